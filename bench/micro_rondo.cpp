@@ -1,0 +1,123 @@
+// Micro rows on rondo. A backend that does no I/O here; RONDO_BACKEND may choose one.
+#include <rondo/rondo.hpp>
+
+#include "support.hpp"
+
+namespace {
+
+using rondo::task;
+
+void timed(long count, task<> (*body)(long)) {
+    auto start = bench::cpu_ns();
+    rondo::run(body, count);
+    bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+}
+
+[[gnu::noinline]] task<int> child(int n) { co_return n; }
+
+task<> call_children(long count) {
+    long sum = 0;
+    for (long i = 0; i < count; ++i) sum += co_await child(1);
+    bench::keep(sum);
+}
+
+task<> yielder(long times) {
+    for (long i = 0; i < times; ++i) co_await rondo::yield();
+}
+
+task<> yield_among(long tasks, long count) {
+    std::vector<rondo::task_handle<void>> all;
+    for (long i = 0; i < tasks; ++i) all.push_back(rondo::spawn(yielder, count / tasks));
+    for (auto& each : all) co_await each;
+}
+
+task<> nothing() { co_return; }
+
+task<> spawn_and_join(long count) {
+    std::vector<rondo::task_handle<void>> batch(100);
+    for (long i = 0; i < count; i += 100) {
+        for (auto& each : batch) each = rondo::spawn(nothing);
+        for (auto& each : batch) co_await each;
+    }
+}
+
+// Timers that exist are started and stopped.
+task<> time_timers(long count) {
+    auto& loop = rondo::this_loop();
+    std::vector<rondo::timer> timers(bench::timer_slots);
+    for (auto& each : timers) {
+        each = loop.set_timeout(std::chrono::hours(1), [] {});
+        each.cancel();
+    }
+    bench::timer_rounds(
+        count,
+        [&](int slot, int delay) {
+            timers[std::size_t(slot)].rearm(std::chrono::milliseconds(delay));
+        },
+        [&](int slot) { timers[std::size_t(slot)].cancel(); }, [] {});
+    for (auto& each : timers) each.cancel();
+    co_return;
+}
+
+// Every timer is made for one use.
+task<> time_new_timers(long count) {
+    auto& loop = rondo::this_loop();
+    std::vector<rondo::timer> timers(bench::timer_slots);
+    bench::timer_rounds(
+        count,
+        [&](int slot, int delay) {
+            timers[std::size_t(slot)] = loop.set_timeout(std::chrono::milliseconds(delay), [] {});
+        },
+        [&](int slot) {
+            timers[std::size_t(slot)].cancel();
+            timers[std::size_t(slot)] = {};
+        },
+        [] {});
+    for (auto& each : timers) each.cancel();
+    co_return;
+}
+
+long armed = 0;
+
+task<> sleeper() {
+    ++armed;
+    co_await rondo::sleep_for(std::chrono::hours(1));
+}
+
+task<> arm_sleepers(long count) {
+    auto resident = bench::resident_bytes();
+    auto start = bench::cpu_ns();
+    for (long i = 0; i < count; ++i) rondo::spawn(sleeper);
+    while (armed < count) co_await rondo::yield();
+    auto elapsed = bench::cpu_ns() - start;
+    bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) /
+                               static_cast<double>(count));
+    std::fflush(stdout);
+    _exit(0);
+}
+
+void call(long count) { timed(count, call_children); }
+void yield(long count) {
+    timed(count, [](long n) { return yield_among(2, n); });
+}
+void yield1000(long count) {
+    timed(count, [](long n) { return yield_among(1000, n); });
+}
+void spawn(long count) { timed(count, spawn_and_join); }
+void timer(long count) { rondo::run(time_timers, count); }
+void timer_new(long count) { rondo::run(time_new_timers, count); }
+void sleepers(long count) { rondo::run(arm_sleepers, count); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return bench::run_row(argc, argv,
+                          {{"call", call},
+                           {"yield", yield},
+                           {"yield1000", yield1000},
+                           {"spawn", spawn},
+                           {"timer", timer},
+                           {"timer_new", timer_new},
+                           {"sleepers", sleepers}});
+}

@@ -1,0 +1,192 @@
+// The only door to the outside world. Time, I/O, being woken, randomness: whatever is not
+// determined by the program crosses this class, so `sim` can stand in for the kernel.
+//
+// An operation is data (`io_op`), and there is one `submit`: adding a system call touches one enum
+// and a switch per backend. A backend knows ops, not the loop: it never calls upward, it reports.
+//
+// Contract of an io_op
+//   submit(op)   true: finished at once, op.result is set, the op never was armed. False: armed;
+//                its completion will be reported by `wait`, exactly once.
+//   cancel(op)   a request, for an armed op not yet reported. It never fails, not even for lack of
+//                a slot. The op is still reported: -ECANCELED, or its real result.
+//   wait(...)    the poll phase: reports finished ops as {op, result}. It marks a reported op `done`
+//                first, so a cancel that comes between the report and its delivery does nothing.
+//   close        is an io_op too: it ends every armed op of the descriptor with -EBADF, waits until
+//                the kernel has let go of them, and then closes.
+#pragma once
+
+#include <rondo/op.hpp>
+#include <rondo/time.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace rondo {
+
+/// A socket address in rondo's own form; backends translate. (endpoint.hpp is the public face.)
+struct raw_address {
+    enum class family : std::uint8_t { none, v4, v6 };
+
+    family kind = family::none;
+    std::uint16_t port = 0;    // host order
+    std::uint32_t scope = 0;   // IPv6 zone
+    std::uint8_t bytes[16] = {};  // network order; the first 4 for v4
+};
+
+enum class io_kind : std::uint8_t {
+    accept,     // result: a new descriptor (CLOEXEC, non-blocking)
+    connect,    // to *address; result 0
+    receive,    // into {data, size}; result: bytes, 0 at end of stream
+    borrow,     // the same into a buffer of the backend's: {data, size, buffer} are set by it
+    send,       // {data, size}; result: bytes
+    send_vector,  // `size` spans at `data` (std::span<const std::byte>); result: bytes
+    poll_in,    // until the descriptor is readable (or hung up); result 0
+    poll_out,
+    close,
+};
+
+/// One I/O operation. `fd`, buffers and address stay valid until it is reported.
+struct io_op : op {
+    enum : std::uint8_t {
+        all = 1,         // receive: until `size` bytes or the end; send: until all is written
+        closing = 2,     // (backend) ended by close: report -EBADF
+        foreign = 4,     // poll_*: not a descriptor of rondo's; nothing is cached about it
+        orphan = 8,      // (loop) no one waits for it: the reaper's
+    };
+
+    io_op(const op_vtable& table, io_kind k, int descriptor) noexcept
+        : op(table), fd(descriptor), kind(k) {}
+
+    int fd;
+    io_kind kind;
+    std::uint8_t flags = 0;
+    std::uint16_t buffer = 0;  // borrow: which buffer
+    void* data = nullptr;      // bytes, spans, or a raw_address (connect)
+    std::uint32_t size = 0;
+    std::uint32_t moved = 0;   // with `all`: bytes already through, also when it ends early
+};
+
+/// What never blocks, answered at once: result >= 0, or -errno.
+struct sys_op {
+    enum class call : std::uint8_t {
+        tcp_socket,      // `address->kind` chooses the family; result: a descriptor
+        bind,            // to *address
+        listen,          // backlog `value`
+        local_address,   // into *address
+        peer_address,    // into *address
+        set_option,      // `option` to `value`
+        get_option,      // result in `value`
+        shutdown_write,
+        reset_on_close,  // SO_LINGER 0: closing sends RST
+        stream_pair,     // result 0; two connected descriptors in fds
+        try_send,        // {data, size} without waiting: bytes or -EAGAIN
+        try_receive,
+        close,           // of a descriptor no op was ever submitted for
+    };
+    enum class option : std::uint8_t {
+        no_delay, keep_alive, reuse_address, reuse_port, v6_only, receive_buffer, send_buffer, error
+    };
+
+    call what;
+    int fd = -1;
+    option which = option::no_delay;
+    int value = 0;
+    raw_address* address = nullptr;
+    int fds[2] = {-1, -1};
+    void* data = nullptr;
+    std::size_t size = 0;
+};
+
+/// A finished op, as `backend::wait` reports it.
+struct completion {
+    io_op* what;
+    std::int32_t result;
+};
+
+/// The batch that one `wait` may report; what does not fit waits for the next.
+class completions {
+ public:
+    static constexpr std::size_t capacity = 512;
+
+    bool full() const noexcept { return count_ == capacity; }
+    std::size_t size() const noexcept { return count_; }
+
+    void report(io_op& what, std::int32_t result) noexcept {
+        RONDO_ASSERT(count_ < capacity && what.state != op::done, "reported twice or too many");
+        what.state = op::done;
+        items_[count_++] = {&what, result};
+    }
+    std::span<const completion> view() const noexcept { return {items_, count_}; }
+    void clear() noexcept { count_ = 0; }
+
+ private:
+    completion items_[capacity];
+    std::size_t count_ = 0;
+};
+
+enum class backend_kind : std::uint8_t { automatic, epoll, uring, sim };
+
+/// "epoll", "uring", "sim" or "auto".
+[[nodiscard]] RONDO_API const char* name_of(backend_kind kind) noexcept;
+
+class RONDO_API backend {
+ public:
+    virtual ~backend();
+
+    virtual backend_kind kind() const noexcept = 0;
+
+    /// Monotonic time. Real backends read the clock; `sim` answers its virtual time.
+    virtual time_point now() noexcept = 0;
+    /// Wall time, in nanoseconds since 1970 (UTC).
+    virtual std::int64_t wall_now() noexcept = 0;
+    virtual std::uint64_t random() noexcept = 0;
+
+    virtual bool submit(io_op& what) noexcept = 0;
+    virtual void cancel(io_op& what) noexcept = 0;
+    virtual int control(sys_op& what) noexcept = 0;
+
+    /// Gives a borrowed buffer back. `data` and `size` are as `borrow` set them.
+    virtual void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept = 0;
+
+    /// Blocks until an op finishes, `wake` is called, or `until` has come (`never`: no limit; a time
+    /// that has passed: just look). Reports into `done`. False when nothing can ever happen: no
+    /// limit, nothing armed that could finish, and nobody outside who could wake it (`sim` only).
+    virtual bool wait(time_point until, completions& done) noexcept = 0;
+
+    /// Makes a `wait` in progress, or the next one, return. The only function any thread may
+    /// call; async-signal-safe.
+    virtual void wake() noexcept = 0;
+
+    /// For embedding: a descriptor that is readable when `wait` would report something; -1: none.
+    virtual int poll_fd() noexcept = 0;
+    /// For embedding: hands to the kernel what `submit` and `cancel` have only prepared.
+    virtual void flush() noexcept = 0;
+
+    /// How many ops are armed, and a sentence about the backend (ring size, why it was chosen).
+    virtual std::size_t armed() const noexcept = 0;
+    virtual std::string describe() const = 0;
+
+    /// `sim` only: moves the virtual clock (a step of computing time). Elsewhere false.
+    virtual bool advance(duration by) noexcept;
+    /// `sim` only: while > 0, someone outside the world may still call `wake`.
+    virtual void set_outside(std::size_t handles) noexcept;
+};
+
+class oracle;
+
+/// How a backend is made; part of loop_options.
+struct backend_options {
+    std::uint32_t ring_entries = 256;            // uring: submission queue; halved on ENOMEM
+    std::uint32_t receive_buffer_size = 16384;   // size of a borrowed buffer, in bytes
+    std::uint32_t receive_buffer_count = 128;    // uring: buffers in the ring (a power of two)
+    oracle* decisions = nullptr;                 // sim: who decides; null is the all-benign oracle
+};
+
+/// Makes the backend `kind`. Null, with the reason in `why`, when the machine refuses it.
+[[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options,
+                                                              std::string& why);
+
+}  // namespace rondo

@@ -1,0 +1,127 @@
+// Callbacks the loop keeps: one block each, the callable inside it.
+#pragma once
+
+#include <rondo/detail/pool.hpp>
+#include <rondo/op.hpp>
+#include <rondo/time.hpp>
+
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace rondo::detail {
+
+/// A callable that runs once: ticks, microtasks, posts, close callbacks.
+struct callback : ready_node {
+    enum class act : std::uint8_t { run, drop };  // both free the block
+
+    explicit callback(void (*f)(callback&, act), std::source_location made) noexcept
+        : invoke(f), place(made) {
+        what = kind::callback;
+    }
+
+    void (*invoke)(callback&, act);
+    std::source_location place;
+};
+
+template <class F, bool Pooled>
+struct callback_of final : callback {
+    template <class G>
+    callback_of(G&& g, std::source_location made) : callback(&call, made), fn(std::forward<G>(g)) {}
+
+    template <class G>
+    static callback& make(G&& g, std::source_location made) {
+        void* block = Pooled ? frame_allocate(sizeof(callback_of)) : ::operator new(sizeof(callback_of));
+        try {
+            return *new (block) callback_of(std::forward<G>(g), made);
+        } catch (...) {
+            release(block);
+            throw;
+        }
+    }
+
+ private:
+    static void release(void* block) noexcept {
+        if constexpr (Pooled) {
+            frame_deallocate(block, sizeof(callback_of));
+        } else {
+            ::operator delete(block);
+        }
+    }
+
+    static void call(callback& base, act what) {
+        struct cleanup {  // the block goes even when the callable throws
+            callback_of* self;
+            ~cleanup() {
+                self->~callback_of();
+                release(self);
+            }
+        } guard{static_cast<callback_of*>(&base)};
+        if (what == act::run) guard.self->fn();
+    }
+
+    F fn;
+};
+
+/// `f` as a block; F is copied or moved into it. `Pooled` only if it is freed on this thread.
+template <bool Pooled = true, class F>
+callback& make_callback(F&& f, std::source_location made) {
+    using stored = std::decay_t<F>;
+    static_assert(std::is_invocable_v<stored&>, "a callback is called without arguments");
+    static_assert(alignof(stored) <= 16, "callables are aligned to 16 bytes at most");
+    return callback_of<stored, Pooled>::make(std::forward<F>(f), made);
+}
+
+/// A callback with a handle: timers, intervals, immediates, watchers. Counted by the loop while it
+/// is active and by the handles; it is never in the hands of a backend.
+struct handle_node : linked_op {
+    enum class act : std::uint8_t { run, drop };
+    enum class sort : std::uint8_t { timer, interval, immediate, idle, prepare, check, close };
+
+    handle_node(void (*f)(handle_node&, act), std::source_location made) noexcept;
+
+    loop* of = nullptr;  // null once the loop is gone
+    void (*invoke)(handle_node&, act);
+    std::source_location place;
+    duration period{};
+    std::uint32_t count = 0;  // handles, plus one while active
+    sort what = sort::timer;
+    bool active = false;
+    bool referenced = true;  // an active, referenced node keeps the loop alive
+};
+
+template <class F>
+struct handle_node_of final : handle_node {
+    template <class G>
+    handle_node_of(G&& g, std::source_location made)
+        : handle_node(&call, made), fn(std::forward<G>(g)) {}
+
+    static void call(handle_node& base, act what) {
+        auto& self = static_cast<handle_node_of&>(base);
+        if (what == act::run) {
+            self.fn();
+        } else {
+            self.~handle_node_of();
+            frame_deallocate(&self, sizeof(handle_node_of));
+        }
+    }
+
+    F fn;
+};
+
+template <class F>
+handle_node& make_handle_node(F&& f, std::source_location made) {
+    using stored = std::decay_t<F>;
+    static_assert(std::is_invocable_v<stored&>, "a callback is called without arguments");
+    static_assert(alignof(stored) <= 16, "callables are aligned to 16 bytes at most");
+    using node = handle_node_of<stored>;
+    void* block = frame_allocate(sizeof(node));
+    try {
+        return *new (block) node(std::forward<F>(f), made);
+    } catch (...) {
+        frame_deallocate(block, sizeof(node));
+        throw;
+    }
+}
+
+}  // namespace rondo::detail

@@ -1,0 +1,128 @@
+// How things fail: `cancelled`, `io_error`, and `result<T>` for callers who decide at once.
+#pragma once
+
+#include <rondo/detail/assert.hpp>
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+/// Thrown by a wait whose task was cancelled. Not an error, and on purpose not a std::exception:
+/// let it pass (clean up in destructors), so that `catch (const std::exception&)` does not eat it.
+struct cancelled {};
+
+/// A failure of the world, with what was being done and to whom.
+class RONDO_API io_error : public std::system_error {
+ public:
+    /// `operation` must be a literal ("connect"); `subject` is a peer or address, or empty.
+    io_error(std::error_code code, const char* operation, std::string subject = {});
+    ~io_error() override;
+
+    const char* operation() const noexcept { return operation_; }
+    const std::string& subject() const noexcept { return subject_; }
+
+ private:
+    const char* operation_;
+    std::string subject_;
+};
+
+/// The loop has nothing left to wait for, yet a task is not finished. what() lists the tasks.
+class RONDO_API deadlock_error : public std::runtime_error {
+ public:
+    explicit deadlock_error(const std::string& report);
+    ~deadlock_error() override;
+};
+
+/// The errno `code` (positive) as an error_code.
+[[nodiscard]] inline std::error_code errno_code(int code) noexcept {
+    return {code, std::generic_category()};
+}
+
+/// A value or an error_code: the non-throwing spelling (`co_await rondo::attempt(...)`).
+/// Reading the value of a failed result throws its system_error.
+template <class T>
+class [[nodiscard]] result {
+ public:
+    using value_type = T;
+
+    result(T value) noexcept(std::is_nothrow_move_constructible_v<T>)  // NOLINT(*-explicit-*)
+        : value_(std::move(value)), ok_(true) {}
+    result(std::error_code error) noexcept : error_(error), ok_(false) {}  // NOLINT
+    result(std::errc error) noexcept : result(std::make_error_code(error)) {}  // NOLINT
+
+    result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) : ok_(other.ok_) {
+        if (ok_) {
+            std::construct_at(std::addressof(value_), std::move(other.value_));
+        } else {
+            std::construct_at(&error_, other.error_);
+        }
+    }
+    result& operator=(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) {
+        if (this != &other) {
+            std::destroy_at(this);
+            std::construct_at(this, std::move(other));
+        }
+        return *this;
+    }
+    ~result() {
+        if (ok_) std::destroy_at(std::addressof(value_));
+    }
+
+    bool has_value() const noexcept { return ok_; }
+    explicit operator bool() const noexcept { return ok_; }
+
+    /// The error; a default (no error) code when there is a value.
+    std::error_code error() const noexcept { return ok_ ? std::error_code{} : error_; }
+
+    T& value() & { return check(), value_; }
+    const T& value() const& { return check(), value_; }
+    T&& value() && { return check(), std::move(value_); }
+    T& operator*() & { return value(); }
+    const T& operator*() const& { return value(); }
+    T&& operator*() && { return std::move(*this).value(); }
+    T* operator->() { return std::addressof(value()); }
+    const T* operator->() const { return std::addressof(value()); }
+
+    template <class U>
+    T value_or(U&& fallback) && {
+        return ok_ ? std::move(value_) : static_cast<T>(std::forward<U>(fallback));
+    }
+
+ private:
+    void check() const {
+        if (!ok_) throw std::system_error(error_);
+    }
+
+    union {
+        T value_;
+        std::error_code error_;
+    };
+    bool ok_;
+};
+
+template <>
+class [[nodiscard]] result<void> {
+ public:
+    using value_type = void;
+
+    result() noexcept = default;
+    result(std::error_code error) noexcept : error_(error) {}  // NOLINT(*-explicit-*)
+    result(std::errc error) noexcept : error_(std::make_error_code(error)) {}  // NOLINT
+
+    bool has_value() const noexcept { return !error_; }
+    explicit operator bool() const noexcept { return !error_; }
+    std::error_code error() const noexcept { return error_; }
+    void value() const {
+        if (error_) throw std::system_error(error_);
+    }
+
+ private:
+    std::error_code error_;
+};
+
+}  // namespace rondo

@@ -1,0 +1,53 @@
+// What the library says: one hook, standard error until something better is attached.
+#pragma once
+
+#include <rondo/detail/config.hpp>
+
+#include <cstdint>
+#include <source_location>
+#include <string_view>
+
+namespace rondo {
+
+enum class log_level : std::uint8_t { debug, info, warning, error };
+
+[[nodiscard]] RONDO_API const char* name_of(log_level level) noexcept;
+
+struct log_record {
+    log_level level;
+    std::string_view message;    // one line, printable
+    std::uint32_t task;          // number of the running task; 0 outside of tasks
+    std::source_location place;  // line 0 if there is none
+};
+
+/// Receives every record that passes the level and the rate limit. May be called on any thread; must
+/// not throw.
+using log_sink = void (*)(const log_record& record, void* context) noexcept;
+
+/// Attaches `sink` for the whole process; null goes back to standard error.
+RONDO_API void set_log_sink(log_sink sink, void* context = nullptr) noexcept;
+
+/// Records below `level` are dropped. Initially `warning`, or `debug` under RONDO_DEBUG=1.
+RONDO_API void set_log_level(log_level level) noexcept;
+
+namespace detail {
+/// Counts one kind of message so that a flood costs one line: at most `burst` in a second, and
+/// then a line that says how many were dropped. One static object per place that logs.
+class RONDO_API log_gate {
+ public:
+    explicit constexpr log_gate(std::uint32_t burst = 5) noexcept : burst_(burst) {}
+
+ private:
+    friend void write_log(log_gate&, log_level, std::source_location, const char*, ...) noexcept;
+    std::uint32_t burst_;
+    std::uint32_t used_ = 0;
+    std::uint32_t dropped_ = 0;
+    std::int64_t second_ = -1;
+};
+
+/// printf-like, into a bounded line.
+__attribute__((format(printf, 4, 5))) RONDO_API void write_log(log_gate& gate, log_level level,
+                                                               std::source_location place,
+                                                               const char* format, ...) noexcept;
+}  // namespace detail
+}  // namespace rondo

@@ -1,0 +1,439 @@
+// The event loop: one thread, phases in libuv's order, microtasks after every callback.
+//
+//      timers (once, before the first turn)
+//   +> pending -> idle -> prepare -> poll -> check -> close -> timers -> alive? -+
+//   +----------------------------------------------------------------------------+
+//
+// After every callback, and every task a phase resumes: the whole tick queue, then the whole
+// microtask queue, again while either is not empty. Rules and limits: docs/order.md.
+//
+// All members are for the thread that runs the loop, unless they say otherwise.
+#pragma once
+
+#include <rondo/backend.hpp>
+#include <rondo/detail/callback.hpp>
+#include <rondo/detail/heap.hpp>
+#include <rondo/detail/scope.hpp>
+#include <rondo/log.hpp>
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace rondo {
+
+namespace detail {
+struct remote_state;
+}
+
+enum class phase : std::uint8_t { none, timers, pending, idle, prepare, poll, check, close };
+
+/// "timers", "pending", ...
+[[nodiscard]] RONDO_API const char* name_of(phase p) noexcept;
+
+/// A handle of a callback. Copies stand for the same callback; dropping a handle cancels nothing.
+/// Harmless, and without effect, once the callback is over or the loop is gone.
+class RONDO_API handle {
+ public:
+    handle() noexcept = default;
+    handle(const handle& other) noexcept;
+    handle(handle&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+    handle& operator=(handle other) noexcept {
+        std::swap(node_, other.node_);
+        return *this;
+    }
+    ~handle();
+
+    /// The callback will not run (again), also when it was due in this very phase.
+    void cancel() noexcept;
+    /// Whether it may still run.
+    bool active() const noexcept;
+    /// An unreferenced callback does not keep the loop alive; it runs if the loop turns anyway.
+    void unref() noexcept;
+    void ref() noexcept;
+    bool referenced() const noexcept;
+
+ protected:
+    friend class loop;
+    explicit handle(detail::handle_node& node) noexcept;
+    detail::handle_node* node_ = nullptr;
+};
+
+/// What set_immediate returns.
+class immediate_handle : public handle {
+    friend class loop;
+    using handle::handle;
+ public:
+    immediate_handle() noexcept = default;
+};
+
+/// What set_timeout and set_interval return.
+class RONDO_API timer : public handle {
+    friend class loop;
+    using handle::handle;
+
+ public:
+    timer() noexcept = default;
+    /// Starts anew: `after` from the loop's cached time, as the youngest of its deadline; also when
+    /// it has fired or was cancelled. For an interval this is the new period as well. Throws
+    /// bad_alloc.
+    void rearm(delay after);
+    /// The same with the delay it had (Node's refresh()).
+    void rearm();
+};
+
+/// What on_idle, on_prepare and on_check return.
+class RONDO_API watcher : public handle {
+    friend class loop;
+    using handle::handle;
+
+ public:
+    watcher() noexcept = default;
+    /// Runs once a turn again after cancel(), behind the watchers that run already.
+    void start() noexcept;
+};
+
+/// A counted handle through which other threads reach the loop. It keeps the loop alive; the loop
+/// may die first, then posts are refused. Any thread; copies are cheap (one atomic increment).
+class RONDO_API remote {
+ public:
+    remote() noexcept = default;
+    remote(const remote& other) noexcept;
+    remote(remote&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    remote& operator=(remote other) noexcept {
+        std::swap(state_, other.state_);
+        return *this;
+    }
+    ~remote();
+
+    /// Runs `f` on the loop's thread, in the pending phase of its next turn; posts of one thread
+    /// keep their order. False when the loop is gone: `f` did not and will not run. Throws bad_alloc.
+    /// The queue is not bounded: each post is one allocation of the caller's; use a channel where
+    /// a fast thread must wait for a slow loop.
+    template <class F>
+    [[nodiscard]] bool post(F&& f, std::source_location place = std::source_location::current()) const {
+        return post_callback(detail::make_callback<false>(std::forward<F>(f), place));
+    }
+
+ private:
+    friend class loop;
+    explicit remote(detail::remote_state& state) noexcept;
+    bool post_callback(detail::callback& c) const noexcept;
+    detail::remote_state* state_ = nullptr;
+};
+
+/// Integers that are always counted. Since the loop was made, unless said otherwise.
+struct loop_stats {
+    std::uint64_t turns = 0;
+    std::uint64_t callbacks = 0;      // run by phases, ticks and microtasks included
+    std::uint64_t steps = 0;          // resumptions of tasks
+    std::uint64_t completions = 0;    // of I/O, as the backend reported them
+    std::uint64_t posts = 0;          // from other threads
+    std::uint64_t timers_fired = 0;
+    std::uint64_t drains_cut = 0;     // a drain stopped at its budget of wake-ups
+    std::uint64_t storms = 0;         // a drain ran unusually many ticks and microtasks
+    std::uint64_t put_off = 0;        // I/O finished at once, put off for fairness
+    std::size_t tasks = 0;            // now
+    std::size_t timers = 0;           // now
+    std::size_t operations = 0;       // armed I/O, now
+    std::size_t remotes = 0;          // live remote handles, now
+};
+
+/// One thing that keeps a loop alive.
+struct alive_entry {
+    std::string what;            // "timer, due in 120 ms", "task 7: read fd 9", "2 remote handles"
+    std::source_location place;  // where it was made; line 0 if unknown
+};
+
+/// Watches the loop at work; see loop_options::observer. It must not call the loop.
+class RONDO_API observer {
+ public:
+    enum class step : std::uint8_t { callback, tick, microtask, task };
+
+    virtual ~observer();
+    virtual void on_phase(phase p, time_point when) noexcept;
+    virtual void on_step(step what, std::uint32_t task, std::source_location place) noexcept;
+    virtual void on_step_end() noexcept;
+};
+
+struct loop_options {
+    backend_kind kind = backend_kind::automatic;  // automatic: RONDO_BACKEND decides, else the best
+    backend_options backend = {};
+    observer* watch = nullptr;
+};
+
+class RONDO_API loop {
+ public:
+    /// Task wake-ups in one drain, before timers and I/O are looked at.
+    static constexpr std::uint32_t wakeups_per_drain = 1024;
+    /// I/O that a task may finish without waiting, in one step, before others run.
+    static constexpr std::uint32_t inline_completions = 64;
+    /// So many ticks and microtasks in one drain are reported as a storm.
+    static constexpr std::uint32_t storm_threshold = 1'000'000;
+
+    /// Throws io_error when the backend asked for by name cannot be had.
+    explicit loop(const loop_options& options = {});
+    /// Cancels every task that is left and lets it unwind (bounded), then drops all callbacks.
+    ~loop();
+    loop(const loop&) = delete;
+    loop& operator=(const loop&) = delete;
+
+    // --- queues -------------------------------------------------------------------------------
+
+    /// Runs `f` after the current callback, before any microtask.
+    template <class F>
+    void next_tick(F&& f, std::source_location place = std::source_location::current()) {
+        push_tick(detail::make_callback(std::forward<F>(f), place));
+    }
+    /// Runs `f` after the current callback and its ticks.
+    template <class F>
+    void queue_microtask(F&& f, std::source_location place = std::source_location::current()) {
+        push_microtask(detail::make_callback(std::forward<F>(f), place));
+    }
+    /// Runs `f` in the next check phase; from an immediate, that of the next turn.
+    template <class F>
+    immediate_handle set_immediate(F&& f, std::source_location place = std::source_location::current()) {
+        return immediate_handle(add_immediate(detail::make_handle_node(std::forward<F>(f), place)));
+    }
+    /// Runs `f` once, in the first timers phase at or after `after` from the cached time. Negative
+    /// is zero; zero is the next timers phase, never the running one.
+    template <class F>
+    timer set_timeout(delay after, F&& f, std::source_location place = std::source_location::current()) {
+        return timer(add_timer(detail::make_handle_node(std::forward<F>(f), place), after, false));
+    }
+    /// Runs `f` every `period`, counted from the start of its last run: a late loop skips what it
+    /// missed, there is no burst. A period below 1 ns is 1 ns: once a turn.
+    template <class F>
+    timer set_interval(delay period, F&& f, std::source_location place = std::source_location::current()) {
+        return timer(add_timer(detail::make_handle_node(std::forward<F>(f), place), period, true));
+    }
+    /// Runs `f` in every turn, in the phase of that name. An idle watcher makes poll return at once.
+    template <class F>
+    watcher on_idle(F&& f, std::source_location place = std::source_location::current()) {
+        return watcher(add_watcher(detail::make_handle_node(std::forward<F>(f), place),
+                                   detail::handle_node::sort::idle));
+    }
+    template <class F>
+    watcher on_prepare(F&& f, std::source_location place = std::source_location::current()) {
+        return watcher(add_watcher(detail::make_handle_node(std::forward<F>(f), place),
+                                   detail::handle_node::sort::prepare));
+    }
+    template <class F>
+    watcher on_check(F&& f, std::source_location place = std::source_location::current()) {
+        return watcher(add_watcher(detail::make_handle_node(std::forward<F>(f), place),
+                                   detail::handle_node::sort::check));
+    }
+    /// Runs `f` in the close phase of this turn (the next one, from a close callback). The newest
+    /// runs first, as in libuv.
+    template <class F>
+    void queue_close(F&& f, std::source_location place = std::source_location::current()) {
+        add_close(detail::make_handle_node(std::forward<F>(f), place));
+    }
+
+    /// A handle for other threads.
+    [[nodiscard]] rondo::remote remote();
+
+    // --- running ------------------------------------------------------------------------------
+
+    /// Turns until nothing keeps the loop alive or stop() is called. Throws logic_error when the
+    /// loop runs already, and what an error hook threw.
+    void run();
+    /// One turn, which may block in poll. True while something keeps the loop alive.
+    bool run_once();
+    /// One turn that does not block.
+    bool run_nowait();
+    /// Ends run() after this turn.
+    void stop() noexcept;
+    bool running() const noexcept { return running_; }
+    /// Whether stop() ended the latest run().
+    bool stopped() const noexcept { return stopped_; }
+
+    // --- embedding in another loop ---------------------------------------------------------------
+
+    /// Readable when run_nowait() would find something; -1 if the backend has none (`sim`). With
+    /// next_deadline() it is all a foreign loop needs: wait for either, then run_nowait().
+    int poll_fd();
+    /// When the loop wants to run next if nothing arrives: now() or earlier if work is queued, the
+    /// earliest timer, or `never`.
+    time_point next_deadline() const noexcept;
+
+    // --- time ---------------------------------------------------------------------------------
+
+    /// The time cached at the last look: after poll, before timers, and by update_now().
+    time_point now() const noexcept { return now_; }
+    void update_now() noexcept { now_ = backend_->now(); }
+    /// On `sim`, lets `by` pass as if the program had computed; elsewhere busy-waits. Refreshes now().
+    void spin(delay by) noexcept;
+
+    // --- looking ------------------------------------------------------------------------------
+
+    bool alive() const noexcept;
+    /// What keeps the loop alive, and where each was made. O(n).
+    std::vector<alive_entry> why_alive() const;
+    loop_stats stats() const noexcept;
+    /// "uring: 256 entries, ..." or "epoll (io_uring_setup: Operation not permitted ...)".
+    std::string backend_info() const;
+    backend_kind kind() const noexcept { return backend_->kind(); }
+    rondo::phase current_phase() const noexcept { return phase_; }
+
+    /// Called with what a callback, or a task nobody holds, has thrown, and where that was made.
+    /// The default logs it and ends the process. After it returned the loop goes on as usual; what
+    /// it throws ends run(), after this turn.
+    using error_hook = void (*)(std::exception_ptr error, std::source_location place, void* context);
+    void on_unhandled(error_hook hook, void* context = nullptr) noexcept;
+
+    // --- for the layers above (not for programs) ----------------------------------------------------
+
+    /// Finishes `o` with `result`: exactly once, and it only queues.
+    void complete(op& o, std::int32_t result) noexcept {
+        o.result = result;
+        o.state = op::done;
+        o.vt->done(o);
+    }
+    /// Queues a fiber behind everything that is ready.
+    void make_ready(detail::fiber& f) noexcept { microtasks_.push(f); }
+    void make_ready_as_microtask(detail::fiber& f) noexcept {
+        f.what = detail::ready_node::kind::explicit_microtask;
+        microtasks_.push(f);
+    }
+    void make_ready_as_tick(detail::fiber& f) noexcept {
+        f.what = detail::ready_node::kind::explicit_microtask;
+        ticks_.push(f);
+    }
+    /// Throws bad_alloc, and then the op is not armed.
+    void add_timer(op& o, time_point deadline) { timers_.insert(o, deadline); }
+    void remove_timer(op& o) noexcept { timers_.remove(o); }
+    void add_immediate(detail::linked_op& o) noexcept;
+    void remove_immediate(detail::linked_op& o) noexcept;
+    /// Starts an I/O op. False: it is under way. True: finished, `o.result` is set.
+    bool submit(io_op& o) noexcept;
+    void cancel(io_op& o) noexcept { backend_->cancel(o); }
+    int control(sys_op& o) noexcept { return backend_->control(o); }
+    backend& io() noexcept { return *backend_; }
+    /// Closes `fd` without anyone waiting for it.
+    void reap(int fd) noexcept;
+    detail::scope& root() noexcept { return root_; }
+    const detail::scope& root() const noexcept { return root_; }
+    /// The task that runs right now; null in a callback.
+    detail::fiber* current_fiber() const noexcept { return current_fiber_; }
+    void adopt(detail::fiber& f, detail::scope& home) noexcept;
+    void report_unhandled(std::exception_ptr error, std::source_location place) noexcept;
+    /// Turns until `done(context)`; then, or when nothing is left to wait for, returns.
+    bool run_until(bool (*done)(void*), void* context);
+    /// Cancels the root scope and turns until its last task has ended.
+    void drain_root() noexcept;
+    void check_thread(const char* what) const noexcept;
+    /// A cancelled task wants to wait: false, let it go on at once; true, put it behind the others.
+    bool refuse_cancelled(detail::fiber& f) noexcept;
+
+ private:
+    friend class handle;
+    friend detail::remote_state;
+    friend class timer;
+    friend class watcher;
+    class running_scope;
+
+    // phases, in the order of a turn
+    void turn(bool may_block);
+    void run_pending();
+    void run_watchers(detail::ring<detail::handle_node>& watchers, phase p);
+    void run_poll(bool may_block);
+    void run_check();
+    void run_close();
+    void run_timers();
+
+    void enter(phase p) noexcept;
+    time_point poll_deadline(bool may_block) const noexcept;
+    bool work_queued() const noexcept;
+
+    // steps and the drain after each
+    void deliver(op& o, std::int32_t result) noexcept;
+    void fire(detail::handle_node& node) noexcept;
+    void fire_once(detail::handle_node& node) noexcept;
+    void call(detail::handle_node& node) noexcept;
+    void call(detail::callback& c) noexcept;
+    template <bool Watched>
+    void step(detail::fiber& f) noexcept;
+    template <bool Watched>
+    void first_step(detail::fiber& f) noexcept;
+    void resume(detail::fiber& f) noexcept;
+    void finish(detail::fiber& f, detail::promise_base* root) noexcept;
+    void report_storm() noexcept;
+    void drain() noexcept;
+    template <bool Watched>
+    void drain_queues() noexcept;
+    template <bool Watched>
+    void run_other(detail::ready_node& node) noexcept;
+
+    void push_tick(detail::callback& c) noexcept { ticks_.push(c); }
+    void push_microtask(detail::callback& c) noexcept { microtasks_.push(c); }
+    void add_close(detail::handle_node& node) noexcept;
+    detail::handle_node& add_immediate(detail::handle_node& node) noexcept;
+    detail::handle_node& add_timer(detail::handle_node& node, delay after, bool repeats);
+    detail::handle_node& add_watcher(detail::handle_node& node, detail::handle_node::sort what) noexcept;
+    void arm(detail::handle_node& node, time_point deadline);
+    void activate(detail::handle_node& node) noexcept;
+    void deactivate(detail::handle_node& node) noexcept;
+    void remove(detail::handle_node& node) noexcept;
+    static void release(detail::handle_node& node) noexcept;
+    void set_referenced(detail::handle_node& node, bool referenced) noexcept;
+    std::size_t& unreferenced(detail::handle_node::sort what) noexcept;
+    detail::ring<detail::handle_node>& watchers(const detail::handle_node& node) noexcept;
+
+    time_point now_{};
+    detail::queue<detail::ready_node> ticks_;
+    detail::queue<detail::ready_node> microtasks_;
+    detail::fiber* current_fiber_ = nullptr;
+    std::uint32_t inline_left_ = 0;  // I/O the tasks of this drain may still finish without waiting
+    std::uint32_t others_ = 0;       // ticks and explicit microtasks this drain has run
+    std::uint32_t next_task_id_ = 0;
+    phase phase_ = phase::none;
+    bool running_ = false;
+    bool stopping_ = false;
+    bool stopped_ = false;     // the latest run ended by stop()
+    bool stuck_ = false;       // the backend said that nothing can ever happen
+    bool embedded_ = false;    // someone asked for poll_fd()
+    observer* watch_ = nullptr;
+    loop_options options_;
+    loop_stats stats_;
+
+    detail::timer_heap timers_;
+    detail::ring<detail::linked_op> immediates_;
+    detail::ring<detail::handle_node> idle_, prepare_, check_;
+    detail::ring<detail::handle_node> closing_;
+    std::vector<io_op*> put_off_, put_off_round_;
+    std::size_t armed_io_ = 0;
+    std::size_t immediate_count_ = 0, watcher_count_ = 0;
+    std::size_t unref_timers_ = 0, unref_immediates_ = 0, unref_watchers_ = 0;
+    std::size_t closing_count_ = 0;
+    completions batch_;
+
+    detail::scope root_;
+    error_hook hook_ = nullptr;
+    void* hook_context_ = nullptr;
+    std::exception_ptr escaped_;
+    const void* thread_ = nullptr;
+    std::string why_backend_;
+    std::unique_ptr<rondo::backend> backend_;
+    detail::remote_state* shared_ = nullptr;
+};
+
+namespace detail {
+/// Prints what a program died of: kind, errno, operation, peer, and the awaits it came through.
+RONDO_API void report_escaped(const std::exception_ptr& error) noexcept;
+
+/// The loop that runs on this thread.
+extern RONDO_API constinit thread_local loop* current;
+}  // namespace detail
+
+/// The loop that runs on this thread; asserts that there is one.
+[[nodiscard]] inline loop& this_loop() noexcept {
+    RONDO_ASSERT(detail::current != nullptr, "no rondo loop runs on this thread");
+    return *detail::current;
+}
+
+/// 64 random bits; on `sim` they come from the oracle, so that a run can be replayed.
+[[nodiscard]] inline std::uint64_t random_u64() noexcept { return this_loop().io().random(); }
+
+}  // namespace rondo

@@ -1,0 +1,157 @@
+// The wait: an `op` is everything a task can wait for, and a `fiber` is a task that can wait.
+//
+// An op lives in the awaiter, hence in the frame of the coroutine that waits: waiting allocates
+// nothing. Its life is  idle -> armed -> done,  or  armed -> cancelling -> done,  and
+//
+//   * a started op completes exactly once, through loop::complete;
+//   * completing only queues; the loop's drain is what resumes a coroutine;
+//   * cancelling asks: the completion still comes, with -ECANCELED or with the real result if
+//     that was faster. Nobody walks away from an armed op, so its frame outlives it.
+#pragma once
+
+#include <rondo/detail/assert.hpp>
+#include <rondo/detail/list.hpp>
+#include <rondo/error.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <source_location>
+
+namespace rondo {
+
+class loop;
+struct op;
+
+namespace detail {
+struct fiber;
+class scope;
+struct promise_base;
+}  // namespace detail
+
+/// What differs between kinds of ops.
+struct op_vtable {
+    /// Asks an armed op to end early. It completes now or later, exactly once. Never fails.
+    void (*cancel)(op&) noexcept;
+    /// Called by loop::complete when `result` is set: wakes the owner, or whoever stands for it.
+    void (*done)(op&) noexcept;
+    /// One line for dumps ("sleep", "read fd 7"), written to `text` and cut at `size`.
+    void (*describe)(const op&, char* text, std::size_t size) noexcept;
+};
+
+struct op {
+    /// Values of `state`. A timer is armed at index i of the heap (armed_at + i) or of the list of
+    /// due ones (due_at + i).
+    enum : std::uint32_t { idle, armed, cancelling, done, armed_at, due_at = 0x8000'0000 };
+
+    explicit op(const op_vtable& table) noexcept : vt(&table) {}
+
+    bool pending() const noexcept { return state != idle && state != done; }
+
+    detail::fiber* owner = nullptr;  // whom to make ready
+    const op_vtable* vt;
+    std::int32_t result = 0;  // >= 0 a value, < 0 -errno
+    std::uint32_t state = idle;
+};
+
+namespace detail {
+
+/// An op that can also stand in a ring (immediates, watchers, closing).
+struct linked_op : op, links {
+    using op::op;
+};
+
+/// A link of the tick and microtask queues: a fiber, or a callback.
+struct ready_node {
+    /// What the drain does with it. First steps and wake-ups count against the budget of a drain.
+    enum class kind : std::uint8_t { wake_up, first_step, explicit_microtask, callback };
+
+    ready_node* next = nullptr;
+    kind what = kind::wake_up;
+    std::uint8_t flags = 0;
+    std::uint16_t wakes = 0;
+    std::uint32_t id = 0;
+};
+
+/// One logical task: what `spawn` makes. It suspends on at most one op, so the fiber itself is the
+/// cancel hook.
+struct fiber : ready_node, links {
+    fiber() noexcept { what = kind::first_step; }
+
+    enum : std::uint8_t {
+        cancel_pending = 1,  // every further wait answers -ECANCELED (level-triggered)
+        ended = 2,           // outcome decided, frame gone
+        held = 4,            // a handle can still ask for the result
+        has_value = 8,       // the outcome is a value ...
+        has_error = 16,      // ... or an exception; neither: cancelled
+        taken = 32,          // someone has seen the outcome
+    };
+
+    /// Starts the body: creates its first coroutine and sets `leaf`.
+    struct vtable {
+        void (*start)(fiber&) noexcept;
+        /// The root coroutine is done: take its outcome, free frame and arguments.
+        void (*finish)(fiber&, promise_base& root) noexcept;
+        /// Cancelled before its first step: free the arguments.
+        void (*discard)(fiber&) noexcept;
+        std::exception_ptr (*error)(fiber&) noexcept;  // the error of an ended fiber, if any
+        void (*free)(fiber&) noexcept;
+    };
+
+    promise_base* leaf = nullptr;  // the innermost coroutine: who runs next; null before the first step
+    op* waiting = nullptr;         // what it is suspended on; null while running
+    scope* home = nullptr;         // the scope whose `fibers` it is linked in
+    const vtable* vt = nullptr;
+    std::source_location place;    // where it was spawned
+    op* joiner = nullptr;          // the op of whoever awaits its handle
+};
+
+/// The part of a coroutine's promise that does not depend on its type. One layout whatever the
+/// build options.
+struct promise_base {
+    promise_base* parent = nullptr;  // the coroutine that awaits this one; null for a fiber's root
+    std::coroutine_handle<> self;
+    fiber* owner = nullptr;          // set when awaited (apart from `parent`: g++ would pair the stores, dearer)
+    std::source_location site;       // where it waits; until it starts, where it was made
+};
+
+/// Answers -ECANCELED for a wait in a cancelled task, and counts it: a task that keeps waiting
+/// although every wait says "cancelled" is put behind the others, and reported.
+RONDO_API void refuse_cancelled(op& o) noexcept;
+
+/// Every await_suspend begins here. False: the task is cancelled and the op must not start; then
+/// await_suspend returns `suspended(o)`.
+inline bool begin(op& o, promise_base& p, std::source_location site) noexcept {
+    fiber& f = *p.owner;
+    p.site = site;
+    o.owner = &f;
+    if (f.flags & fiber::cancel_pending) [[unlikely]] {
+        refuse_cancelled(o);
+        return false;
+    }
+    f.waiting = &o;
+    return true;
+}
+
+/// The same for a wait that is shielded by nature (close, joins): it starts in a cancelled task too.
+inline void begin_shielded(op& o, promise_base& p, std::source_location site) noexcept {
+    p.site = site;
+    o.owner = p.owner;
+    p.owner->waiting = &o;
+}
+
+/// What a fiber that stands in a ready queue waits on: nothing that could be cancelled.
+RONDO_API extern op in_queue;
+
+inline bool suspended(const op& o) noexcept { return o.owner->waiting != nullptr; }
+
+/// The usual `done` of an op's vtable: makes the owner ready.
+RONDO_API void wake_owner(op& o) noexcept;
+
+/// What await_resume does with a result nobody else explains.
+[[noreturn]] RONDO_API void throw_failure(int negative_errno, const char* operation);
+
+template <class Promise>
+concept rondo_promise = std::is_base_of_v<promise_base, Promise>;
+
+}  // namespace detail
+}  // namespace rondo

@@ -1,0 +1,18 @@
+// All of rondo, except the optional adapters in rondo/interop/.
+#pragma once
+
+#include <rondo/attempt.hpp>
+#include <rondo/buffer.hpp>
+#include <rondo/endpoint.hpp>
+#include <rondo/error.hpp>
+#include <rondo/fd.hpp>
+#include <rondo/log.hpp>
+#include <rondo/loop.hpp>
+#include <rondo/oracle.hpp>
+#include <rondo/run.hpp>
+#include <rondo/serve.hpp>
+#include <rondo/spawn.hpp>
+#include <rondo/suspend.hpp>
+#include <rondo/task.hpp>
+#include <rondo/tcp.hpp>
+#include <rondo/time.hpp>

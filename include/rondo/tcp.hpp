@@ -1,0 +1,342 @@
+// TCP: listeners and streams.
+//
+// One task reads and one task writes a stream at a time; a second one gets device_or_resource_busy.
+// A stream or listener must outlive the waits on it, may be moved while nobody waits, and belongs to
+// the loop that was running when it was made. Descriptors are CLOEXEC, and no write raises SIGPIPE.
+#pragma once
+
+#include <rondo/attempt.hpp>
+#include <rondo/buffer.hpp>
+#include <rondo/detail/io.hpp>
+#include <rondo/endpoint.hpp>
+#include <rondo/task.hpp>
+
+#include <memory>
+#include <span>
+
+namespace rondo {
+
+class tcp_stream;
+
+namespace detail {
+
+/// A descriptor and its loop: what stream and listener share. The destructor never waits: it hands
+/// the descriptor to the loop, which ends what is in flight and closes it.
+class RONDO_API socket_handle {
+ public:
+    socket_handle() noexcept = default;
+    socket_handle(loop& of, int fd) noexcept : of_(&of), fd_(fd) {}
+    socket_handle(socket_handle&& other) noexcept
+        : of_(other.of_), fd_(std::exchange(other.fd_, -1)) {}
+    socket_handle& operator=(socket_handle other) noexcept {
+        std::swap(of_, other.of_);
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~socket_handle();
+
+    bool open() const noexcept { return fd_ >= 0; }
+    int fd() const noexcept { return fd_; }
+    loop& of() const noexcept { return *of_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+
+    int control(sys_op& call) const noexcept;
+    int set(sys_op::option which, int value) const noexcept;
+    endpoint local() const;
+
+ private:
+    loop* of_ = nullptr;
+    int fd_ = -1;
+};
+
+/// Bytes that arrived for a read_exactly that was cancelled: the next read gets them first.
+struct stash {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t begin = 0;
+    std::size_t end = 0;
+};
+
+class RONDO_API stream_awaiter : public io_awaiter {
+ public:
+    stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept;
+
+ protected:
+    [[noreturn]] void fail(const char* operation) const;
+    tcp_stream* of_;
+};
+
+class RONDO_API read_awaiter : public stream_awaiter {
+ public:
+    using stream_awaiter::stream_awaiter;
+
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        return start();
+    }
+    rondo::result<std::size_t> finish();
+    std::size_t await_resume() {
+        if (result < 0 || kept_ != 0) [[unlikely]]
+            return slow_resume();
+        return static_cast<std::size_t>(result);
+    }
+
+ private:
+    bool start() noexcept;
+    std::size_t slow_resume();
+    std::uint32_t kept_ = 0;  // bytes that came from the stash
+};
+
+class RONDO_API borrow_awaiter : public stream_awaiter {
+ public:
+    explicit borrow_awaiter(tcp_stream& of) noexcept : stream_awaiter(io_kind::borrow, of, nullptr, 0) {}
+
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        return start();
+    }
+    rondo::result<rondo::buffer> finish();
+    rondo::buffer await_resume() {
+        if (result < 0) [[unlikely]]
+            fail("receive");
+        return take();
+    }
+
+ private:
+    bool start() noexcept;
+    rondo::buffer take() noexcept {
+        if (result == 0) return {};
+        return {*current, data, size, io_op::buffer};
+    }
+};
+
+class RONDO_API write_awaiter : public stream_awaiter {
+ public:
+    write_awaiter(io_kind k, tcp_stream& of, const void* bytes, std::size_t count, std::size_t* written) noexcept
+        : stream_awaiter(k, of, const_cast<void*>(bytes), count), written_(written) {}
+
+    rondo::result<std::size_t> finish();
+    std::size_t await_resume() {
+        if (result < 0 || written_ != nullptr) [[unlikely]]
+            return slow_resume();
+        return static_cast<std::size_t>(result);
+    }
+
+ private:
+    std::size_t slow_resume();
+    std::size_t* written_;
+};
+
+class RONDO_API close_awaiter : public io_awaiter {
+ public:
+    close_awaiter(loop& of, int descriptor) noexcept : io_awaiter(io_kind::close, descriptor), of_(&of) {}
+
+    bool await_ready() const noexcept { return fd < 0; }
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        begin_shielded(*this, h.promise(), site);
+        return start();
+    }
+    rondo::result<void> finish() const noexcept;
+    void await_resume() const;
+
+ private:
+    bool start() noexcept;
+    loop* of_;
+};
+
+class RONDO_API connect_awaiter : public io_awaiter {
+ public:
+    explicit connect_awaiter(const endpoint& to) noexcept : io_awaiter(io_kind::connect, -1), to_(to.raw()) {}
+
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        return start();
+    }
+    rondo::result<tcp_stream> finish();
+    tcp_stream await_resume();
+
+ private:
+    bool start() noexcept;
+    raw_address to_;
+};
+
+}  // namespace detail
+
+/// A connected TCP stream. Move-only. Nagle's algorithm is off unless asked for.
+class RONDO_API tcp_stream {
+ public:
+    tcp_stream() noexcept = default;
+
+    /// Connects to `to`. Throws io_error (connection_refused, timed_out, network_unreachable ...) that
+    /// names the peer. Cancel: the attempt is given up and its socket closed.
+    [[nodiscard]] static detail::connect_awaiter connect(const endpoint& to) noexcept {
+        return detail::connect_awaiter(to);
+    }
+    /// The same with an address as text; throws system_error(invalid_argument) if it is none.
+    [[nodiscard]] static detail::connect_awaiter connect(std::string_view address, std::uint16_t port) {
+        return connect(endpoint(address, port));
+    }
+
+    // --- reading
+
+    /// Reads at least one byte into `into`; returns how many (<= into.size()), 0 at end of stream or
+    /// for an empty span. Throws io_error. `into` must stay valid until this ends.
+    /// Cancel: nothing is lost; what had not been read stays for the next read.
+    [[nodiscard]] detail::read_awaiter read_some(std::span<std::byte> into) noexcept {
+        return {io_kind::receive, *this, into.data(), into.size()};
+    }
+
+    /// Reads until `into` is full; returns how many bytes, less than into.size() only at end of
+    /// stream. Throws io_error. At most 2 GiB at once.
+    /// Cancel: bytes that had arrived go back to the stream and are the first of the next read.
+    [[nodiscard]] detail::read_awaiter read_exactly(std::span<std::byte> into) noexcept {
+        detail::read_awaiter a{io_kind::receive, *this, into.data(), into.size()};
+        a.flags |= io_op::all;
+        return a;
+    }
+
+    /// Waits for bytes and borrows them: no buffer is held while nothing arrives. Empty at end of
+    /// stream. Throws io_error. Cancel: nothing is lost.
+    [[nodiscard]] detail::borrow_awaiter receive() noexcept { return detail::borrow_awaiter(*this); }
+
+    /// Reads what is there without waiting: a count, 0 at end of stream, or
+    /// resource_unavailable_try_again.
+    rondo::result<std::size_t> try_read_some(std::span<std::byte> into) noexcept;
+
+    // --- writing
+
+    /// Writes at least one byte of `from`, as much as the kernel takes; returns how many. Throws
+    /// io_error (broken_pipe, connection_reset ...). `from` must stay valid until this ends.
+    [[nodiscard]] detail::write_awaiter write_some(std::span<const std::byte> from) noexcept {
+        return {io_kind::send, *this, from.data(), from.size(), nullptr};
+    }
+
+    /// Writes all of `from`; returns from.size(). At most 2 GiB at once. `written`, if given, is set to
+    /// how many bytes went out, however this ends. Cancel: it stops between two bytes; ask `written`.
+    [[nodiscard]] detail::write_awaiter write_all(std::span<const std::byte> from,
+                                                  std::size_t* written = nullptr) noexcept {
+        detail::write_awaiter a{io_kind::send, *this, from.data(), from.size(), written};
+        a.flags |= io_op::all;
+        return a;
+    }
+    [[nodiscard]] detail::write_awaiter write_all(std::string_view from, std::size_t* written = nullptr) noexcept {
+        return write_all(std::as_bytes(std::span(from.data(), from.size())), written);
+    }
+
+    /// Gathers: writes all bytes of all `parts`, in order, with as few system calls as it takes.
+    /// Array and bytes must stay valid until this ends. Otherwise as write_all.
+    [[nodiscard]] detail::write_awaiter write_all(std::span<const std::span<const std::byte>> parts,
+                                                  std::size_t* written = nullptr) noexcept {
+        detail::write_awaiter a{io_kind::send_vector, *this, parts.data(), parts.size(), written};
+        a.flags |= io_op::all;
+        return a;
+    }
+
+    /// Writes what fits without waiting: a count, or resource_unavailable_try_again.
+    rondo::result<std::size_t> try_write_some(std::span<const std::byte> from) noexcept;
+
+    // --- ending
+
+    /// Half-close: no more writing from this side; the peer reads end of stream after all that was
+    /// written. Reading goes on. Throws io_error.
+    void shutdown();
+    rondo::result<void> try_shutdown() noexcept;
+
+    /// Ends what other tasks do on this stream (bad_file_descriptor), waits until the kernel has let go of
+    /// it, and closes. The stream is closed from the call on. Shielded: it works in a cancelled
+    /// task and cannot be cancelled. Unread input makes the kernel reset the connection; to be sure
+    /// that the peer reads your last words, shutdown() first and read to the end.
+    [[nodiscard]] detail::close_awaiter close() noexcept {
+        loop& l = socket_.open() ? socket_.of() : this_loop();
+        stash_.reset();
+        return {l, socket_.release()};
+    }
+    /// Closing will reset the connection (SO_LINGER 0). Throws io_error.
+    void reset_on_close();
+
+    // --- looking
+
+    bool is_open() const noexcept { return socket_.open(); }
+    explicit operator bool() const noexcept { return is_open(); }
+    /// The address of the other side, as it was when the connection was made.
+    endpoint peer() const noexcept { return endpoint(peer_); }
+    /// Throws io_error.
+    endpoint local() const { return socket_.local(); }
+
+    // --- options; each throws io_error
+
+    void no_delay(bool on);
+    void keep_alive(bool on);
+    void receive_buffer_size(int bytes);
+    void send_buffer_size(int bytes);
+
+    /// The descriptor, still owned by the stream; -1 when closed. For looking, not for I/O.
+    int native_handle() const noexcept { return socket_.fd(); }
+
+ private:
+    friend class tcp_listener;
+    friend class detail::stream_awaiter;
+    friend class detail::read_awaiter;
+    friend class detail::borrow_awaiter;
+    friend class detail::connect_awaiter;
+    tcp_stream(detail::socket_handle&& socket, const raw_address& peer) noexcept
+        : socket_(std::move(socket)), peer_(peer) {}
+
+    detail::socket_handle socket_;
+    raw_address peer_;
+    std::unique_ptr<detail::stash> stash_;
+};
+
+/// How to listen. Trivially copyable on purpose.
+struct listen_options {
+    int backlog = 1024;         // the kernel caps it at net.core.somaxconn
+    bool reuse_address = true;  // a restarted server need not wait for TIME_WAIT
+    bool reuse_port = false;    // several listeners share the port
+    bool v6_only = true;        // an IPv6 listener does not take IPv4 connections
+};
+
+/// A listening TCP socket. Move-only.
+class RONDO_API tcp_listener {
+ public:
+    tcp_listener() noexcept = default;
+
+    /// Listens at `at`; port 0 lets the kernel choose (see local()). Needs a running loop. Throws
+    /// io_error (address_in_use, permission_denied ...) that names the address.
+    static tcp_listener bind(const endpoint& at, const listen_options& options = {});
+    /// The same with an address as text.
+    static tcp_listener bind(std::string_view address, std::uint16_t port, const listen_options& options = {}) {
+        return bind(endpoint(address, port), options);
+    }
+
+    /// Waits for a connection. What is no fault of the listener is not an error: connections that died in
+    /// the queue are skipped, and when descriptors or memory run out it logs, waits (5 ms doubling to
+    /// 1 s), and tries again. Throws io_error when the listener itself is bad or closed.
+    /// Cancel: no connection is lost; one that was accepted is returned all the same.
+    [[nodiscard]] task<tcp_stream> accept();
+
+    endpoint local() const { return socket_.local(); }
+    bool is_open() const noexcept { return socket_.open(); }
+    int native_handle() const noexcept { return socket_.fd(); }
+    /// How often accept() had to wait because descriptors or memory ran out.
+    std::uint64_t exhausted() const noexcept { return exhausted_; }
+
+    /// As tcp_stream::close(). Connections that nobody has accepted are refused.
+    [[nodiscard]] detail::close_awaiter close() noexcept {
+        loop& l = socket_.open() ? socket_.of() : this_loop();
+        return {l, socket_.release()};
+    }
+
+ private:
+    explicit tcp_listener(detail::socket_handle&& socket) noexcept : socket_(std::move(socket)) {}
+    detail::socket_handle socket_;
+    std::uint64_t exhausted_ = 0;
+};
+
+}  // namespace rondo

@@ -1,0 +1,97 @@
+// What a backend knows of each descriptor, and which of them it has to look at.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+
+namespace rondo::detail {
+
+/// Records indexed by descriptor number. The kernel hands out the lowest free number, so the table
+/// is about as long as the most descriptors ever open at once; a hash would only cost more. It
+/// grows by pages, so a record never moves. A zeroed record is an unknown descriptor.
+///
+/// `Record` has `Record* next` and `bool queued`: the queue of records to look at runs through
+/// them, so queueing cannot fail.
+template <class Record>
+class descriptor_table {
+ public:
+    descriptor_table() noexcept = default;
+    descriptor_table(const descriptor_table&) = delete;
+    descriptor_table& operator=(const descriptor_table&) = delete;
+    ~descriptor_table() {
+        for (std::size_t i = 0; i < pages_size_; ++i) std::free(pages_[i]);
+        std::free(pages_);
+    }
+
+    /// Null for a number never seen by `get`.
+    Record* find(int fd) const noexcept {
+        const auto number = static_cast<unsigned>(fd);
+        const std::size_t page = number / page_records;
+        if (page >= pages_size_ || pages_[page] == nullptr) [[unlikely]]
+            return nullptr;
+        return &pages_[page][number % page_records];
+    }
+
+    /// Of a number that `get` has seen.
+    Record& at(int fd) const noexcept {
+        const auto number = static_cast<unsigned>(fd);
+        return pages_[number / page_records][number % page_records];
+    }
+
+    /// Null for a negative number, or out of memory.
+    Record* get(int fd) noexcept {
+        Record* known = find(fd);
+        return known != nullptr || fd < 0 ? known : grow(fd);
+    }
+
+    bool idle() const noexcept { return first_ == nullptr; }
+    void enqueue(Record& record) noexcept {
+        if (record.queued) return;
+        record.queued = true;
+        record.next = nullptr;
+        (first_ != nullptr ? last_->next : first_) = &record;
+        last_ = &record;
+    }
+    Record& dequeue() noexcept {
+        Record& record = *first_;
+        first_ = record.next;
+        record.queued = false;
+        return record;
+    }
+    /// The end of the queue as it is now: what is enqueued while it is walked waits its turn.
+    Record* last() const noexcept { return first_ != nullptr ? last_ : nullptr; }
+
+    template <class F>
+    void for_each(F&& f) {
+        for (std::size_t i = 0; i < pages_size_; ++i) {
+            if (pages_[i] == nullptr) continue;
+            for (std::size_t j = 0; j < page_records; ++j) f(pages_[i][j]);
+        }
+    }
+
+ private:
+    static constexpr std::size_t page_records = 64;
+
+    [[gnu::noinline]] Record* grow(int fd) noexcept {
+        const std::size_t page = static_cast<unsigned>(fd) / page_records;
+        if (page >= pages_size_) {
+            const std::size_t size = std::bit_ceil(page + 1);
+            auto* bigger = static_cast<Record**>(std::realloc(pages_, size * sizeof(Record*)));
+            if (bigger == nullptr) return nullptr;
+            for (std::size_t i = pages_size_; i < size; ++i) bigger[i] = nullptr;
+            pages_ = bigger;
+            pages_size_ = size;
+        }
+        pages_[page] = static_cast<Record*>(std::calloc(page_records, sizeof(Record)));
+        return find(fd);
+    }
+
+    Record** pages_ = nullptr;
+    std::size_t pages_size_ = 0;
+    Record* first_ = nullptr;
+    Record* last_ = nullptr;
+};
+
+}  // namespace rondo::detail

@@ -1,0 +1,64 @@
+// The inbox: any thread pushes, the loop takes everything at once.
+//
+// A Treiber stack of callbacks. Its ABA problem does not arise: nobody pops a single node; the
+// consumer exchanges the whole stack for an empty one, and a push only compares the head with what
+// it will point to, whatever that is by then. A closed inbox has a head of its own, so that a push
+// that comes too late knows.
+#pragma once
+
+#include <rondo/detail/callback.hpp>
+
+#include <atomic>
+
+namespace rondo::detail {
+
+class inbox {
+ public:
+    /// Any thread. False when closed.
+    bool push(ready_node& node) noexcept {
+        ready_node* head = head_.load(std::memory_order_relaxed);
+        do {
+            if (head == &closed_) return false;
+            node.next = head;
+        } while (!head_.compare_exchange_weak(head, &node, std::memory_order_seq_cst,
+                                              std::memory_order_relaxed));
+        return true;
+    }
+
+    /// The consumer: all nodes, oldest first. O(n).
+    queue<ready_node> take() noexcept {
+        if (head_.load(std::memory_order_relaxed) == nullptr) return {};
+        return in_order(head_.exchange(nullptr, std::memory_order_acquire));
+    }
+
+    /// The consumer: refuses pushes from now on, and takes what is there.
+    queue<ready_node> close() noexcept {
+        return in_order(head_.exchange(&closed_, std::memory_order_acq_rel));
+    }
+
+    bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
+    bool closed() const noexcept { return head_.load(std::memory_order_acquire) == &closed_; }
+
+ private:
+    static queue<ready_node> in_order(ready_node* newest) noexcept {
+        ready_node* oldest = nullptr;
+        while (newest != nullptr) {
+            ready_node* older = newest->next;
+            newest->next = oldest;
+            oldest = newest;
+            newest = older;
+        }
+        queue<ready_node> all;
+        while (oldest != nullptr) {
+            ready_node* following = oldest->next;
+            all.push(*oldest);
+            oldest = following;
+        }
+        return all;
+    }
+
+    ready_node closed_;
+    std::atomic<ready_node*> head_{nullptr};
+};
+
+}  // namespace rondo::detail

@@ -1,0 +1,108 @@
+// What the loop says about itself: alive, why, statistics.
+#include <rondo/loop.hpp>
+
+#include "remote_state.hpp"
+
+#include <cstdio>
+
+namespace rondo {
+
+bool loop::alive() const noexcept {
+    return timers_.size() > unref_timers_ || immediate_count_ > unref_immediates_ || armed_io_ != 0 ||
+           closing_count_ != 0 || watcher_count_ > unref_watchers_ || work_queued() ||
+           shared_->handle_count() != 0 || shared_->has_posts();
+}
+
+namespace {
+
+std::string describe(const op& o) {
+    char text[160] = "";
+    o.vt->describe(o, text, sizeof text);
+    return text;
+}
+
+std::string due_in(time_point deadline, time_point now) {
+    if (deadline == never) return "never due";
+    char text[64];
+    const double ms = std::chrono::duration<double, std::milli>(deadline - now).count();
+    std::snprintf(text, sizeof text, "due in %.3f ms", ms > 0 ? ms : 0);
+    return text;
+}
+
+}  // namespace
+
+std::vector<alive_entry> loop::why_alive() const {
+    using detail::handle_node;
+    std::vector<alive_entry> all;
+    for (const detail::timer_heap::entry& e : timers_.all()) {
+        if (e.what->owner != nullptr) continue;  // a sleeping task: listed below
+        const auto& node = static_cast<const handle_node&>(*e.what);
+        if (!node.referenced) continue;
+        const char* what = node.what == handle_node::sort::interval ? "interval, " : "timer, ";
+        all.push_back({what + due_in(e.deadline, now_), node.place});
+    }
+    immediates_.for_each([&](const detail::linked_op& o) {
+        if (o.owner != nullptr) return;
+        const auto& node = static_cast<const handle_node&>(o);
+        if (node.referenced) all.push_back({"immediate", node.place});
+    });
+    closing_.for_each([&](const handle_node& node) { all.push_back({"close callback", node.place}); });
+    const auto watcher = [&](const char* what) {
+        return [&all, what](const handle_node& node) {
+            if (node.referenced) all.push_back({what, node.place});
+        };
+    };
+    idle_.for_each(watcher("idle watcher"));
+    prepare_.for_each(watcher("prepare watcher"));
+    check_.for_each(watcher("check watcher"));
+    root_.fibers.for_each([&](const detail::fiber& f) {
+        std::string what = "task " + std::to_string(f.id) + ": ";
+        if (&f == current_fiber_) {
+            what += "running";
+        } else if (f.waiting != nullptr && f.waiting->pending()) {
+            what += describe(*f.waiting);
+        } else {
+            what += "ready to run";
+        }
+        all.push_back({std::move(what), f.leaf != nullptr ? f.leaf->site : f.place});
+    });
+    if (const std::size_t n = shared_->handle_count(); n != 0)
+        all.push_back({std::to_string(n) + (n == 1 ? " remote handle" : " remote handles"), {}});
+    if (!put_off_.empty())
+        all.push_back({std::to_string(put_off_.size()) + " operations put off to the next turn", {}});
+    return all;
+}
+
+loop_stats loop::stats() const noexcept {
+    loop_stats now = stats_;
+    now.timers = timers_.size();
+    now.operations = armed_io_;
+    now.remotes = shared_->handle_count();
+    return now;
+}
+
+std::string loop::backend_info() const {
+    return std::string(name_of(backend_->kind())) + ": " + backend_->describe() + " (" + why_backend_ + ")";
+}
+
+time_point loop::next_deadline() const noexcept {
+    if (work_queued() || !idle_.empty() || shared_->has_posts()) return now_;
+    return timers_.empty() ? never : timers_.top().deadline;
+}
+
+int loop::poll_fd() {
+    check_thread("poll_fd");
+    embedded_ = true;
+    return backend_->poll_fd();
+}
+
+void loop::spin(delay by) noexcept {
+    if (!backend_->advance(by.value())) {
+        const time_point until = by.after(backend_->now());
+        while (backend_->now() < until) {
+        }
+    }
+    update_now();
+}
+
+}  // namespace rondo

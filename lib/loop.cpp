@@ -1,0 +1,605 @@
+// The turn, the drain, and the step: what runs when. Handles are in handle.cpp, posts from other
+// threads in remote.cpp, reports in why_alive.cpp.
+#include <rondo/loop.hpp>
+
+#include <rondo/task.hpp>
+
+#include "remote_state.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+namespace rondo {
+
+namespace detail {
+constinit thread_local loop* current = nullptr;
+
+namespace {
+thread_local char thread_mark;  // its address names the thread
+}
+}  // namespace detail
+
+time_point loop_clock::now() noexcept {
+    if (detail::current != nullptr) return detail::current->now();
+    return time_point(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+const char* name_of(phase p) noexcept {
+    constexpr const char* names[] = {"none", "timers", "pending", "idle", "prepare", "poll", "check", "close"};
+    return names[static_cast<std::size_t>(p)];
+}
+
+observer::~observer() = default;
+void observer::on_phase(phase, time_point) noexcept {}
+void observer::on_step(step, std::uint32_t, std::source_location) noexcept {}
+void observer::on_step_end() noexcept {}
+
+// --- life ---------------------------------------------------------------------------------------
+
+namespace {
+
+backend_kind kind_from_environment() {
+    const char* name = std::getenv("RONDO_BACKEND");
+    if (name == nullptr || *name == '\0' || std::strcmp(name, "auto") == 0) return backend_kind::automatic;
+    for (const backend_kind kind : {backend_kind::epoll, backend_kind::uring, backend_kind::sim})
+        if (std::strcmp(name, name_of(kind)) == 0) return kind;
+    throw io_error(errno_code(EINVAL), "RONDO_BACKEND must be auto, epoll, uring or sim, not", name);
+}
+
+std::unique_ptr<backend> choose_backend(backend_kind kind, const backend_options& options, std::string& why) {
+    if (kind == backend_kind::automatic) kind = kind_from_environment();
+    if (kind != backend_kind::automatic) {
+        std::unique_ptr<backend> made = make_backend(kind, options, why);
+        if (!made) throw io_error(errno_code(ENOTSUP), name_of(kind), "is not to be had: " + why);
+        why = "asked for";
+        return made;
+    }
+    if (std::unique_ptr<backend> ring = make_backend(backend_kind::uring, options, why)) {
+        why = "the best this machine has";
+        return ring;
+    }
+    std::string why_not_epoll;
+    std::unique_ptr<backend> epoll = make_backend(backend_kind::epoll, options, why_not_epoll);
+    if (!epoll) throw io_error(errno_code(EMFILE), "no backend:", why + "; " + why_not_epoll);
+    static detail::log_gate gate(1);
+    detail::write_log(gate, log_level::debug, {}, "epoll instead of io_uring: %s", why.c_str());
+    return epoll;
+}
+
+// What the root scope does with a task that ended: nobody is there to see an error.
+void root_child_ended(detail::scope& root, detail::fiber& f) noexcept {
+    if ((f.flags & detail::fiber::has_error) && !(f.flags & detail::fiber::held))
+        root.of.report_unhandled(f.vt->error(f), f.place);
+}
+
+}  // namespace
+
+loop::loop(const loop_options& options)
+    : options_(options),
+      root_(*this, &root_child_ended),
+      thread_(&detail::thread_mark),
+      backend_(choose_backend(options.kind, options.backend, why_backend_)) {
+    watch_ = options_.watch;
+    put_off_.reserve(64);
+    put_off_round_.reserve(64);
+    shared_ = new detail::remote_state(*backend_);
+    now_ = backend_->now();
+}
+
+loop::~loop() {
+    RONDO_ASSERT(!running_, "a loop was destroyed while it runs");
+    check_thread("~loop");
+    drain_root();
+    shared_->close();
+    loop* const outer = std::exchange(detail::current, this);  // callables may look at the time
+    while (!timers_.empty()) remove(static_cast<detail::handle_node&>(*timers_.top().what));
+    while (!immediates_.empty()) remove(static_cast<detail::handle_node&>(immediates_.pop_front()));
+    for (auto* list : {&idle_, &prepare_, &check_, &closing_})
+        while (!list->empty()) remove(list->pop_front());
+    for (auto* queue : {&ticks_, &microtasks_})
+        while (!queue->empty()) {
+            auto& c = static_cast<detail::callback&>(queue->pop());
+            c.invoke(c, detail::callback::act::drop);
+        }
+    detail::current = outer;
+    shared_->release();
+}
+
+class loop::running_scope {
+ public:
+    explicit running_scope(loop& l) : loop_(l) {
+        if (l.running_) throw std::logic_error("rondo::loop: it is running already (run inside run)");
+        l.check_thread("run");
+        outer_ = std::exchange(detail::current, &l);
+        l.running_ = true;
+        l.stuck_ = false;
+        l.update_now();
+    }
+    ~running_scope() {
+        loop_.enter(phase::none);
+        loop_.running_ = false;
+        loop_.stopped_ = std::exchange(loop_.stopping_, false);
+        detail::current = outer_;
+    }
+    /// After a turn: what the error hook threw leaves run() here, between turns.
+    void rethrow() {
+        if (loop_.escaped_) std::rethrow_exception(std::exchange(loop_.escaped_, nullptr));
+    }
+
+ private:
+    loop& loop_;
+    loop* outer_;
+};
+
+void loop::run() {
+    running_scope scope(*this);
+    drain();
+    scope.rethrow();
+    // Like libuv, it asks whether anything keeps it alive before those timers, not after: they may
+    // leave only unreferenced callbacks, and these still get one turn.
+    bool more = alive() && !stopping_;
+    if (more) run_timers();
+    scope.rethrow();
+    while (more && !stopping_ && !stuck_) {
+        turn(true);
+        scope.rethrow();
+        more = alive();
+    }
+}
+
+bool loop::run_until(bool (*done)(void*), void* context) {
+    running_scope scope(*this);
+    drain();
+    scope.rethrow();
+    if (!done(context) && alive()) run_timers();
+    scope.rethrow();
+    while (!done(context) && !stopping_ && !stuck_ && alive()) {
+        turn(true);
+        scope.rethrow();
+    }
+    return done(context);
+}
+
+bool loop::run_once() {
+    running_scope scope(*this);
+    drain();
+    turn(true);
+    scope.rethrow();
+    return alive();
+}
+
+bool loop::run_nowait() {
+    running_scope scope(*this);
+    drain();
+    turn(false);
+    if (embedded_) backend_->flush();
+    scope.rethrow();
+    return alive();
+}
+
+void loop::stop() noexcept { stopping_ = true; }
+
+void loop::drain_root() noexcept {
+    if (root_.count == 0 && armed_io_ == 0) return;
+    root_.cancel();
+    try {
+        // Only what is being closed or cancelled is waited for: its end is near.
+        run_until([](void* self) {
+            auto& l = *static_cast<loop*>(self);
+            return l.root_.count == 0 && l.armed_io_ == 0;
+        }, this);
+    } catch (...) {
+        report_unhandled(std::current_exception(), {});
+    }
+}
+
+// --- a turn -------------------------------------------------------------------------------------
+
+void loop::turn(bool may_block) {
+    ++stats_.turns;
+    run_pending();
+    run_watchers(idle_, phase::idle);
+    run_watchers(prepare_, phase::prepare);
+    run_poll(may_block);
+    run_check();
+    run_close();
+    run_timers();
+}
+
+void loop::enter(phase p) noexcept {
+    phase_ = p;
+    current_fiber_ = nullptr;
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_phase(p, now_);
+}
+
+// What the last turn put off, and what other threads posted.
+void loop::run_pending() {
+    enter(phase::pending);
+    if (!microtasks_.empty() || !ticks_.empty()) drain();
+    put_off_round_.swap(put_off_);  // what is put off meanwhile waits for the next turn
+    for (io_op* o : put_off_round_) {
+        --armed_io_;
+        deliver(*o, o->result);
+    }
+    put_off_round_.clear();
+    detail::queue<detail::ready_node> posted = shared_->take();
+    while (!posted.empty()) {
+        ++stats_.posts;
+        call(static_cast<detail::callback&>(posted.pop()));
+        drain();
+    }
+}
+
+void loop::run_watchers(detail::ring<detail::handle_node>& watchers, phase p) {
+    enter(p);
+    if (watchers.empty()) return;
+    // Taken whole: those started meanwhile wait a turn. Each goes back before it runs.
+    detail::ring<detail::handle_node> round;
+    round.splice_back(watchers);
+    while (!round.empty()) {
+        detail::handle_node& node = round.pop_front();
+        watchers.push_back(node);
+        call(node);
+        drain();
+    }
+}
+
+void loop::run_poll(bool may_block) {
+    enter(phase::poll);
+    time_point until = poll_deadline(may_block);
+    if (until > now_) {
+        backend_->set_outside(shared_->handle_count());
+        if (!shared_->sleep()) until = now_;  // a post came in meanwhile: look, but do not block
+    }
+    if (!backend_->wait(until, batch_)) stuck_ = true;
+    shared_->awake();
+    update_now();
+    for (const completion& c : batch_.view()) {
+        --armed_io_;
+        ++stats_.completions;
+        deliver(*c.what, c.result);
+    }
+    batch_.clear();
+}
+
+time_point loop::poll_deadline(bool may_block) const noexcept {
+    if (!may_block || stopping_ || work_queued() || !idle_.empty() || !alive()) return now_;
+    return timers_.empty() ? never : timers_.top().deadline;
+}
+
+// Whether something is to be done without waiting for the outside.
+bool loop::work_queued() const noexcept {
+    return !microtasks_.empty() || !ticks_.empty() || !put_off_.empty() || closing_count_ != 0 ||
+           immediate_count_ > unref_immediates_ || escaped_;
+}
+
+void loop::run_check() {
+    run_watchers(check_, phase::check);
+    if (immediates_.empty()) return;
+    // The list is taken whole: an immediate made meanwhile waits a turn, and one that is cleared
+    // meanwhile is simply not in it any more.
+    detail::ring<detail::linked_op> round;
+    round.splice_back(immediates_);
+    while (!round.empty()) {
+        detail::linked_op& o = round.pop_front();
+        --immediate_count_;
+        if (o.owner != nullptr) {
+            deliver(o, 0);
+        } else {
+            fire_once(static_cast<detail::handle_node&>(o));
+            drain();
+        }
+    }
+}
+
+void loop::run_close() {
+    enter(phase::close);
+    if (closing_.empty()) return;
+    detail::ring<detail::handle_node> round;
+    round.splice_back(closing_);
+    while (!round.empty()) {
+        detail::handle_node& node = round.pop_front();
+        --closing_count_;
+        fire_once(node);
+        drain();
+    }
+}
+
+void loop::run_timers() {
+    if (timers_.empty()) {
+        phase_ = phase::timers;
+        return;
+    }
+    update_now();
+    enter(phase::timers);
+    if (timers_.top().deadline > now_) return;
+    // Due timers are collected first, so one that is made in this phase waits for the next.
+    timers_.collect(now_);
+    while (op* o = timers_.take_due()) {
+        ++stats_.timers_fired;
+        o->state = op::done;
+        if (o->owner != nullptr) {
+            deliver(*o, 0);
+        } else {
+            fire(static_cast<detail::handle_node&>(*o));
+            drain();
+        }
+    }
+    timers_.trim();
+}
+
+// An interval is armed anew from the time its callback started, after it ran; what it missed is
+// skipped. The callback may have cancelled or re-armed it: then that holds.
+void loop::fire(detail::handle_node& node) noexcept {
+    if (node.what != detail::handle_node::sort::interval) return fire_once(node);
+    const time_point started = now_;
+    ++node.count;  // it may be cancelled while it runs
+    call(node);
+    if (node.active && node.state == op::done) {
+        const time_point next = delay(node.period).after(started);
+        try {
+            timers_.insert(node, next);
+        } catch (...) {
+            report_unhandled(std::current_exception(), node.place);
+            remove(node);
+        }
+    }
+    release(node);
+}
+
+void loop::fire_once(detail::handle_node& node) noexcept {
+    deactivate(node);
+    call(node);
+    release(node);  // the share it had while it was active
+}
+
+// --- steps ----------------------------------------------------------------------------------------
+
+// The trampoline: awaiting a task, and returning from one, only change `leaf`, so no chain of awaits,
+// however long or deep, uses the stack. A wait leaves `leaf` alone and sets `waiting`.
+inline void loop::resume(detail::fiber& f) noexcept {
+    f.waiting = nullptr;
+    current_fiber_ = &f;
+    detail::promise_base* at = f.leaf;
+    detail::promise_base* next = at;
+    do {
+        at = next;
+        at->self.resume();
+        next = f.leaf;
+        if (next == at) {
+            if (f.waiting != nullptr) [[likely]]
+                return;
+            detail::assertion_failed(
+                "a task suspended on an awaitable that is not rondo's: nothing would resume it", nullptr,
+                at->site);
+        }
+    } while (next != nullptr);
+    finish(f, at);
+}
+
+template <bool Watched>
+inline void loop::step(detail::fiber& f) noexcept {
+    if constexpr (Watched) watch_->on_step(observer::step::task, f.id, f.leaf != nullptr ? f.leaf->site : f.place);
+    resume(f);
+    if constexpr (Watched) watch_->on_step_end();
+}
+
+template <bool Watched>
+void loop::first_step(detail::fiber& f) noexcept {
+    f.what = detail::ready_node::kind::wake_up;
+    current_fiber_ = &f;
+    if (f.flags & detail::fiber::cancel_pending) {
+        f.vt->discard(f);
+    } else {
+        f.vt->start(f);
+    }
+    if (f.leaf == nullptr) return finish(f, nullptr);
+    step<Watched>(f);
+}
+
+// A completion of a phase: the task it wakes runs as the phase's callback, then the queues drain.
+void loop::deliver(op& o, std::int32_t result) noexcept {
+    const bool first = microtasks_.empty();
+    inline_left_ = inline_completions;
+    complete(o, result);
+    if (first && !microtasks_.empty()) {
+        auto& f = static_cast<detail::fiber&>(microtasks_.pop());
+        ++stats_.steps;
+        if (watch_ == nullptr) [[likely]] {
+            step<false>(f);
+        } else {
+            step<true>(f);
+        }
+    }
+    drain();
+}
+
+void loop::drain() noexcept {
+    if (watch_ == nullptr) [[likely]] {
+        drain_queues<false>();
+    } else {
+        drain_queues<true>();
+    }
+}
+
+// All ticks, then all microtasks, and again. Task wake-ups share the microtask queue and are
+// bounded: when the budget is used up, the next wake-up and all behind it wait for the pending
+// phase, so that two tasks that wake each other for ever do not hold off timers and I/O. Ticks
+// never wait for a phase.
+template <bool Watched>
+void loop::drain_queues() noexcept {
+    std::uint32_t budget = wakeups_per_drain;
+    bool cut = false;
+    inline_left_ = inline_completions;
+    others_ = 0;
+    do {
+        while (!ticks_.empty()) run_other<Watched>(ticks_.pop());
+        while (!cut && !microtasks_.empty()) {
+            if (microtasks_.front()->what == detail::ready_node::kind::wake_up && budget != 0) [[likely]] {
+                --budget;
+                step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+            } else if (microtasks_.front()->what >= detail::ready_node::kind::explicit_microtask) {
+                run_other<Watched>(microtasks_.pop());
+            } else if (budget != 0) {
+                --budget;
+                first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+            } else {
+                cut = true;
+            }
+        }
+    } while (!ticks_.empty());
+    stats_.drains_cut += cut;
+    stats_.steps += wakeups_per_drain - budget;
+}
+
+// Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported.
+template <bool Watched>
+[[gnu::noinline]] void loop::run_other(detail::ready_node& node) noexcept {
+    if (++others_ == storm_threshold) [[unlikely]]
+        report_storm();
+    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
+    node.what = detail::ready_node::kind::wake_up;
+    step<Watched>(static_cast<detail::fiber&>(node));
+}
+
+void loop::report_storm() noexcept {
+    ++stats_.storms;
+    static detail::log_gate gate(1);
+    detail::write_log(gate, log_level::warning, {},
+                      "%u ticks and microtasks ran without a look at timers and I/O (%s phase)",
+                      static_cast<unsigned>(storm_threshold), name_of(phase_));
+}
+
+void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
+    using detail::fiber;
+    if (root != nullptr) f.vt->finish(f, *root);
+    f.flags |= fiber::ended;
+    detail::scope& home = *f.home;
+    f.unlink();
+    --home.count;
+    --stats_.tasks;
+    home.on_ended(home, f);
+    f.home = nullptr;
+    current_fiber_ = nullptr;
+    if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
+    if (!(f.flags & fiber::held)) f.vt->free(f);
+    if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
+}
+
+void loop::call(detail::callback& c) noexcept {
+    ++stats_.callbacks;
+    current_fiber_ = nullptr;
+    const std::source_location place = c.place;
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step(observer::step::microtask, 0, place);
+    try {
+        c.invoke(c, detail::callback::act::run);
+    } catch (...) {
+        report_unhandled(std::current_exception(), place);
+    }
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step_end();
+}
+
+void loop::call(detail::handle_node& node) noexcept {
+    ++stats_.callbacks;
+    current_fiber_ = nullptr;
+    ++node.count;  // it may cancel itself
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step(observer::step::callback, 0, node.place);
+    try {
+        node.invoke(node, detail::handle_node::act::run);
+    } catch (...) {
+        report_unhandled(std::current_exception(), node.place);
+    }
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step_end();
+    release(node);
+}
+
+// --- for the layers above ---------------------------------------------------------------------------
+
+void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
+    f.id = ++next_task_id_;
+    f.home = &home;
+    home.fibers.push_back(f);
+    ++home.count;
+    ++stats_.tasks;
+    if (home.cancelled) f.flags |= detail::fiber::cancel_pending;
+    make_ready(f);
+}
+
+bool loop::submit(io_op& o) noexcept {
+    if (!backend_->submit(o)) {
+        ++armed_io_;
+        return false;
+    }
+    ++stats_.completions;
+    if (inline_left_ > 0) [[likely]] {
+        --inline_left_;
+        o.state = op::done;
+        o.owner->waiting = nullptr;
+        return true;
+    }
+    // A task that never has to wait would run for ever: this completion goes round by the pending
+    // phase of the next turn, after everyone else's I/O.
+    try {
+        put_off_.push_back(&o);
+    } catch (const std::bad_alloc&) {
+        o.owner->waiting = nullptr;
+        return true;
+    }
+    ++stats_.put_off;
+    ++armed_io_;
+    o.state = op::done;
+    return false;
+}
+
+bool loop::refuse_cancelled(detail::fiber& f) noexcept {
+    if (inline_left_ > 0) {
+        --inline_left_;
+        return false;
+    }
+    RONDO_ASSERT(f.wakes < 0xffff, "a cancelled task would not end: it swallows `cancelled` for ever");
+    if (++f.wakes == 100) {
+        static detail::log_gate gate;
+        detail::write_log(gate, log_level::warning, f.leaf != nullptr ? f.leaf->site : f.place,
+                          "task %u goes on waiting although it is cancelled: it swallows `cancelled`",
+                          static_cast<unsigned>(f.id));
+    }
+    return true;
+}
+
+void loop::on_unhandled(error_hook hook, void* context) noexcept {
+    hook_ = hook;
+    hook_context_ = context;
+}
+
+void loop::report_unhandled(std::exception_ptr error, std::source_location place) noexcept {
+    if (hook_ != nullptr) {
+        try {
+            hook_(std::move(error), place, hook_context_);
+        } catch (...) {
+            if (!escaped_) escaped_ = std::current_exception();
+        }
+        return;
+    }
+    detail::report_escaped(error);
+    if (place.line() != 0)
+        std::fprintf(stderr, "  nobody handles it: it was thrown by what was made at %s:%u\n", place.file_name(),
+                     static_cast<unsigned>(place.line()));
+    std::abort();
+}
+
+void loop::check_thread(const char* what) const noexcept {
+    if (!detail::debug_enabled || thread_ == &detail::thread_mark) return;
+    char message[128];
+    std::snprintf(message, sizeof message, "%s: a loop is for the thread that made it", what);
+    detail::assertion_failed(message, nullptr, {});
+}
+
+}  // namespace rondo

@@ -1,0 +1,42 @@
+#include "remote_state.hpp"
+
+#include <sched.h>
+
+namespace rondo {
+
+void detail::remote_state::close() noexcept {
+    detail::queue<detail::ready_node> rest = inbox.close();
+    while (visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // a push and a wake away
+    while (!rest.empty()) {
+        auto& c = static_cast<detail::callback&>(rest.pop());
+        c.invoke(c, detail::callback::act::drop);
+    }
+}
+
+remote::remote(detail::remote_state& state) noexcept : state_(&state) {
+    state_->retain();
+    state_->handles.fetch_add(1, std::memory_order_seq_cst);
+}
+
+remote::remote(const remote& other) noexcept : state_(other.state_) {
+    if (state_ == nullptr) return;
+    state_->retain();
+    state_->handles.fetch_add(1, std::memory_order_seq_cst);
+}
+
+remote::~remote() {
+    if (state_ != nullptr) state_->drop_handle();
+}
+
+bool remote::post_callback(detail::callback& c) const noexcept {
+    if (state_ != nullptr && state_->post(c)) return true;
+    c.invoke(c, detail::callback::act::drop);
+    return false;
+}
+
+remote loop::remote() {
+    check_thread("remote");
+    return rondo::remote(*shared_);
+}
+
+}  // namespace rondo

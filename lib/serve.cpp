@@ -1,0 +1,171 @@
+#include <rondo/serve.hpp>
+
+#include <rondo/suspend.hpp>
+
+#include "stop_signals.hpp"
+
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+#include <optional>
+
+namespace rondo::detail {
+
+namespace {
+
+/// Waits until a scope is empty. A join by nature: a cancel is handed on to the scope's tasks.
+class empty_awaiter : op {
+ public:
+    explicit empty_awaiter(scope& s) noexcept : op(table), scope_(s) {}
+
+    bool await_ready() const noexcept { return scope_.count == 0; }
+    template <rondo_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        begin_shielded(*this, h.promise(), site);
+        state = armed;
+        scope_.joiner = this;
+        if (owner->flags & fiber::cancel_pending) scope_.cancel();
+    }
+    void await_resume() const noexcept {}
+
+ private:
+    static void cancel(op& o) noexcept { static_cast<empty_awaiter&>(o).scope_.cancel(); }
+    static void describe(const op& o, char* text, std::size_t size) noexcept {
+        std::snprintf(text, size, "%zu tasks", static_cast<const empty_awaiter&>(o).scope_.count);
+    }
+    static constexpr op_vtable table = {&cancel, &wake_owner, &describe};
+    scope& scope_;
+};
+
+/// The sessions of a server: their failures are logged, and one that ends makes room.
+struct sessions : scope {
+    sessions(loop& l, std::size_t max) noexcept : scope(l, &ended), limit(max) {}
+
+    static void ended(scope& base, fiber& f) noexcept {
+        auto& self = static_cast<sessions&>(base);
+        if (f.flags & fiber::has_error) report(f.vt->error(f));
+        if (self.waiting_for_room != nullptr && self.count < self.limit)
+            self.of.complete(*std::exchange(self.waiting_for_room, nullptr), 0);
+    }
+
+    static void report(const std::exception_ptr& error) noexcept {
+        static log_gate gate;
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::system_error& e) {
+            const int code = e.code().value();
+            const bool gone = e.code().category() == std::generic_category() &&
+                              (code == ECONNRESET || code == EPIPE || code == ETIMEDOUT);
+            write_log(gate, gone ? log_level::debug : log_level::warning, {}, "session ended: %s", e.what());
+        } catch (const std::exception& e) {
+            write_log(gate, log_level::warning, {}, "session ended: %s", e.what());
+        } catch (...) {
+            write_log(gate, log_level::warning, {}, "session ended: an exception that is not a std::exception");
+        }
+    }
+
+    std::size_t limit;
+    op* waiting_for_room = nullptr;
+};
+
+class room_awaiter : op {
+ public:
+    explicit room_awaiter(sessions& s) noexcept : op(table), sessions_(s) {}
+
+    bool await_ready() const noexcept { return sessions_.count < sessions_.limit; }
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        state = armed;
+        sessions_.waiting_for_room = this;
+        return true;
+    }
+    void await_resume() const {
+        if (result < 0) throw_failure(result, "serve");
+    }
+
+ private:
+    static void cancel(op& o) noexcept {
+        static_cast<room_awaiter&>(o).sessions_.waiting_for_room = nullptr;
+        current->complete(o, -ECANCELED);
+    }
+    static void describe(const op& o, char* text, std::size_t size) noexcept {
+        std::snprintf(text, size, "room for a session, %zu are running",
+                      static_cast<const room_awaiter&>(o).sessions_.count);
+    }
+    static constexpr op_vtable table = {&cancel, &wake_owner, &describe};
+    sessions& sessions_;
+};
+
+std::size_t default_limit() noexcept {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 100'000;
+    const auto all = static_cast<std::size_t>(limit.rlim_cur);
+    return all > 5 ? all / 5 * 4 : 1;
+}
+
+task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions& all) {
+    for (;;) {
+        co_await room_awaiter(all);
+        tcp_stream stream = co_await listener.accept();
+        starter.start(starter.session, all, std::move(stream));
+    }
+}
+
+/// The acceptor is the one child of this scope; its error is the server's.
+struct acceptor_scope : scope {
+    explicit acceptor_scope(loop& l) noexcept : scope(l, &ended) {}
+    static void ended(scope& base, fiber& f) noexcept {
+        static_cast<acceptor_scope&>(base).error = f.vt->error(f);
+    }
+    std::exception_ptr error;
+};
+
+struct stop_request {
+    scope& acceptor;
+    scope& all;
+    int count = 0;
+
+    static void signalled(void* self) {
+        auto& stop = *static_cast<stop_request*>(self);
+        if (++stop.count == 1) {
+            stop.acceptor.cancel();
+        } else {
+            stop.all.cancel();
+        }
+    }
+};
+
+}  // namespace
+
+task<> serve(tcp_listener& listener, session_starter starter, serve_options options) {
+    loop& l = this_loop();
+    sessions all(l, options.max_connections != 0 ? options.max_connections : default_limit());
+    acceptor_scope acceptor(l);
+    stop_request stop{acceptor, all};
+    std::optional<stop_signals> signals;
+    if (options.stop_on_signals) signals.emplace(l, &stop_request::signalled, &stop);
+
+    make_child(acceptor, std::source_location::current(), &accept_sessions, std::ref(listener), starter,
+               std::ref(all));
+    co_await empty_awaiter(acceptor);
+
+    // No connection is accepted any more. A server that was cancelled, or failed, does not wait.
+    const bool stopped = stop.count != 0;
+    timer deadline;
+    if (!stopped || (l.current_fiber()->flags & fiber::cancel_pending) != 0) {
+        all.cancel();
+    } else {
+        deadline = l.set_timeout(options.grace, [&all] { all.cancel(); });
+    }
+    co_await empty_awaiter(all);
+    deadline.cancel();
+    if (l.current_fiber()->flags & fiber::cancel_pending) throw cancelled{};
+    if (acceptor.error) std::rethrow_exception(acceptor.error);
+}
+
+}  // namespace rondo::detail

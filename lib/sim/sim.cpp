@@ -1,0 +1,398 @@
+// The simulated backend. The network (network.hpp) is its kernel: this file lets ops wait at
+// sockets, moves the clock, and reports. Nothing here looks at real time, at the order of pointers
+// or at a standard library's distribution, so that one seed is one run.
+
+#include "sim.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <span>
+
+#include "../buffers.hpp"
+#include "network.hpp"
+
+namespace rondo {
+namespace {
+
+using simulated::half;
+using simulated::network;
+using simulated::socket;
+
+class sim final : public backend {
+ public:
+    explicit sim(const backend_options& options) noexcept
+        : oracle_(options.decisions != nullptr ? *options.decisions : plain_),
+          network_(oracle_),
+          buffers_(std::max(options.receive_buffer_size, 1u), options.receive_buffer_count) {}
+    ~sim() override { RONDO_ASSERT(armed_ == 0, "an op outlives its backend"); }
+
+    backend_kind kind() const noexcept override { return backend_kind::sim; }
+
+    time_point now() noexcept override { return network_.now(); }
+    std::int64_t wall_now() noexcept override;
+    std::uint64_t random() noexcept override { return oracle_.bits(choice::user); }
+
+    bool submit(io_op& op) noexcept override;
+    void cancel(io_op& op) noexcept override;
+    int control(sys_op& call) noexcept override;
+    void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
+
+    bool wait(time_point until, completions& done) noexcept override;
+    void wake() noexcept override;
+
+    int poll_fd() noexcept override { return -1; }
+    void flush() noexcept override {}
+
+    std::size_t armed() const noexcept override { return armed_; }
+    std::string describe() const override;
+
+    bool advance(duration by) noexcept override;
+    void set_outside(std::size_t handles) noexcept override { outside_ = handles; }
+
+    std::uint64_t hash() const noexcept { return network_.hash(); }
+
+ private:
+    bool arm(half& place, io_op& op) noexcept;
+    bool finish_now(io_op& op, int result) noexcept;
+    bool submit_close(socket& s, io_op& op) noexcept;
+    void report_due(completions& done) noexcept;
+    int settle(half& place) noexcept;
+    int attempt(socket& s, io_op& op) noexcept;
+    int receive(socket& s, io_op& op) noexcept;
+    int borrow(socket& s, io_op& op) noexcept;
+    int send(socket& s, io_op& op) noexcept;
+    int send_vector(socket& s, io_op& op) noexcept;
+    int call(sys_op& what) noexcept;
+
+    benign_oracle plain_;
+    oracle& oracle_;
+    network network_;
+    detail::buffer_pool buffers_;
+    std::size_t armed_ = 0;
+    std::size_t outside_ = 0;
+    std::atomic<int> woken_{0};  // any thread sets it; an int, so that waiting is a futex
+};
+
+/// A result can hold no more.
+constexpr std::uint32_t most = std::numeric_limits<std::int32_t>::max();
+
+bool finished(int result) { return result != -EAGAIN; }
+
+half& place_of(socket& s, io_kind kind) {
+    switch (kind) {
+        case io_kind::accept:
+        case io_kind::receive:
+        case io_kind::borrow:
+        case io_kind::poll_in: return s.reader;
+        case io_kind::connect:
+        case io_kind::send:
+        case io_kind::send_vector:
+        case io_kind::poll_out: return s.writer;
+        case io_kind::close: break;
+    }
+    return s.closer;
+}
+
+// Submitting and cancelling.
+
+bool sim::submit(io_op& op) noexcept {
+    RONDO_ASSERT(!op.pending(), "an op is submitted twice");
+    op.moved = 0;
+    op.flags &= static_cast<std::uint8_t>(~io_op::closing);
+    socket* s = network_.find(op.fd);
+    if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
+    if (op.kind == io_kind::close) return submit_close(*s, op);
+
+    half& place = place_of(*s, op.kind);
+    if (place.op != nullptr) return finish_now(op, -EBUSY);
+    // Always reported by wait, so that several of them come in the order of becoming ready.
+    if (op.kind == io_kind::poll_in || op.kind == io_kind::poll_out) return arm(place, op);
+
+    int result = 0;
+    if (op.kind == io_kind::connect) {
+        result = network_.connect(*s, *static_cast<const raw_address*>(op.data));
+        if (result == -EINPROGRESS) result = -EAGAIN;
+    } else {
+        result = attempt(*s, op);
+    }
+    return finished(result) ? finish_now(op, result) : arm(place, op);
+}
+
+bool sim::arm(half& place, io_op& op) noexcept {
+    place.op = &op;
+    op.state = op::armed;
+    ++armed_;
+    if (place.since != 0) network_.make_due(place);
+    return false;
+}
+
+bool sim::finish_now(io_op& op, int result) noexcept {
+    op.result = result;
+    network_.record(static_cast<std::uint32_t>(op.kind), op.fd, result);
+    return true;
+}
+
+/// The ops that wait at `s` end first, and then the close, which waits behind them.
+bool sim::submit_close(socket& s, io_op& op) noexcept {
+    bool alone = true;
+    for (half* place : {&s.reader, &s.writer}) {
+        if (place->op == nullptr) continue;
+        alone = false;
+        if (place->op->state == op::armed) {
+            place->op->flags |= io_op::closing;
+            place->op->state = op::cancelling;
+        }
+        network_.make_due(*place);
+    }
+    if (!alone) return arm(s.closer, op);
+    network_.close(s);
+    return finish_now(op, 0);
+}
+
+void sim::cancel(io_op& op) noexcept {
+    if (op.state != op::armed || op.kind == io_kind::close) return;
+    socket* s = network_.find(op.fd);
+    RONDO_ASSERT(s != nullptr && place_of(*s, op.kind).op == &op, "an op of another backend");
+    op.state = op::cancelling;
+    network_.make_due(place_of(*s, op.kind));
+}
+
+// Waiting.
+
+bool sim::wait(time_point until, completions& done) noexcept {
+    const std::size_t before = done.size();
+    for (;;) {
+        network_.deliver();
+        report_due(done);
+        const bool woken = woken_.exchange(0) != 0;
+        if (woken || done.size() > before || done.full() || network_.now() >= until) return true;
+        const time_point next = std::min(until, network_.next_arrival());
+        if (next != never) {
+            network_.move_to(next);
+        } else if (outside_ > 0) {
+            woken_.wait(0);
+        } else {
+            return false;
+        }
+    }
+}
+
+/// The store has to be seen before libstdc++ looks for waiters, hence the strongest order.
+void sim::wake() noexcept {
+    woken_.store(1, std::memory_order_seq_cst);
+    woken_.notify_one();
+}
+
+/// Reports what is ready, in the order of becoming ready unless the oracle wants another one.
+void sim::report_due(completions& done) noexcept {
+    constexpr std::size_t reach = 64;  // how far ahead the oracle may pick: keeps a pick cheap
+    while (network_.due() > 0 && !done.full()) {
+        const auto alternatives = static_cast<std::uint32_t>(std::min(network_.due(), reach));
+        half& place = network_.take_due(oracle_.choose(choice::completion_order, alternatives));
+        io_op& op = *place.op;
+        const int result = settle(place);
+        if (!finished(result)) continue;
+        network_.record(static_cast<std::uint32_t>(op.kind), op.fd, result);
+        --armed_;
+        done.report(op, result);
+    }
+}
+
+/// The result of the op that waits at `place`, which is free then; -EAGAIN: it waits on.
+int sim::settle(half& place) noexcept {
+    socket& s = place.of;
+    io_op& op = *place.op;
+    if (op.kind == io_kind::close) {
+        place.op = nullptr;
+        network_.close(s);
+        return 0;
+    }
+    int result = -EAGAIN;
+    if ((op.flags & io_op::closing) != 0) {
+        result = -EBADF;
+    } else if (op.state == op::cancelling) {
+        const bool wins = oracle_.choose(choice::cancel_race, place.since != 0 ? 2 : 1) != 0;
+        if (wins) result = attempt(s, op);
+        if (!finished(result)) result = -ECANCELED;
+    } else {
+        result = attempt(s, op);
+    }
+    if (finished(result)) {
+        place.op = nullptr;
+        if (s.closer.op != nullptr && s.reader.op == nullptr && s.writer.op == nullptr)
+            network_.make_due(s.closer);
+    }
+    return result;
+}
+
+// The operations: a result, or -EAGAIN.
+
+int sim::attempt(socket& s, io_op& op) noexcept {
+    switch (op.kind) {
+        case io_kind::accept: return network_.accept(s);
+        case io_kind::connect: {
+            const int result = network_.connect(s, *static_cast<const raw_address*>(op.data));
+            return result == -EALREADY ? -EAGAIN : result;
+        }
+        case io_kind::receive: return receive(s, op);
+        case io_kind::borrow: return borrow(s, op);
+        case io_kind::send: return send(s, op);
+        case io_kind::send_vector: return send_vector(s, op);
+        case io_kind::poll_in: return s.reader.since != 0 ? 0 : -EAGAIN;
+        case io_kind::poll_out: return s.writer.since != 0 ? 0 : -EAGAIN;
+        case io_kind::close: break;
+    }
+    return -EINVAL;
+}
+
+int sim::receive(socket& s, io_op& op) noexcept {
+    const std::uint32_t wanted = std::min(op.size, most);
+    while (op.moved < wanted) {
+        const int n =
+            network_.receive(s, static_cast<std::byte*>(op.data) + op.moved, wanted - op.moved);
+        if (n < 0) return n;
+        op.moved += static_cast<std::uint32_t>(n);
+        if (n == 0 || (op.flags & io_op::all) == 0) break;
+    }
+    return static_cast<int>(op.moved);
+}
+
+int sim::borrow(socket& s, io_op& op) noexcept {
+    op.data = nullptr;
+    op.size = 0;
+    op.buffer = detail::chunk::heap;  // the address says which
+    if (s.state != socket::phase::connected || s.arrived == 0) {
+        std::byte none;
+        return network_.receive(s, &none, 1);  // the end, an error, or not yet
+    }
+    detail::chunk* buffer = buffers_.take();
+    if (buffer == nullptr) return -ENOMEM;
+    const int n = network_.receive(s, buffer->data, std::min(buffers_.size(), most));
+    if (n < 0) {
+        buffers_.give_back(*buffer);
+        return n;
+    }
+    op.data = buffer->data;
+    op.size = static_cast<std::uint32_t>(n);
+    return n;
+}
+
+void sim::give_back(void* data, std::uint32_t size, std::uint16_t) noexcept {
+    std::memset(data, 0xdd, size);  // who looks at it once more shall notice
+    buffers_.give_back(data);
+}
+
+int sim::send(socket& s, io_op& op) noexcept {
+    const std::uint32_t wanted = std::min(op.size, most);
+    while (op.moved < wanted) {
+        const int n =
+            network_.send(s, static_cast<const std::byte*>(op.data) + op.moved, wanted - op.moved);
+        if (n < 0) return n;
+        op.moved += static_cast<std::uint32_t>(n);
+        if ((op.flags & io_op::all) == 0) break;
+    }
+    return static_cast<int>(op.moved);
+}
+
+/// Like writev: without `all` it stops at the first span that does not go through whole.
+int sim::send_vector(socket& s, io_op& op) noexcept {
+    const std::span spans(static_cast<const std::span<const std::byte>*>(op.data), op.size);
+    std::size_t skip = op.moved;
+    for (std::span<const std::byte> span : spans) {
+        const std::size_t skipped = std::min(skip, span.size());
+        skip -= skipped;
+        span = span.subspan(skipped);
+        while (!span.empty() && op.moved < most) {
+            const int n =
+                network_.send(s, span.data(), std::min<std::size_t>(span.size(), most - op.moved));
+            if (n < 0) {
+                const bool partly = op.moved > 0 && (op.flags & io_op::all) == 0;
+                return partly ? static_cast<int>(op.moved) : n;
+            }
+            op.moved += static_cast<std::uint32_t>(n);
+            span = span.subspan(static_cast<std::size_t>(n));
+            if (!span.empty() && (op.flags & io_op::all) == 0) return static_cast<int>(op.moved);
+        }
+    }
+    return static_cast<int>(op.moved);
+}
+
+// What never blocks.
+
+int sim::control(sys_op& what) noexcept {
+    const int result = call(what);
+    network_.record(200 + static_cast<std::uint32_t>(what.what), what.fd, result);
+    return result;
+}
+
+int sim::call(sys_op& what) noexcept {
+    using enum sys_op::call;
+    if (what.what == tcp_socket) return network_.open(what.address->kind);
+    if (what.what == stream_pair) return network_.pair(what.fds);
+
+    socket* s = network_.find(what.fd);
+    if (s == nullptr || s->closer.op != nullptr) return -EBADF;
+    switch (what.what) {
+        case bind: return network_.bind(*s, *what.address);
+        case listen: return network_.listen(*s, what.value);
+        case local_address: return network_.local_address(*s, *what.address);
+        case peer_address: return network_.peer_address(*s, *what.address);
+        case set_option: return network_.set_option(*s, what.which, what.value);
+        case get_option: return network_.get_option(*s, what.which, what.value);
+        case shutdown_write: return network_.shutdown_write(*s);
+        case reset_on_close: s->reset_on_close = true; return 0;
+        case try_send: return network_.send(*s, what.data, std::min<std::size_t>(what.size, most));
+        case try_receive:
+            return network_.receive(*s, what.data, std::min<std::size_t>(what.size, most));
+        case close: network_.close(*s); return 0;
+        case tcp_socket:
+        case stream_pair: break;
+    }
+    return -EINVAL;
+}
+
+// The rest.
+
+std::int64_t sim::wall_now() noexcept {
+    constexpr std::int64_t year_2000 = 946'684'800'000'000'000;  // in ns since 1970
+    return year_2000 + network_.now().time_since_epoch().count();
+}
+
+bool sim::advance(duration by) noexcept {
+    if (by > duration::zero()) {
+        const duration left = simulated::last_moment - network_.now();
+        network_.move_to(network_.now() + std::min(by, left));
+    }
+    return true;
+}
+
+std::string sim::describe() const {
+    const std::int64_t ns = network_.now().time_since_epoch().count();
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  "simulated world at %" PRId64 ".%09" PRId64
+                  " s: %zu descriptors, %zu ops armed, "
+                  "%" PRIu64 " events, hash %016" PRIx64,
+                  ns / 1'000'000'000, ns % 1'000'000'000, network_.descriptors(), armed_,
+                  network_.events(), network_.hash());
+    return text;
+}
+
+}  // namespace
+
+std::unique_ptr<backend> make_sim(const backend_options& options) noexcept {
+    return std::unique_ptr<backend>(new (std::nothrow) sim(options));
+}
+
+std::uint64_t event_hash(const backend& simulated) noexcept {
+    RONDO_ASSERT(simulated.kind() == backend_kind::sim, "only a simulated world has a hash");
+    return static_cast<const sim&>(simulated).hash();
+}
+
+}  // namespace rondo

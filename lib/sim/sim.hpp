@@ -1,0 +1,18 @@
+// The simulated world as a backend: virtual time, TCP in memory, every open question to an oracle.
+#pragma once
+
+#include <rondo/backend.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace rondo {
+
+/// Null when there is no memory.
+[[nodiscard]] std::unique_ptr<backend> make_sim(const backend_options& options) noexcept;
+
+/// A running hash over everything that has happened in the world of a `sim`: what, on which
+/// descriptor, with which result, at which virtual time. Two runs with the same hash were the same.
+[[nodiscard]] std::uint64_t event_hash(const backend& simulated) noexcept;
+
+}  // namespace rondo

@@ -1,0 +1,69 @@
+#include <rondo/suspend.hpp>
+
+#include <rondo/loop.hpp>
+
+#include <cerrno>
+#include <cstdio>
+
+namespace rondo::detail {
+
+namespace {
+
+void describe_queued(const op&, char* text, std::size_t size) noexcept {
+    std::snprintf(text, size, "ready to run");
+}
+
+}  // namespace
+
+void wake_owner(op& o) noexcept { current->make_ready(*o.owner); }
+
+const op_vtable sleep_vtable = {
+    [](op& o) noexcept {
+        loop& l = *current;
+        l.remove_timer(o);
+        l.complete(o, -ECANCELED);
+    },
+    &wake_owner,
+    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "sleep"); },
+};
+
+namespace {
+constexpr op_vtable queued_vtable = {[](op&) noexcept {}, [](op&) noexcept {}, &describe_queued};
+}
+op in_queue(queued_vtable);
+
+const op_vtable immediate_vtable = {
+    [](op& o) noexcept {
+        loop& l = *current;
+        l.remove_immediate(static_cast<linked_op&>(o));
+        l.complete(o, -ECANCELED);
+    },
+    &wake_owner,
+    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "the check phase"); },
+};
+
+void start_sleep(op& o, time_point deadline) {
+    try {
+        current->add_timer(o, deadline);
+    } catch (...) {
+        o.owner->waiting = nullptr;
+        throw;
+    }
+}
+
+void queue_immediate(linked_op& o) noexcept { current->add_immediate(o); }
+
+bool refuse_queueing(fiber& f) noexcept {
+    if (!current->refuse_cancelled(f)) return false;
+    f.waiting = &in_queue;
+    current->make_ready(f);
+    return true;
+}
+
+void refuse_cancelled(op& o) noexcept {
+    o.result = -ECANCELED;
+    o.state = op::done;
+    refuse_queueing(*o.owner);
+}
+
+}  // namespace rondo::detail

@@ -1,0 +1,384 @@
+#include <rondo/tcp.hpp>
+
+#include <rondo/suspend.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace rondo {
+
+namespace {
+
+// The kernel transfers a little less than 2 GiB at a time anyway.
+constexpr std::size_t transfer_max = 0x7fff'f000;
+
+// Marks a borrowed buffer that came from a stash: plain malloc.
+constexpr std::uint16_t stash_buffer = 0xfffe;
+
+}  // namespace
+
+namespace detail {
+
+// --- io_awaiter ---------------------------------------------------------------------------------------
+
+const op_vtable io_vtable = {
+    [](op& o) noexcept { current->cancel(static_cast<io_op&>(o)); },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept {
+        constexpr const char* names[] = {"accept on", "connect", "read", "read", "write", "write",
+                                         "readable", "writable", "close"};
+        const auto& io = static_cast<const io_op&>(o);
+        char peer[80] = "";
+        raw_address address;
+        sys_op ask{.what = sys_op::call::peer_address, .fd = io.fd, .address = &address};
+        if (io.kind != io_kind::accept && current != nullptr && current->control(ask) >= 0)
+            std::snprintf(peer, sizeof peer, " %s", endpoint(address).to_string().c_str());
+        std::snprintf(text, size, "%s fd %d%s", names[static_cast<std::size_t>(io.kind)], io.fd, peer);
+    },
+};
+
+void io_awaiter::check_cancelled() const {
+    if (result == -ECANCELED && (owner->flags & fiber::cancel_pending)) throw cancelled{};
+}
+
+void throw_io(int negative_errno, const char* operation, std::string subject) {
+    const fiber* f = current != nullptr ? current->current_fiber() : nullptr;
+    if (negative_errno == -ECANCELED && f != nullptr && (f->flags & fiber::cancel_pending)) throw cancelled{};
+    throw io_error(errno_code(-negative_errno), operation, std::move(subject));
+}
+
+// --- socket_handle --------------------------------------------------------------------------------------
+
+socket_handle::~socket_handle() {
+    if (fd_ >= 0) of_->reap(fd_);
+}
+
+int socket_handle::control(sys_op& call) const noexcept {
+    if (fd_ < 0) return -EBADF;
+    call.fd = fd_;
+    return of_->control(call);
+}
+
+int socket_handle::set(sys_op::option which, int value) const noexcept {
+    sys_op call{.what = sys_op::call::set_option, .which = which, .value = value};
+    return control(call);
+}
+
+endpoint socket_handle::local() const {
+    raw_address address;
+    sys_op call{.what = sys_op::call::local_address, .address = &address};
+    if (const int r = control(call); r < 0) throw_io(r, "local address", {});
+    return endpoint(address);
+}
+
+// --- awaiters -------------------------------------------------------------------------------------------
+
+stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept
+    : io_awaiter(k, of.socket_.fd()), of_(&of) {
+    data = bytes;
+    size = static_cast<std::uint32_t>(std::min(count, transfer_max));
+}
+
+void stream_awaiter::fail(const char* operation) const {
+    check_cancelled();
+    // Closed under the wait, and then the stream may be gone as well.
+    if (result == -EBADF) throw_io(result, operation, {});
+    throw_io(result, operation, of_->peer().to_string());
+}
+
+bool read_awaiter::start() noexcept {
+    stash* kept = of_->stash_.get();
+    if (kept == nullptr) [[likely]]
+        return !current->submit(*this);
+    // First what an earlier read_exactly left behind.
+    kept_ = static_cast<std::uint32_t>(std::min<std::size_t>(size, kept->end - kept->begin));
+    std::memcpy(data, kept->bytes.get() + kept->begin, kept_);
+    kept->begin += kept_;
+    if (kept->begin == kept->end) of_->stash_.reset();
+    if (kept_ == size || !(flags & all)) {
+        owner->waiting = nullptr;
+        result = 0;
+        return false;
+    }
+    data = static_cast<std::byte*>(data) + kept_;
+    size -= kept_;
+    return !current->submit(*this);
+}
+
+rondo::result<std::size_t> read_awaiter::finish() {
+    if (result >= 0) return static_cast<std::size_t>(result) + kept_;
+    const std::size_t got = (flags & all) ? kept_ + moved : 0;
+    if (got != 0) {
+        // Given back, so that nothing is lost: the bytes lie in front of `data`'s start.
+        auto back = std::make_unique<stash>();
+        back->bytes = std::make_unique<std::byte[]>(got);
+        std::memcpy(back->bytes.get(), static_cast<std::byte*>(data) - kept_, got);
+        back->end = got;
+        of_->stash_ = std::move(back);
+    }
+    check_cancelled();
+    return errno_code(-result);
+}
+
+std::size_t read_awaiter::slow_resume() {
+    const rondo::result<std::size_t> r = finish();
+    if (!r) fail("read");
+    return *r;
+}
+
+bool borrow_awaiter::start() noexcept {
+    stash* kept = of_->stash_.get();
+    if (kept == nullptr) [[likely]]
+        return !current->submit(*this);
+    owner->waiting = nullptr;
+    const std::size_t count = kept->end - kept->begin;
+    data = std::malloc(count);
+    if (data == nullptr) {
+        result = -ENOMEM;
+        return false;
+    }
+    std::memcpy(data, kept->bytes.get() + kept->begin, count);
+    size = static_cast<std::uint32_t>(count);
+    io_op::buffer = stash_buffer;
+    result = static_cast<std::int32_t>(count);
+    of_->stash_.reset();
+    return false;
+}
+
+rondo::result<rondo::buffer> borrow_awaiter::finish() {
+    if (result >= 0) return take();
+    check_cancelled();
+    return errno_code(-result);
+}
+
+rondo::result<std::size_t> write_awaiter::finish() {
+    if (written_ != nullptr) *written_ = result >= 0 ? static_cast<std::size_t>(result) : moved;
+    if (result >= 0) return static_cast<std::size_t>(result);
+    check_cancelled();
+    return errno_code(-result);
+}
+
+std::size_t write_awaiter::slow_resume() {
+    const rondo::result<std::size_t> r = finish();
+    if (!r) fail("write");
+    return *r;
+}
+
+bool close_awaiter::start() noexcept {
+    RONDO_ASSERT(of_ == current, "a socket is closed on the loop it belongs to");
+    return !current->submit(*this);
+}
+
+rondo::result<void> close_awaiter::finish() const noexcept {
+    if (fd < 0 || result >= 0) return {};
+    return errno_code(-result);
+}
+
+void close_awaiter::await_resume() const {
+    if (fd >= 0 && result < 0) throw_failure(result, "close");
+}
+
+bool connect_awaiter::start() noexcept {
+    sys_op make{.what = sys_op::call::tcp_socket, .address = &to_};
+    fd = current->control(make);
+    if (fd < 0) {
+        owner->waiting = nullptr;
+        result = fd;
+        return false;
+    }
+    data = &to_;
+    return !current->submit(*this);
+}
+
+rondo::result<tcp_stream> connect_awaiter::finish() {
+    if (fd < 0) {  // no socket could be made, or the task was cancelled before
+        check_cancelled();
+        return errno_code(-result);
+    }
+    socket_handle socket(*current, std::exchange(fd, -1));
+    if (result < 0) {
+        check_cancelled();
+        return errno_code(-result);
+    }
+    socket.set(sys_op::option::no_delay, 1);
+    return tcp_stream(std::move(socket), to_);
+}
+
+tcp_stream connect_awaiter::await_resume() {
+    rondo::result<tcp_stream> connected = finish();
+    if (!connected) throw_io(result, "connect", endpoint(to_).to_string());
+    return std::move(*connected);
+}
+
+namespace {
+
+/// One accept; the rest is in tcp_listener::accept.
+class accept_awaiter : public io_awaiter {
+ public:
+    explicit accept_awaiter(int listener) noexcept : io_awaiter(io_kind::accept, listener) {}
+    int await_resume() const noexcept { return result; }
+};
+
+}  // namespace
+}  // namespace detail
+
+void buffer::give_back() noexcept {
+    if (id_ == stash_buffer) {
+        std::free(data_);
+    } else {
+        of_->io().give_back(data_, size_, id_);
+    }
+    of_ = nullptr;
+}
+
+// --- tcp_stream -------------------------------------------------------------------------------------------
+
+rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) noexcept {
+    if (stash_ != nullptr) {
+        const std::size_t count = std::min(into.size(), stash_->end - stash_->begin);
+        std::memcpy(into.data(), stash_->bytes.get() + stash_->begin, count);
+        stash_->begin += count;
+        if (stash_->begin == stash_->end) stash_.reset();
+        return count;
+    }
+    sys_op call{.what = sys_op::call::try_receive, .data = into.data(), .size = std::min(into.size(), transfer_max)};
+    const int r = socket_.control(call);
+    if (r < 0) return errno_code(-r);
+    return static_cast<std::size_t>(r);
+}
+
+rondo::result<std::size_t> tcp_stream::try_write_some(std::span<const std::byte> from) noexcept {
+    sys_op call{.what = sys_op::call::try_send,
+                .data = const_cast<std::byte*>(from.data()),
+                .size = std::min(from.size(), transfer_max)};
+    const int r = socket_.control(call);
+    if (r < 0) return errno_code(-r);
+    return static_cast<std::size_t>(r);
+}
+
+rondo::result<void> tcp_stream::try_shutdown() noexcept {
+    sys_op call{.what = sys_op::call::shutdown_write};
+    if (const int r = socket_.control(call); r < 0) return errno_code(-r);
+    return {};
+}
+
+void tcp_stream::shutdown() {
+    sys_op call{.what = sys_op::call::shutdown_write};
+    if (const int r = socket_.control(call); r < 0) detail::throw_io(r, "shutdown", peer().to_string());
+}
+
+void tcp_stream::reset_on_close() {
+    sys_op call{.what = sys_op::call::reset_on_close};
+    if (const int r = socket_.control(call); r < 0) detail::throw_io(r, "set linger", peer().to_string());
+}
+
+void tcp_stream::no_delay(bool on) {
+    if (const int r = socket_.set(sys_op::option::no_delay, on); r < 0)
+        detail::throw_io(r, "set no_delay", peer().to_string());
+}
+
+void tcp_stream::keep_alive(bool on) {
+    if (const int r = socket_.set(sys_op::option::keep_alive, on); r < 0)
+        detail::throw_io(r, "set keep_alive", peer().to_string());
+}
+
+void tcp_stream::receive_buffer_size(int bytes) {
+    if (const int r = socket_.set(sys_op::option::receive_buffer, bytes); r < 0)
+        detail::throw_io(r, "set receive buffer", peer().to_string());
+}
+
+void tcp_stream::send_buffer_size(int bytes) {
+    if (const int r = socket_.set(sys_op::option::send_buffer, bytes); r < 0)
+        detail::throw_io(r, "set send buffer", peer().to_string());
+}
+
+// --- tcp_listener -----------------------------------------------------------------------------------------
+
+tcp_listener tcp_listener::bind(const endpoint& at, const listen_options& options) {
+    loop& l = this_loop();
+    raw_address address = at.raw();
+    const auto check = [&](int r) {
+        if (r < 0) detail::throw_io(r, "listen at", at.to_string());
+    };
+    sys_op make{.what = sys_op::call::tcp_socket, .address = &address};
+    const int fd = l.control(make);
+    check(fd);
+    detail::socket_handle socket(l, fd);
+    if (options.reuse_address) check(socket.set(sys_op::option::reuse_address, 1));
+    if (options.reuse_port) check(socket.set(sys_op::option::reuse_port, 1));
+    if (address.kind == raw_address::family::v6) check(socket.set(sys_op::option::v6_only, options.v6_only));
+    sys_op bind_to{.what = sys_op::call::bind, .address = &address};
+    check(socket.control(bind_to));
+    sys_op listen{.what = sys_op::call::listen, .value = options.backlog};
+    check(socket.control(listen));
+    return tcp_listener(std::move(socket));
+}
+
+task<tcp_stream> tcp_listener::accept() {
+    constexpr duration first_pause = std::chrono::milliseconds(5);
+    constexpr duration longest_pause = std::chrono::seconds(1);
+    duration pause = first_pause;
+    for (;;) {
+        const int fd = co_await detail::accept_awaiter(socket_.fd());
+        if (fd >= 0) {
+            detail::socket_handle socket(this_loop(), fd);
+            raw_address peer;
+            sys_op ask{.what = sys_op::call::peer_address, .address = &peer};
+            const int known = socket.control(ask);
+            if (known < 0) continue;  // reset while it was in the queue: nobody is there any more
+            socket.set(sys_op::option::no_delay, 1);
+            co_return tcp_stream(std::move(socket), peer);
+        }
+        if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS && fd != -ENOMEM)
+            detail::throw_io(fd, "accept", {});
+        ++exhausted_;
+        static detail::log_gate gate(1);
+        detail::write_log(gate, log_level::warning, std::source_location::current(),
+                          "accept: %s; trying again in %lld ms", std::strerror(-fd),
+                          static_cast<long long>(pause.count() / 1'000'000));
+        co_await sleep_for(pause);
+        pause = std::min(pause * 2, longest_pause);
+    }
+}
+
+// --- the reaper ---------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Closes a descriptor whose owner has gone; frees itself.
+struct reaper : io_op {
+    explicit reaper(int descriptor) noexcept;
+};
+
+constexpr op_vtable reaper_vtable = {
+    [](op&) noexcept {},
+    [](op& o) noexcept {
+        auto& self = static_cast<reaper&>(o);
+        self.~reaper();
+        detail::frame_deallocate(&self, sizeof(reaper));
+    },
+    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "closing"); },
+};
+
+reaper::reaper(int descriptor) noexcept : io_op(reaper_vtable, io_kind::close, descriptor) {}
+
+}  // namespace
+
+void loop::reap(int fd) noexcept {
+    try {
+        auto* o = new (detail::frame_allocate(sizeof(reaper))) reaper(fd);
+        if (backend_->submit(*o)) {
+            complete(*o, o->result);
+        } else {
+            ++armed_io_;
+        }
+    } catch (const std::bad_alloc&) {
+        static detail::log_gate gate;
+        detail::write_log(gate, log_level::error, {}, "out of memory: descriptor %d stays open", fd);
+    }
+}
+
+}  // namespace rondo

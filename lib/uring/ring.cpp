@@ -1,0 +1,128 @@
+// What is asked of the kernel, and why not less.
+//
+// SINGLE_ISSUER | DEFER_TASKRUN (Linux 6.1): completions are worked off when *we* enter the kernel
+// to wait, not by interrupting whatever runs. It is where io_uring overtakes epoll, and it makes
+// the order of things reproducible. SUBMIT_ALL: a bad entry does not hold up those behind it.
+// Kernels without these get the epoll backend, not a third code path.
+//
+// NODROP: completions that do not fit are kept in a list; they come when we enter with GETEVENTS,
+// which every turn does. EXT_ARG: a wait takes its timeout along, so no timerfd. FAST_POLL: a socket
+// that is not ready is polled, not handed to a thread.
+//
+// Flags of single operations (multishot, provided buffers) cannot be probed. They are tried, and a
+// refusal (EINVAL) is remembered where it was met.
+#include "ring.hpp"
+
+#include "../posix.hpp"
+
+#include <rondo/detail/assert.hpp>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace rondo::detail {
+namespace {
+
+constexpr std::uint32_t fewest_entries = 8;
+constexpr std::uint32_t most_entries = 4096;
+
+// Multishot requests finish more than once per entry, and one whose completion finds no room ends:
+// the completion queue is much longer than the submission queue.
+constexpr std::uint32_t completions_per_entry = 16;
+
+constexpr int needed_operations[] = {
+    IORING_OP_NOP,     IORING_OP_POLL_ADD,     IORING_OP_SENDMSG, IORING_OP_ACCEPT,
+    IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL, IORING_OP_SEND,    IORING_OP_RECV,
+};
+
+const char* hint_for(int error) noexcept {
+    switch (error) {
+        case EPERM: return "seccomp filter or kernel.io_uring_disabled";
+        case ENOSYS: return "the kernel is built without it";
+        case EINVAL: return "the kernel is older than 6.1";
+        case ENOMEM: return "RLIMIT_MEMLOCK";
+        default: return nullptr;
+    }
+}
+
+}  // namespace
+
+kernel_ring::~kernel_ring() {
+    if (open_) io_uring_queue_exit(&ring_);
+}
+
+bool kernel_ring::open(std::uint32_t entries, std::string& why) {
+    entries = std::clamp(entries, fewest_entries, most_entries);
+    if (!start(entries, why)) return false;
+    open_ = true;
+    // Saves looking up the descriptor at each entry; not worth failing for.
+    io_uring_register_ring_fd(&ring_);
+    return check(why);
+}
+
+// ENOMEM is the memlock limit, which a smaller ring may fit.
+bool kernel_ring::start(std::uint32_t entries, std::string& why) {
+    for (;; entries /= 2) {
+        io_uring_params params{};
+        params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                       IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+        params.cq_entries = entries * completions_per_entry;
+        const int error = -io_uring_queue_init_params(entries, &ring_, &params);
+        if (error == 0) return true;
+        if (error == ENOMEM && entries > fewest_entries) continue;
+        why = explain("io_uring_setup", error, hint_for(error));
+        return false;
+    }
+}
+
+bool kernel_ring::check(std::string& why) {
+    constexpr unsigned features =
+        IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL | IORING_FEAT_CQE_SKIP;
+    if ((ring_.features & features) != features)
+        return why = "io_uring: the kernel lacks needed features", false;
+    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+    if (probe == nullptr) return why = "io_uring: the kernel cannot be probed", false;
+    const bool complete = std::all_of(
+        std::begin(needed_operations), std::end(needed_operations),
+        [&](int operation) { return io_uring_opcode_supported(probe, operation) != 0; });
+    io_uring_free_probe(probe);
+    if (!complete) return why = "io_uring: the kernel lacks needed operations", false;
+
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_nop(sqe);
+    const int submitted = io_uring_submit_and_wait(&ring_, 1);
+    int result = submitted < 0 ? submitted : -EIO;
+    reap([&](std::uint64_t, int res, unsigned) { return result = res, true; });
+    if (result < 0) return why = explain("io_uring self-test", -result), false;
+    return true;
+}
+
+io_uring_sqe* kernel_ring::entry() noexcept {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    if (sqe != nullptr) [[likely]]
+        return sqe;
+    submit();
+    return io_uring_get_sqe(&ring_);
+}
+
+void kernel_ring::submit() noexcept { judge(io_uring_submit(&ring_)); }
+
+void kernel_ring::enter(bool wait, __kernel_timespec* limit) noexcept {
+    if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) [[unlikely]]
+        ++overflows_;
+    if (!wait) return judge(io_uring_submit_and_get_events(&ring_));
+    if (limit == nullptr) return judge(io_uring_submit_and_wait(&ring_, 1));
+    io_uring_cqe* first;
+    judge(io_uring_submit_and_wait_timeout(&ring_, &first, 1, limit, nullptr));
+}
+
+// Interrupted, out of time, out of memory for the moment, or an overflow list that does not fit
+// yet: what could not be submitted is still in the queue. Anything else is a bug of ours, or of
+// whoever runs the loop on a second thread (EEXIST).
+void kernel_ring::judge(int result) noexcept {
+    RONDO_ASSERT(result >= 0 || result == -EINTR || result == -ETIME || result == -EAGAIN ||
+                     result == -EBUSY || result == -ENOMEM,
+                 "io_uring_enter failed: is the loop used on a thread that did not make it?");
+}
+
+}  // namespace rondo::detail

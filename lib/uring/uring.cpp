@@ -1,0 +1,851 @@
+// How this backend uses io_uring, and why.
+//
+// Two kinds of requests are in the kernel. Some belong to an op: a send, a connect, a poll, a
+// receive into the caller's buffer. Their user_data is the op, and the op is reported no earlier
+// than their last completion: until then the kernel may write into the buffer. Cancelling one only
+// *submits* a cancel; the request's own completion decides what happened (a cancelled receive may
+// well come back with 40 bytes).
+//
+// The others belong to the descriptor's record: one multishot accept, or one receive at a time into
+// buffers of ours. They outlive the ops they were started for. What they bring is queued in the
+// record and whoever asks next is served from there, so such an op is cancelled on the spot and
+// nothing is lost by it. The queues are bounded: past the bound the request is cancelled, and
+// started again when the queue has been drained. What the kernel brings meanwhile is kept all the
+// same; after that TCP pushes back.
+//
+// A receive of ours is, in this order of preference,
+//   ring     a multishot receive: the kernel takes a buffer from a ring when data arrives. When the
+//            ring is empty it ends with ENOBUFS.
+//   heap     one receive into a buffer from malloc: used when data is known to be there and the
+//            ring is empty, so no connection ever waits for another's buffer.
+//   ready    one poll: used to find out about the data, so that a connection that merely waits does
+//            not occupy a buffer from malloc.
+// Never two: their bytes could arrive in either order. That is also why a plain receive, on a
+// descriptor that has such a request, waits for it and copies.
+//
+// close(2) does not end requests: the kernel keeps the file alive for them, the peer sees no FIN,
+// and later bytes are still written. So closing cancels by descriptor, waits for every last
+// completion, and then closes. Until then the record, and the number, stay in use.
+//
+// Every action that needs a submission entry may be short of one. It is then noted in the record
+// (`wanted`) and done by the next `wait`; a cancel therefore cannot fail.
+#include "uring.hpp"
+
+#include "../descriptors.hpp"
+#include "../posix.hpp"
+#include "buffer_ring.hpp"
+#include "ring.hpp"
+
+#include <rondo/detail/pool.hpp>
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+namespace rondo::detail {
+namespace {
+
+constexpr std::uint32_t most_queued_bytes = 64 * 1024;
+constexpr std::uint32_t most_queued_accepts = 64;
+constexpr std::uint32_t window_size = 64;  // iovecs per sendmsg
+constexpr int stream_end = 1;
+
+/// What the kernel reads while a writer is under way.
+struct writer_block {
+    explicit writer_block(std::uint32_t spans) noexcept : pieces(std::min(spans, window_size)) {}
+
+    static std::size_t bytes(std::uint32_t spans) noexcept {
+        return sizeof(writer_block) + std::min(spans, window_size) * sizeof(iovec);
+    }
+    iovec* window() noexcept { return reinterpret_cast<iovec*>(this + 1); }
+
+    std::uint32_t pieces;
+    msghdr message{};
+    socket_address to{raw_address{}};  // connect
+    alignas(span_cursor) std::byte cursor_memory[sizeof(span_cursor)];  // send_vector
+
+    span_cursor& cursor() noexcept { return *reinterpret_cast<span_cursor*>(cursor_memory); }
+};
+
+/// One descriptor.
+struct record {
+    /// Requests: in the kernel (`kernel`), or short of a submission entry (`wanted`).
+    enum : std::uint16_t {
+        read = 1,    // the reader's own
+        write = 2,   // the writer's own
+        fill = 4,    // a receive of ours
+        take = 8,    // an accept of ours
+        stop_read = 16,
+        stop_write = 32,
+        stop_fill = 64,
+        stop_take = 128,
+        stop_all = 256,
+    };
+    enum : std::uint8_t {
+        data_there = 1,  // the next receive of ours finds data at once
+        one_shot = 2,    // multishot was refused
+        from_ring = 4,   // the receive of ours is a multishot one
+    };
+
+    io_op* reader;
+    io_op* writer;
+    io_op* closer;
+    record* next;
+    chunk* first;  // received, not taken
+    chunk* last;
+    chunk* filling;  // the buffer of a `heap` receive
+    writer_block* block;
+    record* first_accepted;
+    record* last_accepted;
+    record* next_accepted;
+    std::uint32_t queued_bytes;
+    std::uint32_t queued_accepts;
+    std::int32_t ended;  // after what is queued: 0 no news, stream_end, or -errno
+    int fd;
+    std::uint16_t kernel;
+    std::uint16_t wanted;
+    std::uint8_t bits;
+    bool queued;
+
+    bool is(std::uint16_t request) const noexcept { return ((kernel | wanted) & request) != 0; }
+};
+
+/// The low bits of user_data; the rest is a pointer to the op or the record.
+enum tag : std::uint64_t { own, ring_fill, heap_fill, ready_fill, taken, ignored, woken, tag_mask };
+
+std::uint64_t user_data(const void* subject, tag what) noexcept {
+    return reinterpret_cast<std::uintptr_t>(subject) | what;
+}
+
+class uring_backend final : public posix_backend {
+ public:
+    explicit uring_backend(const backend_options& options) noexcept
+        : heap_(std::max(options.receive_buffer_size, 256u), options.receive_buffer_count) {}
+    ~uring_backend() override;
+
+    bool open(const backend_options& options, std::string& why);
+
+    backend_kind kind() const noexcept override { return backend_kind::uring; }
+    bool submit(io_op& what) noexcept override;
+    void cancel(io_op& what) noexcept override;
+    int control(sys_op& what) noexcept override;
+    void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
+    bool wait(time_point until, completions& done) noexcept override;
+    int poll_fd() noexcept override { return ring_.fd(); }
+    void flush() noexcept override;
+    std::string describe() const override;
+
+ private:
+    bool submit_read(record& r, io_op& what) noexcept;
+    bool submit_write(record& r, io_op& what) noexcept;
+    bool submit_close(record& r, io_op& what) noexcept;
+
+    // requests
+    void start(record& r, std::uint16_t request) noexcept;
+    bool issue(record& r, std::uint16_t request) noexcept;
+    bool issue_fill(record& r) noexcept;
+    void fill_writer(io_uring_sqe& sqe, record& r) noexcept;
+    void stop(io_uring_sqe& sqe, std::uint64_t target) noexcept;
+    void drive(record& r) noexcept;
+    void watch_wake() noexcept;
+
+    // what a descriptor has in store
+    std::int32_t serve(record& r, io_op& what) noexcept;
+    std::int32_t serve_receive(record& r, io_op& what) noexcept;
+    std::int32_t serve_borrow(record& r, io_op& what) noexcept;
+    std::int32_t serve_accept(record& r) noexcept;
+    void store(record& r, chunk& received) noexcept;
+    chunk& unstore(record& r) noexcept;
+    void recycle(chunk& back) noexcept;
+    record* forget(int fd) noexcept;
+    int release(record& r) noexcept;
+    void drop_block(record& r) noexcept;
+
+    // completions
+    void on_completion(std::uint64_t data, std::int32_t result, unsigned flags,
+                       completions& done) noexcept;
+    void on_own(io_op& what, std::int32_t result, completions& done) noexcept;
+    std::int32_t conclude(record& r, io_op& what, std::int32_t result) noexcept;
+    void on_fill(record& r, tag how, std::int32_t result, unsigned flags,
+                 completions& done) noexcept;
+    void on_take(record& r, std::int32_t result, unsigned flags, completions& done) noexcept;
+    void after(record& r, completions& done) noexcept;
+    void report(io_op& what, std::int32_t result, completions& done) noexcept;
+
+    // the poll phase
+    void look_at_queued(completions& done) noexcept;
+    void look(record& r, completions& done) noexcept;
+
+    kernel_ring ring_;
+    buffer_ring buffers_;
+    descriptor_table<record> table_;
+    buffer_pool heap_;
+    std::size_t in_kernel_ = 0;  // requests that point at memory of ours or of an op
+    bool wake_watched_ = false;
+    bool woken_ = false;
+};
+
+bool uring_backend::open(const backend_options& options, std::string& why) {
+    if (wake_fd_ < 0) return why = explain("eventfd", errno), false;
+    if (!ring_.open(options.ring_entries, why)) return false;
+    buffers_.open(ring_.handle(), options.receive_buffer_count, heap_.size());
+    return true;
+}
+
+// Nothing may be freed that the kernel could still write to: every request is cancelled and its
+// end awaited. If the kernel does not let go in a second, its memory is leaked on purpose.
+uring_backend::~uring_backend() {
+    if (forked()) return;  // the requests are the parent's
+    if (in_kernel_ > 0) {
+        if (io_uring_sqe* sqe = ring_.entry()) {
+            io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+            io_uring_sqe_set_data64(sqe, ignored);
+        }
+        const time_point limit = now() + std::chrono::seconds(1);
+        while (in_kernel_ > 0 && now() < limit) {
+            __kernel_timespec pause{0, 10'000'000};
+            ring_.enter(true, &pause);
+            ring_.reap([&](std::uint64_t data, std::int32_t result, unsigned flags) {
+                const auto what = static_cast<tag>(data & tag_mask);
+                if (what == taken && result >= 0) ::close(result);
+                if (what <= taken && !(flags & IORING_CQE_F_MORE)) --in_kernel_;
+                return true;
+            });
+        }
+    }
+    if (in_kernel_ > 0) {
+        buffers_.abandon();
+        return;
+    }
+    table_.for_each([&](record& r) {
+        while (r.first != nullptr) recycle(unstore(r));
+        while (r.first_accepted != nullptr) ::close(serve_accept(r));
+        if (r.filling != nullptr) heap_.give_back(*r.filling);
+        drop_block(r);
+    });
+}
+
+bool uring_backend::submit(io_op& what) noexcept {
+    record* r = table_.get(what.fd);
+    if (r == nullptr) [[unlikely]]
+        return finish(what, what.fd < 0 ? -EBADF : -ENOMEM);
+    if (r->closer != nullptr) [[unlikely]]
+        return finish(what, -EBADF);
+    r->fd = what.fd;
+    what.moved = 0;
+    if (what.kind == io_kind::close) return submit_close(*r, what);
+    return is_reader(what.kind) ? submit_read(*r, what) : submit_write(*r, what);
+}
+
+bool uring_backend::submit_read(record& r, io_op& what) noexcept {
+    if (what.kind == io_kind::receive && what.size == 0) return finish(what, 0);
+    if (r.reader != nullptr) return finish(what, -EBUSY);
+    const std::int32_t result = serve(r, what);
+    if (result != would_block) return finish(what, result);
+    r.reader = &what;
+    park(what);
+    drive(r);
+    return false;
+}
+
+bool uring_backend::submit_write(record& r, io_op& what) noexcept {
+    const bool vector = what.kind == io_kind::send_vector;
+    if ((what.kind == io_kind::send || vector) && what.size == 0) return finish(what, 0);
+    if (r.writer != nullptr) return finish(what, -EBUSY);
+    if (vector || what.kind == io_kind::connect) {
+        const std::uint32_t spans = vector ? what.size : 0;
+        try {
+            r.block = new (frame_allocate(writer_block::bytes(spans))) writer_block(spans);
+        } catch (const std::bad_alloc&) {
+            return finish(what, -ENOMEM);
+        }
+        if (vector) {
+            new (r.block->cursor_memory) span_cursor(what);
+            if (r.block->cursor().at_end()) return drop_block(r), finish(what, 0);
+        } else {
+            r.block->to = socket_address(*static_cast<const raw_address*>(what.data));
+        }
+    }
+    r.writer = &what;
+    park(what);
+    start(r, record::write);
+    return false;
+}
+
+bool uring_backend::submit_close(record& r, io_op& what) noexcept {
+    r.wanted = 0;
+    if (r.kernel == 0 && r.reader == nullptr && r.writer == nullptr)
+        return finish(what, release(r));
+    for (io_op* each : {r.reader, r.writer}) {
+        if (each == nullptr || each->state != op::armed) continue;
+        each->flags |= io_op::closing;
+        each->state = op::cancelling;
+    }
+    r.closer = &what;
+    park(what);
+    if (r.kernel != 0) start(r, record::stop_all);
+    table_.enqueue(r);  // ops that have nothing in the kernel
+    return false;
+}
+
+void uring_backend::cancel(io_op& what) noexcept {
+    if (what.state != op::armed || what.kind == io_kind::close) return;
+    what.state = op::cancelling;
+    record& r = *table_.find(what.fd);
+    const bool reading = is_reader(what.kind);
+    const std::uint16_t request = reading ? record::read : record::write;
+    r.wanted &= static_cast<std::uint16_t>(~request);
+    if (r.kernel & request) {
+        start(r, reading ? record::stop_read : record::stop_write);
+    } else {
+        table_.enqueue(r);
+    }
+}
+
+int uring_backend::control(sys_op& what) noexcept {
+    record* r = table_.find(what.fd);
+    switch (what.what) {
+        case sys_op::call::close:
+            if (r == nullptr) return call(what);
+            RONDO_ASSERT(r->kernel == 0, "closed under a waiting operation");
+            r->fd = what.fd;
+            return release(*r);
+        case sys_op::call::try_send:
+            if (r != nullptr && r->writer != nullptr) return -EAGAIN;  // bytes must not interleave
+            return call(what);
+        case sys_op::call::try_receive: {
+            if (r == nullptr) return call(what);
+            if (r->reader != nullptr) return -EAGAIN;
+            static constexpr op_vtable none{nullptr, nullptr, nullptr};
+            io_op receive(none, io_kind::receive, what.fd);
+            receive.data = what.data;
+            receive.size = static_cast<std::uint32_t>(std::min<std::size_t>(what.size, INT32_MAX));
+            const std::int32_t result = receive.size > 0 ? serve(*r, receive) : 0;
+            if (result != would_block) return result;
+            // Bytes a request of ours has taken, and not told us of, come before any others.
+            return r->is(record::fill) ? -EAGAIN : call(what);
+        }
+        case sys_op::call::tcp_socket: {
+            const int fd = call(what);
+            if (fd >= 0) forget(fd);
+            return fd;
+        }
+        case sys_op::call::stream_pair: {
+            const int result = call(what);
+            if (result == 0)
+                for (const int fd : what.fds) forget(fd);
+            return result;
+        }
+        default: return call(what);
+    }
+}
+
+void uring_backend::give_back(void* data, std::uint32_t, std::uint16_t buffer) noexcept {
+    if (data == nullptr) return;
+    if (buffer == chunk::heap) {
+        heap_.give_back(data);
+    } else {
+        buffers_.give_back(buffers_.at(buffer));
+    }
+}
+
+bool uring_backend::wait(time_point until, completions& done) noexcept {
+    RONDO_ASSERT(!forked(), "a loop cannot be used in a forked child; make a new one");
+    woken_ = false;
+    if (!wake_watched_) [[unlikely]]
+        watch_wake();
+    look_at_queued(done);
+    for (;;) {
+        bool late = until <= last_now_;
+        const bool look_only = done.size() > 0 || !table_.idle() || ring_.anything_finished();
+        if (look_only || late) {
+            // Work the kernel has put off for us is done when we enter; skip that only while
+            // there are completions to go on with.
+            if (ring_.anything_prepared() || !ring_.anything_finished()) ring_.enter(false, nullptr);
+        } else if (until == never) {
+            ring_.enter(true, nullptr);
+        } else {
+            // The kernel measures from later than we do: a timer never finds itself early.
+            const std::int64_t left = std::max((until - now()).count(), std::int64_t{0});
+            __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
+            ring_.enter(left > 0, &limit);
+        }
+        if (!done.full()) {
+            ring_.reap([&](std::uint64_t data, std::int32_t result, unsigned flags) {
+                on_completion(data, result, flags, done);  // reports one op at most
+                return !done.full();
+            });
+        }
+        look_at_queued(done);
+        if (done.size() > 0 || woken_ || late) return true;
+        // Completions nobody waits for, or a signal: go on waiting, unless it is time.
+        if (until != never && now() >= until) return true;
+    }
+}
+
+void uring_backend::flush() noexcept {
+    if (!wake_watched_) watch_wake();
+    if (ring_.anything_prepared()) ring_.submit();
+    if (!table_.idle()) wake();
+}
+
+std::string uring_backend::describe() const {
+    std::string text = "io_uring, " + std::to_string(ring_.entries()) + " entries";
+    if (buffers_.count() > 0) {
+        text += ", " + std::to_string(buffers_.count()) + " receive buffers of " +
+                std::to_string(heap_.size()) + " bytes";
+    } else {
+        text += ", no buffer ring";
+    }
+    return text + ", " + std::to_string(ring_.overflows()) + " overflows";
+}
+
+// Requests
+
+void uring_backend::start(record& r, std::uint16_t request) noexcept {
+    if (issue(r, request)) [[likely]]
+        return;
+    r.wanted |= request;
+    table_.enqueue(r);
+}
+
+/// False when there is no submission entry.
+bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
+    if (request == record::fill) return issue_fill(r);
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) [[unlikely]]
+        return false;
+    switch (request) {
+        case record::read: {
+            io_op& what = *r.reader;
+            if (what.kind == io_kind::receive) {
+                io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
+                                   left_to_move(what),
+                                   what.flags & io_op::all ? MSG_WAITALL : 0);
+            } else {
+                io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
+            }
+            io_uring_sqe_set_data64(sqe, user_data(&what, own));
+            break;
+        }
+        case record::write:
+            fill_writer(*sqe, r);
+            io_uring_sqe_set_data64(sqe, user_data(r.writer, own));
+            break;
+        case record::take:
+            io_uring_prep_accept(sqe, r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (!(r.bits & record::one_shot)) sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+            io_uring_sqe_set_data64(sqe, user_data(&r, taken));
+            break;
+        case record::stop_read: stop(*sqe, user_data(r.reader, own)); return true;
+        case record::stop_write: stop(*sqe, user_data(r.writer, own)); return true;
+        case record::stop_fill: stop(*sqe, user_data(&r, ring_fill)); return true;
+        case record::stop_take: stop(*sqe, user_data(&r, taken)); return true;
+        case record::stop_all:
+            io_uring_prep_cancel_fd(sqe, r.fd, IORING_ASYNC_CANCEL_ALL);
+            io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+            io_uring_sqe_set_data64(sqe, ignored);
+            return true;
+    }
+    r.kernel |= request;
+    ++in_kernel_;
+    return true;
+}
+
+bool uring_backend::issue_fill(record& r) noexcept {
+    const bool from_ring = !buffers_.empty() && !(r.bits & record::one_shot);
+    const bool from_heap = !from_ring && r.bits & record::data_there;
+    if (from_heap && r.filling == nullptr) {
+        r.filling = heap_.take();
+        if (r.filling == nullptr) {  // told to whoever waits
+            r.ended = -ENOMEM;
+            table_.enqueue(r);
+            return true;
+        }
+    }
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) [[unlikely]]
+        return false;
+    if (from_ring) {
+        io_uring_prep_recv_multishot(sqe, r.fd, nullptr, 0, 0);
+        io_uring_sqe_set_flags(sqe, IOSQE_BUFFER_SELECT);
+        sqe->buf_group = buffer_ring::group;
+        io_uring_sqe_set_data64(sqe, user_data(&r, ring_fill));
+        r.bits |= record::from_ring;
+    } else if (from_heap) {
+        io_uring_prep_recv(sqe, r.fd, r.filling->data, heap_.size(), 0);
+        io_uring_sqe_set_data64(sqe, user_data(&r, heap_fill));
+    } else {
+        io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
+        io_uring_sqe_set_data64(sqe, user_data(&r, ready_fill));
+    }
+    r.bits &= static_cast<std::uint8_t>(~record::data_there);
+    r.kernel |= record::fill;
+    ++in_kernel_;
+    return true;
+}
+
+void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
+    io_op& what = *r.writer;
+    const int flags = MSG_NOSIGNAL | (what.flags & io_op::all ? MSG_WAITALL : 0);
+    switch (what.kind) {
+        case io_kind::send:
+            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved,
+                               left_to_move(what), flags);
+            break;
+        case io_kind::send_vector:
+            r.block->message.msg_iov = r.block->window();
+            r.block->message.msg_iovlen =
+                r.block->cursor().fill({r.block->window(), r.block->pieces});
+            io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, static_cast<unsigned>(flags));
+            break;
+        case io_kind::connect:
+            io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);
+            break;
+        default: io_uring_prep_poll_add(&sqe, r.fd, POLLOUT); break;
+    }
+}
+
+// A cancel that finds nothing says so; nobody listens. It cannot hit a later request with the same
+// user_data: entries are taken in order, and this one is ahead of whatever is started after it.
+void uring_backend::stop(io_uring_sqe& sqe, std::uint64_t target) noexcept {
+    io_uring_prep_cancel64(&sqe, target, 0);
+    io_uring_sqe_set_flags(&sqe, IOSQE_CQE_SKIP_SUCCESS);
+    io_uring_sqe_set_data64(&sqe, ignored);
+}
+
+/// Starts the request the reader waits for, unless one is under way that will serve it.
+void uring_backend::drive(record& r) noexcept {
+    if (r.reader == nullptr || r.reader->state != op::armed || r.closer != nullptr) return;
+    if (r.is(record::read | record::fill | record::take)) return;
+    switch (r.reader->kind) {
+        case io_kind::borrow: return start(r, record::fill);
+        case io_kind::accept: return start(r, record::take);
+        default: return start(r, record::read);
+    }
+}
+
+// Edge-like: every write to the eventfd completes once more, though its counter is never read.
+void uring_backend::watch_wake() noexcept {
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) return;
+    io_uring_prep_poll_multishot(sqe, wake_fd_, POLLIN);
+    io_uring_sqe_set_data64(sqe, woken);
+    wake_watched_ = true;
+}
+
+// What a descriptor has in store
+
+std::int32_t uring_backend::serve(record& r, io_op& what) noexcept {
+    switch (what.kind) {
+        case io_kind::borrow: return serve_borrow(r, what);
+        case io_kind::receive: return serve_receive(r, what);
+        case io_kind::accept: return r.first_accepted ? serve_accept(r) : would_block;
+        default: return r.first || r.ended || r.first_accepted ? 0 : would_block;
+    }
+}
+
+std::int32_t uring_backend::serve_receive(record& r, io_op& what) noexcept {
+    while (r.first != nullptr && left_to_move(what) > 0) {
+        chunk& from = *r.first;
+        const std::uint32_t n = std::min(from.size(), left_to_move(what));
+        std::memcpy(static_cast<std::byte*>(what.data) + what.moved, from.data + from.begin, n);
+        what.moved += n;
+        if (n == from.size()) {
+            recycle(unstore(r));
+        } else {
+            from.begin += n;
+            r.queued_bytes -= n;
+        }
+    }
+    const auto moved = static_cast<std::int32_t>(what.moved);
+    if (left_to_move(what) == 0 || (moved > 0 && !(what.flags & io_op::all))) return moved;
+    if (r.ended == 0) return would_block;
+    const std::int32_t result = std::exchange(r.ended, 0);
+    return result == stream_end ? moved : result;
+}
+
+std::int32_t uring_backend::serve_borrow(record& r, io_op& what) noexcept {
+    what.data = nullptr;
+    what.size = 0;
+    what.buffer = chunk::heap;
+    if (r.first != nullptr) {
+        chunk& from = unstore(r);
+        // A buffer from malloc is known by its address when it is given back.
+        if (from.id == chunk::heap && from.begin > 0)
+            std::memmove(from.data, from.data + from.begin, from.size());
+        what.data = from.id == chunk::heap ? from.data : from.data + from.begin;
+        what.size = from.size();
+        what.buffer = from.id;
+        return static_cast<std::int32_t>(what.size);
+    }
+    if (r.ended == 0) return would_block;
+    const std::int32_t result = std::exchange(r.ended, 0);
+    return result == stream_end ? 0 : result;
+}
+
+std::int32_t uring_backend::serve_accept(record& r) noexcept {
+    record& taken_one = *r.first_accepted;
+    r.first_accepted = taken_one.next_accepted;
+    --r.queued_accepts;
+    return taken_one.fd;
+}
+
+void uring_backend::store(record& r, chunk& received) noexcept {
+    received.next = nullptr;
+    (r.first != nullptr ? r.last->next : r.first) = &received;
+    r.last = &received;
+    r.queued_bytes += received.size();
+}
+
+chunk& uring_backend::unstore(record& r) noexcept {
+    chunk& oldest = *r.first;
+    r.first = oldest.next;
+    r.queued_bytes -= oldest.size();
+    return oldest;
+}
+
+void uring_backend::recycle(chunk& back) noexcept {
+    if (back.id == chunk::heap) {
+        heap_.give_back(back);
+    } else {
+        buffers_.give_back(back);
+    }
+}
+
+// A number fresh from the kernel. An op on record is a poll on a foreign descriptor that was closed
+// under it; it ends when its request, which keeps the old file, does.
+record* uring_backend::forget(int fd) noexcept {
+    record* r = table_.get(fd);
+    if (r == nullptr) return nullptr;
+    for (io_op** slot : {&r->reader, &r->writer}) {
+        io_op* left = std::exchange(*slot, nullptr);
+        if (left == nullptr) continue;
+        left->flags |= io_op::closing;
+        left->state = op::cancelling;
+        if (io_uring_sqe* sqe = ring_.entry()) stop(*sqe, user_data(left, own));
+    }
+    RONDO_ASSERT(!r->is(record::fill | record::take), "a descriptor was closed behind its owner");
+    r->kernel = r->wanted = 0;
+    r->bits = 0;
+    r->ended = 0;
+    r->fd = fd;
+    return r;
+}
+
+int uring_backend::release(record& r) noexcept {
+    while (r.first != nullptr) recycle(unstore(r));
+    while (r.first_accepted != nullptr) ::close(serve_accept(r));
+    if (r.filling != nullptr) heap_.give_back(*std::exchange(r.filling, nullptr));
+    r.bits = 0;
+    r.ended = 0;
+    r.wanted = 0;
+    // Linux frees the number before anything can interrupt: EINTR is no reason to try again.
+    return ::close(r.fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+void uring_backend::drop_block(record& r) noexcept {
+    if (r.block == nullptr) return;
+    frame_deallocate(r.block, writer_block::bytes(r.block->pieces));
+    r.block = nullptr;
+}
+
+// Completions
+
+void uring_backend::on_completion(std::uint64_t data, std::int32_t result, unsigned flags,
+                                  completions& done) noexcept {
+    const auto what = static_cast<tag>(data & tag_mask);
+    void* subject = reinterpret_cast<void*>(data & ~std::uint64_t{tag_mask});
+    switch (what) {
+        case own: return on_own(*static_cast<io_op*>(subject), result, done);
+        case ring_fill:
+        case heap_fill:
+        case ready_fill:
+            return on_fill(*static_cast<record*>(subject), what, result, flags, done);
+        case taken: return on_take(*static_cast<record*>(subject), result, flags, done);
+        case woken:
+            woken_ = true;
+            if (flags & IORING_CQE_F_MORE) return;
+            wake_watched_ = false;
+            return watch_wake();
+        default: return;
+    }
+}
+
+void uring_backend::on_own(io_op& what, std::int32_t result, completions& done) noexcept {
+    --in_kernel_;
+    record& r = *table_.find(what.fd);
+    const bool reading = is_reader(what.kind);
+    io_op*& slot = reading ? r.reader : r.writer;
+    if (slot != &what) [[unlikely]]  // a foreign poll whose number has a new owner
+        return report(what, result >= 0 ? 0 : ended(what), done);
+    const std::uint16_t request = reading ? record::read : record::write;
+    r.kernel &= static_cast<std::uint16_t>(~request);
+    // A cancel that never found an entry must not meet the next op.
+    r.wanted &= static_cast<std::uint16_t>(~(reading ? record::stop_read : record::stop_write));
+    const std::int32_t conclusion = conclude(r, what, result);
+    if (conclusion == would_block) return start(r, request);
+    slot = nullptr;
+    if (!reading) drop_block(r);
+    report(what, conclusion, done);
+    if (r.closer != nullptr) table_.enqueue(r);
+}
+
+/// The result of the op, or would_block when it goes on.
+std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result) noexcept {
+    const bool cancelled = what.state == op::cancelling;
+    if (result == -ECANCELED) return cancelled ? ended(what) : result;
+    if (result == -EINTR || result == -EAGAIN) return cancelled ? ended(what) : would_block;
+    if (result < 0) return result;
+    switch (what.kind) {
+        case io_kind::receive:
+        case io_kind::send: {
+            what.moved += static_cast<std::uint32_t>(result);
+            const auto moved = static_cast<std::int32_t>(what.moved);
+            if (!(what.flags & io_op::all) || left_to_move(what) == 0) return moved;
+            if (result == 0 && what.kind == io_kind::receive) return moved;  // end of stream
+            return cancelled ? ended(what) : would_block;
+        }
+        case io_kind::send_vector: {
+            what.moved += static_cast<std::uint32_t>(result);
+            r.block->cursor().advance(static_cast<std::size_t>(result));
+            if (!(what.flags & io_op::all) || r.block->cursor().at_end())
+                return static_cast<std::int32_t>(what.moved);
+            return cancelled ? ended(what) : would_block;
+        }
+        default: return 0;  // connect; a poll's result is its events
+    }
+}
+
+void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned flags,
+                            completions& done) noexcept {
+    if (!(flags & IORING_CQE_F_MORE)) {
+        --in_kernel_;
+        r.kernel &= static_cast<std::uint16_t>(~record::fill);
+        r.wanted &= static_cast<std::uint16_t>(~record::stop_fill);
+        r.bits &= static_cast<std::uint8_t>(~(record::from_ring));
+    }
+    chunk* buffer = nullptr;
+    if (flags & IORING_CQE_F_BUFFER) {
+        buffer = &buffers_.taken(static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT));
+    } else if (how == heap_fill) {
+        buffer = std::exchange(r.filling, nullptr);
+    }
+    if (how == ready_fill) {
+        if (result >= 0) r.bits |= record::data_there;
+    } else if (result > 0 && buffer != nullptr) {
+        buffer->begin = 0;
+        buffer->end = static_cast<std::uint32_t>(result);
+        store(r, *std::exchange(buffer, nullptr));
+    } else if (result == 0) {
+        r.ended = stream_end;
+    } else if (result == -ENOBUFS && how == ring_fill) {
+        r.bits |= record::data_there;
+    } else if (result == -EINVAL && how == ring_fill && !(r.bits & record::one_shot)) {
+        r.bits |= record::one_shot;
+    } else if (result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
+        r.ended = result;
+    }
+    if (buffer != nullptr) recycle(*buffer);
+    after(r, done);
+    if (r.queued_bytes > most_queued_bytes && r.bits & record::from_ring && r.closer == nullptr) {
+        r.bits &= static_cast<std::uint8_t>(~record::from_ring);  // asked for
+        start(r, record::stop_fill);
+    }
+}
+
+void uring_backend::on_take(record& r, std::int32_t result, unsigned flags,
+                            completions& done) noexcept {
+    if (!(flags & IORING_CQE_F_MORE)) {
+        --in_kernel_;
+        r.kernel &= static_cast<std::uint16_t>(~record::take);
+        r.wanted &= static_cast<std::uint16_t>(~record::stop_take);
+    }
+    if (result >= 0) {
+        record* accepted = r.closer == nullptr ? forget(result) : nullptr;
+        if (accepted == nullptr) {  // too late, or no memory to remember it
+            ::close(result);
+        } else {
+            accepted->next_accepted = nullptr;
+            (r.first_accepted != nullptr ? r.last_accepted->next_accepted : r.first_accepted) =
+                accepted;
+            r.last_accepted = accepted;
+            ++r.queued_accepts;
+        }
+    } else if (result == -EINVAL && !(r.bits & record::one_shot)) {
+        r.bits |= record::one_shot;
+    } else if (result != -ECANCELED && result != -EAGAIN && r.reader != nullptr &&
+               r.reader->state == op::armed) {
+        io_op& what = *r.reader;
+        if (!accept_is_transient(-result) || ++what.moved == accept_patience) {
+            r.reader = nullptr;
+            report(what, result, done);
+        }
+    }
+    after(r, done);
+    if (r.queued_accepts == most_queued_accepts && r.kernel & record::take && r.closer == nullptr)
+        start(r, record::stop_take);
+}
+
+/// A request of ours has brought something, or ended.
+void uring_backend::after(record& r, completions& done) noexcept {
+    if (r.closer != nullptr) return table_.enqueue(r);
+    if (r.reader == nullptr || r.reader->state != op::armed) return;
+    const std::int32_t result = serve(r, *r.reader);
+    if (result == would_block) return drive(r);
+    report(*std::exchange(r.reader, nullptr), result, done);
+}
+
+void uring_backend::report(io_op& what, std::int32_t result, completions& done) noexcept {
+    --armed_;
+    done.report(what, result);
+}
+
+// The poll phase
+
+void uring_backend::look_at_queued(completions& done) noexcept {
+    for (record* last = table_.last(); last != nullptr && !done.full();) {
+        record& r = table_.dequeue();
+        look(r, done);
+        if (&r == last) break;
+    }
+}
+
+void uring_backend::look(record& r, completions& done) noexcept {
+    for (std::uint16_t left = std::exchange(r.wanted, 0); left != 0; left &= left - 1)
+        start(r, static_cast<std::uint16_t>(left & -left));
+    for (io_op** slot : {&r.reader, &r.writer}) {
+        io_op* what = *slot;
+        if (what == nullptr) continue;
+        if (done.full()) return table_.enqueue(r);
+        std::int32_t result = would_block;
+        if (what->state == op::cancelling) {
+            if (!(r.kernel & (slot == &r.reader ? record::read : record::write)))
+                result = ended(*what);
+        } else if (slot == &r.reader && !(r.kernel & record::read)) {
+            result = serve(r, *what);
+        }
+        if (result == would_block) continue;
+        *slot = nullptr;
+        if (slot == &r.writer) drop_block(r);
+        report(*what, result, done);
+    }
+    if (r.closer == nullptr || r.kernel != 0 || r.reader != nullptr || r.writer != nullptr) return;
+    if (done.full()) return table_.enqueue(r);
+    io_op& closer = *std::exchange(r.closer, nullptr);
+    report(closer, release(r), done);
+}
+
+}  // namespace
+
+std::unique_ptr<backend> make_uring(const backend_options& options, std::string& why) {
+    auto made = std::make_unique<uring_backend>(options);
+    if (!made->open(options, why)) return nullptr;
+    return made;
+}
+
+}  // namespace rondo::detail

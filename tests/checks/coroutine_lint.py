@@ -1,0 +1,317 @@
+"""Finds coroutine spellings that g++ 12 compiles into corrupted memory, without any warning.
+
+    coroutine_lint.py ROOT | --self-test
+
+It reads tokens, not meaning, so it refuses some spellings that would be harmless for scalar types.
+A line with the comment `lint: allow` (or the line after it) is left alone.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import snippets
+
+TOKEN = re.compile(
+    r"""
+    (?P<comment>//[^\n]*|/\*.*?\*/)
+  | (?P<raw>(?:u8|[uUL])?R"(?P<mark>[^()\\\s]{0,16})\(.*?\)(?P=mark)")
+  | (?P<directive>^[ \t]*\#[ \t]*(?!define\b)(?:[^\n\\]|\\.)*)
+  | (?P<string>(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*")
+  | (?P<word>[A-Za-z_]\w*)
+  | (?P<number>\d(?:'?[\w.])*)
+  | (?P<char>(?:u8|[uUL])?'(?:[^'\\\n]|\\.)*')
+  | (?P<mark2>::|->|\[\[|\]\])
+  | (?P<punct>\S)
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+OPEN = {"(": ")", "[": "]", "{": "}"}
+STATEMENT_WORDS = {"if", "for", "while", "do", "switch", "try", "case", "default", "namespace"}
+HEADS = {"if", "while", "for", "switch"}
+ASSERTING = re.compile(r"(CHECK|REQUIRE|WARN)(_\w+)?|RONDO_ASSERT\w*|assert")
+
+
+class Code:
+    """Tokens with their brackets matched and the bodies of lambdas and blocks known."""
+
+    def __init__(self, text, first_line=1):
+        self.words, self.lines, self.allowed = [], [], set()
+        line = first_line
+        position = 0
+        for match in TOKEN.finditer(text):
+            line += text.count("\n", position, match.start())
+            position = match.start()
+            token = match.group()
+            if match.lastgroup == "comment" or match.group("comment"):
+                if "lint: allow" in token:
+                    self.allowed |= {line, line + 1}
+            elif match.group("directive"):
+                pass
+            elif match.group("mark2") in ("[[", "]]"):
+                # An attribute; or a subscript or lambda inside another, which reads the same.
+                self.add(token[0], line)
+                self.add(token[1], line)
+            elif match.group("string") or match.group("raw"):
+                self.add('""', line)
+            else:
+                self.add(token, line)
+        self.match = self.brackets()
+        self.bodies = self.lambda_bodies()
+
+    def add(self, token, line):
+        self.words.append(token)
+        self.lines.append(line)
+
+    def brackets(self):
+        match, stack = {}, []
+        for i, word in enumerate(self.words):
+            if word in OPEN:
+                stack.append(i)
+            elif word in OPEN.values():
+                # Unequal pairs come from preprocessor branches; forget what was left open.
+                while stack and OPEN[self.words[stack[-1]]] != word:
+                    stack.pop()
+                if stack:
+                    match[stack[-1]] = i
+                    match[i] = stack.pop()
+        return match
+
+    def word(self, i):
+        return self.words[i] if 0 <= i < len(self.words) else ""
+
+    def starts_lambda(self, i):
+        if self.word(i) != "[" or i not in self.match:
+            return False
+        if self.word(i + 1) == "[" or self.word(i - 1) == "[":
+            return False
+        before = self.word(i - 1)
+        if before in ("return", "co_return", "co_await", "co_yield", "case", "else"):
+            return True
+        return not re.fullmatch(r"[\w\)\]\"]+", before)
+
+    def lambda_body(self, i):
+        """The opening brace of the body of the lambda at i, or None."""
+        j = self.match[i] + 1
+        if self.word(j) == "<":
+            depth = 0
+            while j < len(self.words):
+                depth += {"<": 1, ">": -1}.get(self.word(j), 0)
+                j += 1
+                if depth == 0:
+                    break
+        while j < len(self.words) and self.word(j) not in ("{", ";", ")", "}"):
+            j = self.match.get(j, j) + 1 if self.word(j) in "([" else j + 1
+        return j if self.word(j) == "{" and j in self.match else None
+
+    def lambda_bodies(self):
+        found = (self.lambda_body(i) for i in range(len(self.words)) if self.starts_lambda(i))
+        return {body for body in found if body is not None}
+
+    def is_block(self, brace):
+        """Whether a brace opens statements, rather than the values of an initialiser."""
+        if brace in self.bodies or self.word(brace + 1) in STATEMENT_WORDS:
+            return True
+        i, end = brace + 1, self.match.get(brace, len(self.words))
+        while i < end:
+            if self.word(i) == ";":
+                return True
+            i = self.match.get(i, i) + 1 if self.word(i) in OPEN else i + 1
+        return False
+
+    def visible(self, start, end):
+        """The positions in [start, end), without the bodies of lambdas."""
+        i = start
+        while i < end:
+            if i in self.bodies:
+                i = self.match[i] + 1
+                continue
+            yield i
+            i += 1
+
+    def awaits(self, start, end):
+        return [i for i in self.visible(start, end) if self.words[i] == "co_await"]
+
+    def parts(self, start, end):
+        """[start, end) cut at its outermost semicolons."""
+        cuts, i = [start], start
+        while i < end:
+            if self.word(i) == ";":
+                cuts.append(i + 1)
+            i = self.match.get(i, i) + 1 if self.word(i) in OPEN else i + 1
+        return list(zip(cuts, [cut - 1 for cut in cuts[1:]] + [end]))
+
+    def statement(self, i):
+        """The bounds of the statement, or control head, around position i."""
+        left = i - 1
+        while left >= 0:
+            word = self.word(left)
+            if word == ";" or (word == "{" and self.is_block(left)):
+                break
+            if word in ")]}" and left in self.match:
+                opener = self.match[left]
+                if word == "}" and opener not in self.bodies and self.is_block(opener):
+                    break
+                if word == ")" and self.word(opener - 1) in HEADS | {"constexpr"}:
+                    break
+                left = opener
+            left -= 1
+        right = i + 1
+        while right < len(self.words):
+            word = self.word(right)
+            if word == ";":
+                break
+            if word == "{" and right not in self.bodies and self.is_block(right):
+                break
+            if word == "}" and right in self.match and self.is_block(self.match[right]):
+                break
+            right = self.match.get(right, right) + 1 if word in OPEN else right + 1
+        return left + 1, right
+
+
+def rules(code):
+    """Yields (position, message)."""
+    for i, word in enumerate(code.words):
+        after = i + 1
+        if word in HEADS:
+            after += code.word(after) == "constexpr"
+            if code.word(after) != "(" or after not in code.match:
+                continue
+            parts = code.parts(after + 1, code.match[after])
+            if word == "for":
+                # A range-for may await its range; the classic form may await its first part.
+                parts = parts[1:] if len(parts) == 3 else []
+            elif word in ("if", "switch"):
+                parts = parts[-1:]
+            for start, end in parts:
+                for await_ in code.awaits(start, end):
+                    yield await_, f"co_await in the condition of `{word}`; await into a local first"
+        elif word == "co_await":
+            start, end = code.statement(i)
+            if any(code.words[j] == "?" for j in code.visible(start, end)):
+                yield i, "`? :` in a statement with co_await; use if and else"
+            if code.word(i - 1) == "throw":
+                yield i, "throw co_await; await into a local first"
+            if code.starts_lambda(after) and captures_values(code, after):
+                yield i, "co_await on a closure that captures values; give the closure a name"
+        elif code.word(after) == "(" and after in code.match:
+            inside = code.awaits(after + 1, code.match[after])
+            if word == "spawn":
+                for await_ in inside:
+                    yield await_, "co_await among the arguments of spawn; await into a local first"
+            elif ASSERTING.fullmatch(word):
+                for await_ in inside:
+                    yield await_, f"co_await inside {word}; await into a local first"
+
+
+def captures_values(code, bracket):
+    start = bracket + 1
+    end = code.match[bracket]
+    fresh = True
+    for i in range(start, end):
+        if fresh and code.word(i) not in ("&", "this"):
+            return True
+        fresh = code.word(i) == ","
+    return False
+
+
+def problems(text, first_line=1):
+    code = Code(text, first_line)
+    found = {(code.lines[i], message) for i, message in rules(code)}
+    return sorted(problem for problem in found if problem[0] not in code.allowed)
+
+
+def sources(root):
+    for folder in ("include", "lib", "tests", "samples", "bench"):
+        for path in sorted((root / folder).rglob("*.[ch]pp")):
+            yield path, 1, path.read_text()
+    for path in snippets.documents(root):
+        for line, text in snippets.blocks(path):
+            yield path, line, text
+
+
+BAD = [
+    "task<> f() { if (co_await g()) h(); }",
+    "task<> f() { if constexpr (co_await g()) h(); }",
+    "task<> f() { if (auto x = co_await g()) h(); }",
+    "task<> f() { if (int n = 1; co_await g(n)) h(); }",
+    "task<> f() { if (\n  a && // why\n  co_await g()) h(); }",
+    "task<> f() { while (co_await g(k)) {} }",
+    "task<> f() { do { x(); } while (co_await g()); }",
+    "task<> f() { switch (co_await g()) { case 1: break; } }",
+    "task<> f() { for (int i = 0; co_await g(i); ++i) {} }",
+    "task<> f() { for (int i = 0; i < 3; co_await g(i)) {} }",
+    "task<> f() { auto x = c ? co_await a() : co_await b(); }",
+    "task<> f() { co_await (c ? a() : b()); }",
+    "task<> f() { co_return use(c ? T{1} : T{2}, co_await b()); }",
+    "task<> f() { co_await g({.limit = c ? 1 : 2}); }",
+    "task<> f() { group.spawn(h, co_await g()); }",
+    "task<> f() { auto h = group.spawn([p] { run(p); }, co_await g()); }",
+    "task<> f() { co_await [p]() -> task<> { co_await h(p); }(); }",
+    "task<> f() { co_await [=]() -> task<> { co_await h(p); }(); }",
+    "task<> f() { co_await [&, p = std::move(q)] { return h(p); }(); }",
+    "task<> f() { CHECK(co_await g() == 1); }",
+    "task<> f() { REQUIRE_EQ(co_await g(), 1); }",
+    "task<> f() { RONDO_ASSERT(co_await g()); }",
+    "task<> f() { throw co_await g(); }",
+    'TEST_CASE("x") { run([&]() -> task<> { if (co_await g()) h(); }); }',
+    'TEST_CASE("x") { run([]<class T>(T t) -> task<T> { while (co_await t()) { ; } }); }',
+    "#define TWICE(x) if (co_await x) y()",
+]
+
+GOOD = [
+    "task<> f() { auto x = co_await g(); if (x) h(); }",
+    "task<> f() { if (auto x = co_await g(); x) h(); }",
+    "task<> f() { for (auto& x : co_await g()) use(x); }",
+    "task<> f() { for (auto i = co_await g(); i < 3; ++i) use(i); }",
+    "task<> f() { // if (co_await g())\n /* CHECK(co_await g()) */ co_return; }",
+    'task<> f() { auto s = "if (co_await g())"; auto r = R"(a ? co_await b : c)"; co_await h(s); }',
+    "task<> f() { int n = c ? 1 : 2; co_await g(n); }",
+    "task<> f() { co_await g(); int n = c ? 1 : 2; use(n); }",
+    "task<> f() { if (c ? a : b) co_await g(); }",
+    "task<> f() { if (c ? a : b) { co_await g(); } }",
+    "task<> f() { while (c ? a : b)\n co_await g(); }",
+    "task<> f() { { int n = c ? 1 : 2; } co_await g(); }",
+    "task<> f() { co_await with([&](scope& s) -> task<> { int n = c ? 1 : 2; co_await g(n); }); }",
+    "task<> f() { auto x = c ? 1 : 2; co_await with([&]() -> task<> { co_await g(); }); }",
+    "task<> f() { co_await g(); group.spawn(h, 1); }",
+    "task<> f() { group.spawn([](int n) -> task<> { co_await g(n); }, 3); }",
+    "task<> f() { co_await [&]() -> task<> { co_await g(); }(); }",
+    "task<> f() { co_await [this]() -> task<> { co_await g(); }(); }",
+    "void f() { CHECK(run([&]() -> task<int> { co_return co_await g(); }) == 1); }",
+    "void f() { CHECK_THROWS_AS(run([&]() -> task<> { co_await g(); }), error); }",
+    "void f() { if (run([&]() -> task<bool> { co_return co_await g(); })) h(); }",
+    "task<> f() { int v = table[i] ? 1 : 2; co_await g(v); }",
+    "#if defined(X) && (Y ? 1 : 0)\ntask<> f() { co_await g(); }\n#endif",
+    "[[nodiscard]] task<> f() { auto [a, b] = co_await g(); use(a ? b : a); }",
+    "task<> f() { try { co_await g(); } catch (...) { x = c ? 1 : 2; } }",
+    "task<> f() {\n // lint: allow - shows what breaks\n if (co_await g()) h(); }",
+    "task<> f() { constexpr int n = 1'000'000; co_await g('?', n); }",
+]
+
+
+def self_test():
+    for text in BAD:
+        assert problems(text), f"not noticed: {text}"
+    for text in GOOD:
+        assert not problems(text), f"wrongly refused: {text}: {problems(text)}"
+    assert problems("\n\nvoid f() {\n  CHECK(co_await x);\n}")[0][0] == 4
+    assert problems("CHECK(co_await x);", 17)[0][0] == 17
+    print(f"{len(BAD)} bad shapes noticed, {len(GOOD)} good ones let through")
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return self_test()
+    root = Path(sys.argv[1])
+    count = 0
+    for path, line, text in sources(root):
+        for number, message in problems(text, line):
+            print(f"{path.relative_to(root)}:{number}: {message}")
+            count += 1
+    print(f"{count} problems" if count else "no known miscompiled spelling")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Compiles each public header by itself: it must include what it uses, and bear being read twice.
+
+    headers_alone.py ROOT COMPILER...
+"""
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from compiling import try_compile, try_each
+
+# What an adapter in interop/ adapts may be missing on this machine.
+MISSING = re.compile(r"fatal error: '?((spdlog|fmt|asio|nlohmann)[\w./]*)'?")
+
+
+def main():
+    root, compiler = Path(sys.argv[1]), sys.argv[2:]
+    include = root / "include"
+    headers = [path.relative_to(include).as_posix() for path in sorted(include.rglob("*.hpp"))]
+    failed = 0
+
+    def alone(header):
+        text = f"#include <{header}>\n#include <{header}>\n"
+        return try_compile(compiler, text, ["-Wshadow", "-I", str(include)])
+
+    for header, said in try_each(alone, headers):
+        missing = MISSING.search(said)
+        if missing and "/interop/" in header:
+            print(f"{header}: not tried, {missing.group(1)} is missing")
+        elif said:
+            failed += 1
+            print(f"{header}:\n{said}\n")
+    print(f"{len(headers)} headers, {failed} of them with complaints")
+    return 1 if failed or not headers else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

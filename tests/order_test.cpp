@@ -1,0 +1,459 @@
+// The promises of order, as design and docs/order.md state them.
+#include "support/test.hpp"
+
+using namespace rondo;
+using test::journal;
+using namespace std::chrono_literals;
+
+namespace {
+
+// The phases in the order of a turn, from callbacks on a plain loop.
+TEST_CASE("order: ticks, then microtasks, then the phases in libuv's order") {
+    loop l;
+    journal j;
+    l.set_timeout(0ms, j.note("timer"));
+    l.set_immediate(j.note("immediate"));
+    l.queue_close(j.note("close"));
+    watcher idle = l.on_idle([&] { j.add("idle"), idle.cancel(); });
+    watcher prepare = l.on_prepare([&] { j.add("prepare"), prepare.cancel(); });
+    watcher check = l.on_check([&] { j.add("check"), check.cancel(); });
+    l.queue_microtask(j.note("microtask"));
+    l.next_tick(j.note("tick"));
+    CHECK(l.remote().post(j.note("post")));
+    l.spin(1ms);
+    l.run();
+    CHECK(j.text() == "tick microtask timer post idle prepare check immediate close");
+}
+
+TEST_CASE("order: all ticks before any microtask, and all microtasks before a tick they queue") {
+    loop l;
+    journal j;
+    l.queue_microtask([&] {
+        j.add("m1");
+        l.next_tick(j.note("t-m1"));
+        l.queue_microtask(j.note("m1.1"));
+    });
+    l.next_tick([&] {
+        j.add("t1");
+        l.queue_microtask(j.note("m-t1"));
+        l.next_tick(j.note("t1.1"));
+    });
+    l.queue_microtask(j.note("m2"));
+    l.run();
+    CHECK(j.text() == "t1 t1.1 m1 m2 m-t1 m1.1 t-m1");
+}
+
+TEST_CASE("order: the queues drain after every callback of a phase, not once per phase") {
+    loop l;
+    journal j;
+    for (const char* name : {"1", "2", "3"}) {
+        const std::string n = name;
+        l.set_timeout(0ms, [&, n] {
+            j.add("T" + n);
+            l.queue_microtask(j.note("m" + n));
+            l.next_tick(j.note("t" + n));
+        });
+        l.set_immediate([&, n] {
+            j.add("i" + n);
+            l.queue_microtask(j.note("n" + n));
+        });
+    }
+    l.run();
+    CHECK(j.text() == "T1 t1 m1 T2 t2 m2 T3 t3 m3 i1 n1 i2 n2 i3 n3");
+}
+
+TEST_CASE("order: an immediate made in an immediate waits a turn; a cleared one does not run") {
+    loop l;
+    journal j;
+    immediate_handle second;
+    l.set_immediate([&] {
+        j.add("i1");
+        second.cancel();
+        l.set_immediate(j.note("i1.1"));
+        l.set_timeout(0ms, j.note("T"));
+    });
+    second = l.set_immediate(j.note("i2"));
+    l.set_immediate(j.note("i3"));
+    l.run();
+    CHECK(j.text() == "i1 i3 T i1.1");
+}
+
+TEST_CASE("order: close callbacks run newest first, and one asked for in the phase waits a turn") {
+    loop l;
+    journal j;
+    l.queue_close([&] {
+        j.add("c1");
+        l.queue_close(j.note("c3"));
+        l.set_immediate(j.note("i"));
+    });
+    l.queue_close(j.note("c2"));
+    l.run();
+    CHECK(j.text() == "c2 c1 i c3");
+}
+
+TEST_CASE("timers: by deadline, then by creation; one made in the phase waits for the next") {
+    loop l;
+    journal j;
+    l.set_timeout(2ms, j.note("2a"));
+    l.set_timeout(1ms, [&] {
+        j.add("1");
+        l.set_timeout(-5ms, j.note("new"));
+        l.set_immediate(j.note("imm"));
+    });
+    l.set_timeout(2ms, j.note("2b"));
+    l.set_timeout(0ms, j.note("0"));
+    l.spin(5ms);
+    l.run();
+    CHECK(j.text() == "0 1 2a 2b imm new");
+}
+
+TEST_CASE("timers: a due timer that an earlier one cancels does not run") {
+    loop l;
+    journal j;
+    timer b;
+    l.set_timeout(1ms, [&] { j.add("A"), b.cancel(); });
+    b = l.set_timeout(1ms, j.note("B"));
+    l.set_timeout(1ms, j.note("C"));
+    l.run();
+    CHECK(j.text() == "A C");
+    CHECK(!b.active());
+    CHECK(l.stats().timers == 0);
+}
+
+TEST_CASE("timers: an interval counts from the start of its callback and skips what it missed") {
+    loop l;
+    std::vector<long> at;
+    timer every;
+    const time_point start = l.now();
+    every = l.set_interval(10ms, [&] {
+        at.push_back(static_cast<long>((l.now() - start) / 1ms));
+        if (at.size() == 2) l.spin(35ms);  // misses three
+        if (at.size() == 5) every.cancel();
+    });
+    l.run();
+    REQUIRE(at.size() == 5);
+    if (test::on_sim()) CHECK(at == std::vector<long>{10, 20, 55, 65, 75});
+    for (std::size_t i = 1; i < at.size(); ++i) CHECK(at[i] - at[i - 1] >= 10);
+}
+
+TEST_CASE("timers: rearm starts anew, also after firing, and goes behind its equals") {
+    loop l;
+    journal j;
+    timer t = l.set_timeout(20ms, j.note("t"));
+    l.set_timeout(10ms, [&] { t.rearm(10ms); });  // due at 20 ms, now the youngest
+    l.set_timeout(20ms, [&] { j.add("u"); });
+    l.run();
+    CHECK(j.text() == "u t");
+    t.rearm();
+    CHECK(t.active());
+    l.run();
+    CHECK(j.text() == "u t t");
+}
+
+TEST_CASE("timers: negative is now, huge is never, and nothing overflows") {
+    loop l;
+    journal j;
+    using std::chrono::hours;
+    const timer endless = l.set_timeout(hours::max(), j.note("endless"));
+    const timer minutes = l.set_timeout(std::chrono::minutes::max(), j.note("endless"));
+    const timer almost = l.set_timeout(duration::max() - 1ns, j.note("endless"));
+    const timer past = l.set_timeout(duration::min(), j.note("past"));
+    const timer floating = l.set_timeout(std::chrono::duration<double>(1e300), j.note("endless"));
+    const timer nan = l.set_timeout(std::chrono::duration<double>(0.0 / 0.0), j.note("nan"));
+    const timer long_one = l.set_timeout(std::chrono::milliseconds(1LL << 32), j.note("endless"));
+    l.run_nowait();
+    CHECK(j.text() == "past nan");
+    CHECK(endless.active());
+    CHECK(delay(hours::max()).after(l.now()) == never);
+    CHECK(delay(-1ns).after(l.now()) == l.now());
+    CHECK(l.stats().timers == 5);
+}
+
+TEST_CASE("timers: a timer of zero that re-arms itself does not starve the other phases") {
+    loop l;
+    journal j;
+    int turns = 0;
+    timer self;
+    self = l.set_timeout(0ms, [&] {
+        if (++turns < 5) self.rearm(0ms);
+    });
+    l.set_immediate(j.note("immediate"));
+    l.set_immediate([&] { CHECK(turns == 1); });
+    l.run();
+    CHECK(turns == 5);
+    CHECK(j.text() == "immediate");
+}
+
+TEST_CASE("timers: a million live ones, most of them cancelled, fire in order") {
+    loop l;
+    constexpr int count = 1'000'000;
+    std::vector<timer> all;
+    all.reserve(count);
+    std::uint64_t state = 7;
+    time_point last{};
+    int fired = 0;
+    bool in_order = true;
+    for (int i = 0; i < count; ++i) {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        const duration after{static_cast<std::int64_t>(state >> 34)};  // up to 1 s
+        const time_point due = delay(after).after(l.now());
+        all.push_back(l.set_timeout(after, [&, due] {
+            in_order = in_order && due >= last;
+            last = due;
+            ++fired;
+        }));
+    }
+    CHECK(l.stats().timers == count);
+    for (int i = 0; i < count; ++i)
+        if (i % 10 != 0) all[static_cast<std::size_t>(i)].cancel();
+    CHECK(l.stats().timers == count / 10);
+    all.clear();
+    l.spin(2s);
+    l.run();
+    CHECK(fired == count / 10);
+    CHECK(in_order);
+}
+
+TEST_CASE("alive: unreferenced callbacks run if the loop turns anyway, and hold nothing") {
+    loop l;
+    journal j;
+    timer early = l.set_timeout(1ms, j.note("early"));
+    timer late = l.set_timeout(50ms, j.note("late"));
+    immediate_handle i = l.set_immediate(j.note("imm"));
+    early.unref();
+    late.unref();
+    i.unref();
+    CHECK(!l.alive());
+    l.run();
+    CHECK(j.text() == "");
+    l.set_timeout(5ms, j.note("holder"));
+    l.run();
+    CHECK(j.text() == "imm early holder");
+    CHECK(late.active());
+    late.ref();
+    CHECK(l.alive());
+    l.run();
+    CHECK(j.text() == "imm early holder late");
+}
+
+TEST_CASE("alive: why_alive names each thing and the line that made it") {
+    loop l;
+    CHECK(l.why_alive().empty());
+    const timer t = l.set_timeout(1s, [] {});
+    const unsigned line = __LINE__ - 1;
+    const rondo::remote r = l.remote();
+    const auto why = l.why_alive();
+    REQUIRE(why.size() == 2);
+    CHECK(why[0].what.find("timer, due in 1000") == 0);
+    CHECK(why[0].place.line() == line);
+    CHECK(why[1].what == "1 remote handle");
+}
+
+TEST_CASE("errors: a callback that throws goes to the hook, and the loop goes on") {
+    loop l;
+    journal j;
+    l.on_unhandled(
+        [](std::exception_ptr e, std::source_location, void* journal_of) {
+            try {
+                std::rethrow_exception(e);
+            } catch (const std::runtime_error& error) {
+                static_cast<journal*>(journal_of)->add(error.what());
+            }
+        },
+        &j);
+    l.set_timeout(0ms, [&] {
+        l.queue_microtask(j.note("after"));
+        throw std::runtime_error("timer!");
+    });
+    l.queue_microtask([&] { throw std::runtime_error("microtask!"); });
+    l.next_tick([&] { throw std::runtime_error("tick!"); });
+    l.set_immediate([&] { throw std::runtime_error("immediate!"); });
+    l.queue_close([&] { throw std::runtime_error("close!"); });
+    l.set_timeout(0ms, j.note("second"));
+    l.run();
+    CHECK(j.text() == "tick! microtask! timer! after second immediate! close!");
+}
+
+TEST_CASE("errors: what the hook throws ends run, after the turn, and the loop can run again") {
+    loop l;
+    journal j;
+    l.on_unhandled([](std::exception_ptr e, std::source_location, void*) { std::rethrow_exception(e); });
+    l.set_immediate([] { throw std::runtime_error("stop here"); });
+    l.set_immediate(j.note("same turn"));
+    CHECK_THROWS_WITH(l.run(), "stop here");
+    CHECK(j.text() == "same turn");
+    CHECK(!l.running());
+    l.set_immediate(j.note("again"));
+    l.run();
+    CHECK(j.text() == "same turn again");
+}
+
+TEST_CASE("errors: run inside run is refused, and harms nothing") {
+    loop l;
+    journal j;
+    l.set_immediate([&] {
+        CHECK_THROWS_AS(l.run(), std::logic_error);
+        CHECK_THROWS_AS(l.run_nowait(), std::logic_error);
+        j.add("inner");
+    });
+    l.set_timeout(1ms, j.note("later"));
+    l.run();
+    CHECK(j.text() == "inner later");
+}
+
+TEST_CASE("run: stop ends it after the turn; run_once and run_nowait make one turn") {
+    loop l;
+    journal j;
+    l.set_immediate([&] { l.stop(), j.add("stop"); });
+    l.set_immediate(j.note("same turn"));
+    l.set_timeout(1h, j.note("never"));
+    l.run();
+    CHECK(j.text() == "stop same turn");
+    CHECK(l.stopped());
+    l.set_immediate(j.note("i"));
+    CHECK(l.run_nowait());
+    CHECK(j.text() == "stop same turn i");
+    const timer soon = l.set_timeout(1ms, j.note("soon"));
+    while (soon.active()) l.run_once();
+    CHECK(j.text() == "stop same turn i soon");
+}
+
+TEST_CASE("embedding: next_deadline tells a foreign loop how long it may wait") {
+    loop l;
+    CHECK(l.next_deadline() == never);
+    const timer t = l.set_timeout(70ms, [] {});
+    CHECK(l.next_deadline() == delay(70ms).after(l.now()));
+    l.set_immediate([] {});
+    CHECK(l.next_deadline() == l.now());
+    l.run_nowait();
+    CHECK(l.next_deadline() > l.now());
+}
+
+// --- tasks on the same queues ------------------------------------------------------------------------
+
+task<> add_when_started(journal& j, std::string label) {
+    j.add(label);
+    co_return;
+}
+
+TEST_CASE("tasks: spawn queues the child; it starts when the spawner suspends, in order") {
+    test::run([]() -> task<> {
+        journal j;
+        auto a = spawn(add_when_started, std::ref(j), std::string("a"));
+        auto b = spawn(add_when_started, std::ref(j), std::string("b"));
+        j.add("spawned");
+        co_await yield();
+        j.add("after");
+        CHECK(j.text() == "spawned a b after");
+        co_await a;
+        co_await b;
+    });
+}
+
+TEST_CASE("tasks: co_await child() costs no tick") {
+    test::run([]() -> task<> {
+        journal j;
+        this_loop().queue_microtask(j.note("micro"));
+        this_loop().next_tick(j.note("tick"));
+        co_await add_when_started(j, "child");
+        j.add("back");
+        CHECK(j.text() == "child back");
+        co_await yield();
+        CHECK(j.text() == "child back micro");  // the tick waits until the microtasks are done
+    });
+}
+
+task<> note_after(journal& j, std::string label, int kind) {
+    if (kind == 0) co_await yield();
+    if (kind == 1) co_await microtask();
+    if (kind == 2) co_await next_tick();
+    if (kind == 3) co_await immediate();
+    if (kind == 4) co_await sleep_for(0ms);
+    j.add(label);
+}
+
+TEST_CASE("tasks: each wait goes on from the queue or phase of its name") {
+    test::run([]() -> task<> {
+        journal j;
+        std::vector<task_handle<>> all;
+        int kind = 0;
+        for (const char* name : {"yield", "microtask", "tick", "immediate", "sleep"})
+            all.push_back(spawn(note_after, std::ref(j), std::string(name), kind++));
+        for (auto& h : all) co_await h;
+        // Timers run once before the first turn, and zero is due at once.
+        CHECK(j.text() == "yield microtask tick sleep immediate");
+    });
+}
+
+TEST_CASE("tasks: a completion of a phase is its callback: ticks it queues come before its microtasks") {
+    test::run([]() -> task<> {
+        journal j;
+        loop& l = this_loop();
+        co_await sleep_for(1ms);
+        l.queue_microtask(j.note("micro"));
+        l.next_tick(j.note("tick"));
+        co_await immediate();
+        CHECK(j.text() == "tick micro");
+    });
+}
+
+// --- fairness ------------------------------------------------------------------------------------------
+
+task<> yield_until(const bool& stop) {
+    while (!stop) co_await yield();
+}
+
+TEST_CASE("fairness: tasks that yield for ever do not hold off timers") {
+    test::run([]() -> task<> {
+        bool stop = false;
+        auto a = spawn(yield_until, std::cref(stop));
+        auto b = spawn(yield_until, std::cref(stop));
+        if (test::on_sim()) {  // virtual time must not move while someone can run
+            const time_point before = now();
+            for (int i = 0; i < 5000; ++i) co_await yield();
+            CHECK(now() == before);
+        } else {
+            co_await sleep_for(2ms);
+        }
+        stop = true;
+        co_await a;
+        co_await b;
+        CHECK(this_loop().stats().drains_cut > 0);
+    });
+}
+
+TEST_CASE("fairness: a tick is never held up by a cut drain") {
+    test::run([]() -> task<> {
+        bool stop = false;
+        journal j;
+        auto a = spawn(yield_until, std::cref(stop));
+        this_loop().set_timeout(0ms, j.note("timer"));
+        co_await yield();
+        this_loop().next_tick(j.note("tick"));
+        co_await sleep_for(0ns);  // more would never pass on `sim`: someone can always run
+        stop = true;
+        co_await a;
+        CHECK(j.text().find("tick") < j.text().find("timer"));
+    });
+}
+
+TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") {
+    loop l;
+    int left = 1'100'000;
+    std::string seen;
+    set_log_sink([](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+                 &seen);
+    std::function<void()> again = [&] {
+        if (--left > 0) l.queue_microtask([&] { again(); });
+    };
+    l.queue_microtask([&] { again(); });
+    bool timer_ran = false;
+    l.set_timeout(0ms, [&] { timer_ran = left == 0; });
+    l.run();
+    set_log_sink(nullptr);
+    CHECK(timer_ran);
+    CHECK(l.stats().storms == 1);
+    CHECK(seen.find("without a look at timers and I/O") != std::string::npos);
+}
+
+}  // namespace

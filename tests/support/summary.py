@@ -1,0 +1,40 @@
+"""Counts what the tests of a Meson build directory did.
+
+    summary.py TESTLOG.json
+
+Prints "PASSED FAILED SKIPPED". A program that ends with doctest's summary counts as many as it
+ran; any other test counts as one. A program that failed without a failed case (it crashed, hung,
+or a sanitizer spoke) counts as one failure more.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+CASES = re.compile(r"\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def count(entry):
+    """(passed, failed, skipped) of one line of the log."""
+    if entry["result"] == "SKIP":
+        return 0, 0, 1
+    output = COLOUR.sub("", (entry.get("stdout") or "") + (entry.get("stderr") or ""))
+    cases = [(int(passed), int(failed)) for passed, failed in CASES.findall(output)]
+    passed = sum(one[0] for one in cases)
+    failed = sum(one[1] for one in cases)
+    if entry["result"] in ("OK", "EXPECTEDFAIL"):
+        return (passed if cases else 1), failed, 0
+    return passed, max(failed, 1), 0
+
+
+def main():
+    path = Path(sys.argv[1])
+    entries = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+    totals = [sum(column) for column in zip((0, 0, 0), *map(count, entries))]
+    print(*totals)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,441 @@
+// task<T>, spawn, handles, run.
+#include "support/test.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <stdexcept>
+
+using namespace rondo;
+using test::journal;
+using namespace std::chrono_literals;
+
+namespace {
+
+task<int> number(int n) { co_return n; }
+task<std::unique_ptr<int>> owned(int n) { co_return std::make_unique<int>(n); }
+task<int&> reference(int& n) { co_return n; }
+task<> failing(const char* what) {
+    throw std::runtime_error(what);
+    co_return;
+}
+task<std::string> text(std::string s) { co_return s + "!"; }
+
+TEST_CASE("task: gives values, move-only values, references and nothing") {
+    CHECK(test::run(number, 7) == 7);
+    CHECK(*test::run(owned, 8) == 8);
+    int n = 9;
+    CHECK(&test::run(reference, std::ref(n)) == &n);
+    CHECK(test::run(text, std::string("hello")) == "hello!");
+    test::run([]() -> task<> {
+        int local = 1;
+        int& same = co_await reference(local);
+        CHECK(&same == &local);
+        const std::unique_ptr<int> p = co_await owned(2);
+        CHECK(*p == 2);
+    });
+}
+
+task<int> through(int depth) {
+    if (depth == 0) throw std::out_of_range("deep");
+    co_return co_await through(depth - 1);
+}
+
+TEST_CASE("task: an exception crosses awaits unchanged") {
+    CHECK_THROWS_WITH_AS(test::run(through, 5), "deep", std::out_of_range);
+    test::run([]() -> task<> {
+        bool caught = false;
+        try {
+            co_await failing("x");
+        } catch (const std::runtime_error& e) {
+            caught = std::string(e.what()) == "x";
+        }
+        CHECK(caught);
+    });
+}
+
+[[gnu::noinline]] task<int> ready(int n) { co_return n; }
+
+task<long> many_awaits(int n) {
+    long sum = 0;
+    for (int i = 0; i < n; ++i) sum += co_await ready(1);
+    co_return sum;
+}
+
+TEST_CASE("task: ten million synchronous awaits use no stack") { CHECK(test::run(many_awaits, 10'000'000) == 10'000'000); }
+
+task<long> chain(int depth) {
+    if (depth == 0) {
+        co_await yield();
+        co_return 0;
+    }
+    co_return 1 + co_await chain(depth - 1);
+}
+
+TEST_CASE("task: a chain of 100,000 awaits suspends and returns") { CHECK(test::run(chain, 100'000) == 100'000); }
+
+task<long> throwing_awaits(int n) {
+    long caught = 0;
+    for (int i = 0; i < n; ++i) {
+        try {
+            co_await failing("again");
+        } catch (const std::runtime_error&) {
+            ++caught;
+        }
+    }
+    co_return caught;
+}
+
+TEST_CASE("task: a hundred thousand throwing awaits use no stack") {
+    CHECK(test::run(throwing_awaits, 100'000) == 100'000);
+}
+
+TEST_CASE("task: attempt gives system_errors as results, and lets everything else through") {
+    test::run([]() -> task<> {
+        const auto refused = [](int code) -> task<int> {
+            throw std::system_error(errno_code(code));
+            co_return 1;
+        };
+        auto r = co_await attempt(refused(ENOENT));
+        CHECK(!r);
+        CHECK(r.error() == std::errc::no_such_file_or_directory);
+        CHECK_THROWS_AS(r.value(), std::system_error);
+        auto ok = co_await attempt(number(3));
+        CHECK(*ok == 3);
+        bool thrown = false;
+        try {
+            co_await attempt(failing("not a system error"));
+        } catch (const std::runtime_error&) {
+            thrown = true;
+        }
+        CHECK(thrown);
+    });
+}
+
+// --- spawn ------------------------------------------------------------------------------------------------
+
+TEST_CASE("spawn: the handle gives the value, or the error unchanged") {
+    test::run([]() -> task<> {
+        auto n = spawn(number, 5);
+        auto p = spawn(owned, 6);
+        auto bad = spawn(failing, "child");
+        const int five = co_await n;
+        CHECK(five == 5);
+        const auto six = co_await p;
+        CHECK(*six == 6);
+        bool caught = false;
+        try {
+            co_await bad;
+        } catch (const std::runtime_error& e) {
+            caught = std::string(e.what()) == "child";
+        }
+        CHECK(caught);
+        CHECK(n.state() == task_state::succeeded);
+        CHECK(bad.state() == task_state::failed);
+    });
+}
+
+task<int> sum_of(std::string a, std::unique_ptr<int> b, const int& c) {
+    co_await yield();
+    co_return static_cast<int>(a.size()) + *b + c;
+}
+
+TEST_CASE("spawn: arguments live in the child's block, also those taken by reference") {
+    test::run([]() -> task<> {
+        task_handle<int> h;
+        {
+            const std::string local = "four";
+            h = spawn(sum_of, local, std::make_unique<int>(10), 100);
+        }
+        const int sum = co_await h;
+        CHECK(sum == 114);
+    });
+}
+
+TEST_CASE("spawn: a capturing lambda outlives the closure it was made from") {
+    test::run([]() -> task<> {
+        task_handle<std::string> h;
+        {
+            std::string captured = "a string that is too long for the small buffer";
+            h = spawn([captured]() -> task<std::string> {
+                co_await sleep_for(1ms);
+                co_return captured;
+            });
+        }
+        const std::string got = co_await h;
+        CHECK(got == "a string that is too long for the small buffer");
+    });
+}
+
+struct counted {
+    explicit counted(int& n) : live(&n) { ++*live; }
+    counted(const counted& o) : live(o.live) { ++*live; }
+    counted(counted&& o) noexcept : live(o.live) { ++*live; }
+    ~counted() { --*live; }
+    int* live;
+};
+
+task<> hold(counted, bool& started) {
+    started = true;
+    co_await sleep_for(1h);
+}
+
+TEST_CASE("spawn: a child cancelled before its first step never runs, and its arguments go") {
+    test::run([]() -> task<> {
+        int live = 0;
+        bool started = false;
+        auto h = spawn(hold, counted(live), std::ref(started));
+        CHECK(live == 1);
+        h.cancel();
+        const auto r = co_await attempt(h);
+        CHECK(r.error() == std::errc::operation_canceled);
+        CHECK(!started);
+        CHECK(live == 0);
+        CHECK(h.state() == task_state::cancelled);
+    });
+}
+
+TEST_CASE("spawn: cancel ends the present wait, and every later one") {
+    test::run([]() -> task<> {
+        int waits = 0;
+        auto h = spawn([](int& count) -> task<> {
+            for (int i = 0; i < 3; ++i) {
+                try {
+                    co_await sleep_for(1h);
+                } catch (const cancelled&) {
+                    ++count;
+                }
+            }
+            co_await sleep_for(1h);
+        }, std::ref(waits));
+        co_await yield();
+        h.cancel();
+        const auto r = co_await attempt(h);
+        CHECK(!r);
+        CHECK(waits == 3);
+    });
+}
+
+TEST_CASE("spawn: a result that was there before the cancel is not lost") {
+    test::run([]() -> task<> {
+        journal j;
+        auto h = spawn([](journal& log) -> task<> {
+            co_await sleep_for(1ms);
+            log.add("woke");  // the sleep had ended when the cancel came
+            co_await sleep_for(1h);
+            log.add("never");
+        }, std::ref(j));
+        this_loop().set_timeout(1ms, [&] { h.cancel(); });
+        co_await attempt(h);
+        if (test::on_sim()) CHECK(j.text() == "");  // this timer is older than the sleep: it came first
+        auto g = spawn([](journal& log) -> task<int> {
+            co_await yield();
+            log.add("ran");
+            co_return 1;
+        }, std::ref(j));
+        co_await yield();
+        g.cancel();  // it stands in the queue: the yield is over, and no wait follows
+        const int one = co_await g;
+        CHECK(one == 1);
+    });
+}
+
+TEST_CASE("spawn: `cancelled` is not a std::exception, and a result cannot hide it") {
+    static_assert(!std::is_base_of_v<std::exception, cancelled>);
+    test::run([]() -> task<> {
+        bool eaten = false;
+        auto h = spawn([](bool& swallowed) -> task<> {
+            try {
+                co_await attempt(wait_readable(-1));
+                co_await sleep_for(1h);
+            } catch (const std::exception&) {
+                swallowed = true;
+            }
+        }, std::ref(eaten));
+        co_await yield();
+        h.cancel();
+        co_await attempt(h);
+        CHECK(!eaten);
+        CHECK(h.state() == task_state::cancelled);
+    });
+}
+
+TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the others, and reported") {
+    std::string seen;
+    set_log_sink([](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+                 &seen);
+    test::run([]() -> task<> {
+        bool stop = false;
+        auto h = spawn([](const bool& end) -> task<> {
+            while (!end) {
+                try {
+                    co_await sleep_for(1ms);
+                } catch (const cancelled&) {
+                }
+            }
+        }, std::cref(stop));
+        co_await yield();
+        h.cancel();
+        for (int i = 0; i < 300; ++i) co_await yield();
+        stop = true;
+        co_await h;
+    });
+    set_log_sink(nullptr);
+    CHECK(seen.find("it swallows `cancelled`") != std::string::npos);
+}
+
+TEST_CASE("spawn: a discarded task runs on; its error goes to the hook") {
+    journal j;
+    loop l;
+    l.on_unhandled([](std::exception_ptr e, std::source_location, void* to) {
+        try {
+            std::rethrow_exception(e);
+        } catch (const std::runtime_error& error) {
+            static_cast<journal*>(to)->add(error.what());
+        }
+    }, &j);
+    run_on(l, [&]() -> task<> {
+        spawn(failing, "dropped at once");
+        auto late = spawn(failing, "dropped when it had ended");
+        co_await yield();
+        CHECK(late.done());
+        late.discard();
+        auto seen = spawn(failing, "seen");
+        const auto ignore = [](task_handle<>& h) -> task<> {
+            try {
+                co_await h;
+            } catch (const std::runtime_error&) {
+            }
+        };
+        co_await ignore(seen);
+    });
+    CHECK(j.text() == "dropped at once dropped when it had ended");
+}
+
+TEST_CASE("spawn: awaiting a handle in a cancelled task throws `cancelled`, and leaves the child alone") {
+    test::run([]() -> task<> {
+        auto child = spawn([]() -> task<int> {
+            co_await sleep_for(2ms);
+            co_return 5;
+        });
+        auto waiter = spawn([](task_handle<int>& h) -> task<> { co_await h; }, std::ref(child));
+        co_await yield();
+        waiter.cancel();
+        const auto r = co_await attempt(waiter);
+        CHECK(!r);
+        CHECK(waiter.state() == task_state::cancelled);
+        const int five = co_await child;
+        CHECK(five == 5);
+    });
+}
+
+// --- run ----------------------------------------------------------------------------------------------------
+
+TEST_CASE("run: when the main task ends, what is left in the root scope is cancelled and awaited") {
+    journal j;
+    test::run([&]() -> task<> {
+        spawn([](journal& log) -> task<> {
+            struct at_end {
+                journal& of;
+                ~at_end() { of.add("unwound"); }
+            } guard{log};
+            co_await sleep_for(1h);
+        }, std::ref(j));
+        co_await yield();
+        j.add("main ends");
+    });
+    CHECK(j.text() == "main ends unwound");
+}
+
+// A wait of a program's own making: nothing ever completes it but a cancel.
+class for_ever : op {
+ public:
+    for_ever() noexcept : op(table) {}
+    bool await_ready() const noexcept { return false; }
+    template <detail::rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!detail::begin(*this, h.promise(), site)) return detail::suspended(*this);
+        state = armed;
+        return true;
+    }
+    void await_resume() const {
+        if (result < 0) detail::throw_failure(result, "for ever");
+    }
+
+ private:
+    static constexpr op_vtable table = {
+        [](op& o) noexcept { this_loop().complete(o, -ECANCELED); },
+        &detail::wake_owner,
+        [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "Godot"); },
+    };
+};
+
+TEST_CASE("run: a main task that waits for what cannot happen is a deadlock, with the lines") {
+    std::string report;
+    unsigned line = 0;
+    journal j;
+    try {
+        test::run([&]() -> task<> {
+            auto child = spawn([](journal& log) -> task<> {
+                struct at_end {
+                    journal& of;
+                    ~at_end() { of.add("unwound"); }
+                } guard{log};
+                co_await for_ever();
+            }, std::ref(j));
+            line = __LINE__ + 1;
+            co_await child;
+        });
+    } catch (const deadlock_error& e) {
+        report = e.what();
+    }
+    CHECK(report.find("task 1 waits for task 2 at") != std::string::npos);
+    CHECK(report.find(":" + std::to_string(line)) != std::string::npos);
+    CHECK(report.find("task 2 waits for Godot at") != std::string::npos);
+    CHECK(j.text() == "unwound");
+}
+
+TEST_CASE("run: stop() cancels the main task") {
+    CHECK_THROWS_AS(test::run([]() -> task<> {
+        this_loop().set_timeout(0ms, [] { this_loop().stop(); });
+        co_await sleep_for(1h);
+    }), io_error);
+}
+
+TEST_CASE("run_main: the exit code is the task's int, 0, or 1 after an error") {
+    CHECK(run_main([]() -> task<int> { co_return 42; }) == 42);
+    CHECK(run_main([]() -> task<> { co_return; }) == 0);
+    CHECK(run_main(number, 3) == 3);
+}
+
+TEST_CASE("run: loops may follow each other, and nest in different threads of control") {
+    for (int i = 0; i < 50; ++i) CHECK(test::run(number, i) == i);
+}
+
+TEST_CASE("memory: the n-th allocation fails, for every n: an error, no leak, and the next run works") {
+    const auto program = []() -> task<int> {
+        auto a = spawn(number, 1);
+        auto b = spawn(text, std::string("b"));
+        const int n = co_await number(2);
+        co_await sleep_for(0ms);
+        const std::string s = co_await b;
+        co_return n + co_await a + static_cast<int>(s.size());
+    };
+    const std::size_t before = detail::frames_live();
+    bool passed = false;
+    for (std::size_t n = 1; !passed && n < 100; ++n) {
+        detail::fail_allocation(n);
+        try {
+            passed = rondo::run(program) == 5;
+            CHECK(passed);
+        } catch (const std::bad_alloc&) {
+        }
+        detail::fail_allocation(0);
+        CHECK(detail::frames_live() == before);
+    }
+    CHECK(passed);
+    CHECK(rondo::run(program) == 5);
+}
+
+}  // namespace
