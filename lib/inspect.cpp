@@ -82,7 +82,7 @@ loop_stats loop::stats() const noexcept {
 }
 
 std::string loop::backend_info() const {
-    return std::string(name_of(backend_->kind())) + ": " + backend_->describe() + " (" + why_backend_ + ")";
+    return backend_->describe() + " (" + why_backend_ + ")";
 }
 
 time_point loop::next_deadline() const noexcept {

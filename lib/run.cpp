@@ -69,30 +69,32 @@ void print_place(const char* lead, const std::source_location& place) {
                  function_of(place).c_str());
 }
 
-void print_error(const std::exception_ptr& error) {
+}  // namespace
+
+std::string message_of(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const io_error& e) {
-        std::fprintf(stderr, "rondo: %s%s%s: %s (errno %d)\n", e.operation(), e.subject().empty() ? "" : " ",
-                     e.subject().c_str(), e.code().message().c_str(), e.code().value());
+        return std::string(e.operation()) + (e.subject().empty() ? "" : " ") + e.subject() + ": " +
+               e.code().message() + " (errno " + std::to_string(e.code().value()) + ")";
     } catch (const std::system_error& e) {
-        std::fprintf(stderr, "rondo: %s (%s %d)\n", e.what(), e.code().category().name(), e.code().value());
+        return std::string(e.what()) + " (" + e.code().category().name() + " " +
+               std::to_string(e.code().value()) + ")";
     } catch (const std::exception& e) {
         int status = 0;
         char* name = abi::__cxa_demangle(typeid(e).name(), nullptr, nullptr, &status);
-        std::fprintf(stderr, "rondo: %s: %s\n", status == 0 ? name : typeid(e).name(), e.what());
+        std::string text = std::string(status == 0 ? name : typeid(e).name()) + ": " + e.what();
         std::free(name);
+        return text;
     } catch (const cancelled&) {
-        std::fprintf(stderr, "rondo: the main task was cancelled\n");
+        return "the main task was cancelled";
     } catch (...) {
-        std::fprintf(stderr, "rondo: an exception that is not a std::exception\n");
+        return "an exception that is not a std::exception";
     }
 }
 
-}  // namespace
-
 void report_escaped(const std::exception_ptr& error) noexcept {
-    print_error(error);
+    std::fprintf(stderr, "rondo: %s\n", message_of(error).c_str());
     if (latest.exception != identity(error)) return;
     for (std::size_t i = 0; i < latest.count; ++i) print_place(i == 0 ? "awaiting at" : "awaited at ", latest.sites[i]);
 }

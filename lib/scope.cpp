@@ -27,17 +27,24 @@ void cancel_fiber(fiber& f) noexcept {
     current = outer;
 }
 
+namespace {
+
+// Nobody asked for the outcome of a task that failed. If the handle goes because another error is
+// already on its way up, that one is the program's; this one is logged. Else it is unhandled.
+void unseen_error(fiber& f) noexcept {
+    const std::exception_ptr error = f.vt->error(f);
+    if (current != nullptr && std::uncaught_exceptions() == 0) return current->report_unhandled(error, f.place);
+    static log_gate gate;
+    write_log(gate, log_level::error, f.place, "task %u failed, and nobody looked at it: %s",
+              static_cast<unsigned>(f.id), message_of(error).c_str());
+}
+
+}  // namespace
+
 void release_handle(fiber& f) noexcept {
     f.flags &= static_cast<std::uint8_t>(~fiber::held);
     if (!(f.flags & fiber::ended)) return;
-    if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) {
-        const std::exception_ptr error = f.vt->error(f);
-        if (current != nullptr) {
-            current->report_unhandled(error, f.place);
-        } else {
-            report_escaped(error);
-        }
-    }
+    if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) unseen_error(f);
     f.vt->free(f);
 }
 

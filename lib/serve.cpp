@@ -53,18 +53,11 @@ struct sessions : scope {
 
     static void report(const std::exception_ptr& error) noexcept {
         static log_gate gate;
-        try {
-            std::rethrow_exception(error);
-        } catch (const std::system_error& e) {
-            const int code = e.code().value();
-            const bool gone = e.code().category() == std::generic_category() &&
-                              (code == ECONNRESET || code == EPIPE || code == ETIMEDOUT);
-            write_log(gate, gone ? log_level::debug : log_level::warning, {}, "session ended: %s", e.what());
-        } catch (const std::exception& e) {
-            write_log(gate, log_level::warning, {}, "session ended: %s", e.what());
-        } catch (...) {
-            write_log(gate, log_level::warning, {}, "session ended: an exception that is not a std::exception");
-        }
+        const std::error_code code = code_of(error);
+        const bool gone = code == std::errc::connection_reset || code == std::errc::broken_pipe ||
+                          code == std::errc::timed_out;
+        write_log(gate, gone ? log_level::debug : log_level::warning, {}, "session ended: %s",
+                  message_of(error).c_str());
     }
 
     std::size_t limit;

@@ -85,19 +85,26 @@ stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size
 void stream_awaiter::fail(const char* operation) const {
     check_cancelled();
     // Closed under the wait, and then the stream may be gone as well.
-    if (result == -EBADF) throw_io(result, operation, {});
+    if (result == -EBADF || of_ == nullptr) throw_io(result, operation, {});
     throw_io(result, operation, of_->peer().to_string());
 }
 
+// A read_exactly that waits may have bytes to give back: the stream knows it until it ends.
+bool read_awaiter::submit() noexcept {
+    if (current->submit(*this)) return false;
+    if ((flags & all) && of_->stash_.gathering == nullptr) of_->stash_.gathering = this;
+    return true;
+}
+
 bool read_awaiter::start() noexcept {
-    stash* kept = of_->stash_.get();
+    stash* kept = of_->stash_.kept.get();
     if (kept == nullptr) [[likely]]
-        return !current->submit(*this);
+        return submit();
     // First what an earlier read_exactly left behind.
     kept_ = static_cast<std::uint32_t>(std::min<std::size_t>(size, kept->end - kept->begin));
-    std::memcpy(data, kept->bytes.get() + kept->begin, kept_);
+    if (kept_ != 0) std::memcpy(data, kept->bytes.get() + kept->begin, kept_);
     kept->begin += kept_;
-    if (kept->begin == kept->end) of_->stash_.reset();
+    if (kept->begin == kept->end) of_->stash_.kept.reset();
     if (kept_ == size || !(flags & all)) {
         owner->waiting = nullptr;
         result = 0;
@@ -105,19 +112,20 @@ bool read_awaiter::start() noexcept {
     }
     data = static_cast<std::byte*>(data) + kept_;
     size -= kept_;
-    return !current->submit(*this);
+    return submit();
 }
 
 rondo::result<std::size_t> read_awaiter::finish() {
+    if (of_ != nullptr && of_->stash_.gathering == this) of_->stash_.gathering = nullptr;
     if (result >= 0) return static_cast<std::size_t>(result) + kept_;
     const std::size_t got = (flags & all) ? kept_ + moved : 0;
-    if (got != 0) {
+    if (got != 0 && result != -EBADF && of_ != nullptr) {
         // Given back, so that nothing is lost: the bytes lie in front of `data`'s start.
         auto back = std::make_unique<stash>();
         back->bytes = std::make_unique<std::byte[]>(got);
         std::memcpy(back->bytes.get(), static_cast<std::byte*>(data) - kept_, got);
         back->end = got;
-        of_->stash_ = std::move(back);
+        of_->stash_.kept = std::move(back);
     }
     check_cancelled();
     return errno_code(-result);
@@ -130,7 +138,7 @@ std::size_t read_awaiter::slow_resume() {
 }
 
 bool borrow_awaiter::start() noexcept {
-    stash* kept = of_->stash_.get();
+    stash* kept = of_->stash_.kept.get();
     if (kept == nullptr) [[likely]]
         return !current->submit(*this);
     owner->waiting = nullptr;
@@ -144,7 +152,7 @@ bool borrow_awaiter::start() noexcept {
     size = static_cast<std::uint32_t>(count);
     io_op::buffer = stash_buffer;
     result = static_cast<std::int32_t>(count);
-    of_->stash_.reset();
+    of_->stash_.kept.reset();
     return false;
 }
 
@@ -237,11 +245,11 @@ void buffer::give_back() noexcept {
 // --- tcp_stream -------------------------------------------------------------------------------------------
 
 rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) noexcept {
-    if (stash_ != nullptr) {
-        const std::size_t count = std::min(into.size(), stash_->end - stash_->begin);
-        std::memcpy(into.data(), stash_->bytes.get() + stash_->begin, count);
-        stash_->begin += count;
-        if (stash_->begin == stash_->end) stash_.reset();
+    if (detail::stash* kept = stash_.kept.get()) {
+        const std::size_t count = std::min(into.size(), kept->end - kept->begin);
+        if (count != 0) std::memcpy(into.data(), kept->bytes.get() + kept->begin, count);
+        kept->begin += count;
+        if (kept->begin == kept->end) stash_.kept.reset();
         return count;
     }
     sys_op call{.what = sys_op::call::try_receive, .data = into.data(), .size = std::min(into.size(), transfer_max)};
@@ -350,34 +358,48 @@ namespace {
 
 /// Closes a descriptor whose owner has gone; frees itself.
 struct reaper : io_op {
-    explicit reaper(int descriptor) noexcept;
+    reaper(int descriptor, bool in_pool) noexcept;
+    bool pooled;  // else from malloc, since a descriptor must be closed when frames have run out, too
 };
 
 constexpr op_vtable reaper_vtable = {
     [](op&) noexcept {},
     [](op& o) noexcept {
         auto& self = static_cast<reaper&>(o);
+        const bool pooled = self.pooled;
         self.~reaper();
-        detail::frame_deallocate(&self, sizeof(reaper));
+        if (pooled) {
+            detail::frame_deallocate(&self, sizeof(reaper));
+        } else {
+            std::free(&self);
+        }
     },
     [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "closing"); },
 };
 
-reaper::reaper(int descriptor) noexcept : io_op(reaper_vtable, io_kind::close, descriptor) {}
+reaper::reaper(int descriptor, bool in_pool) noexcept
+    : io_op(reaper_vtable, io_kind::close, descriptor), pooled(in_pool) {}
+
+reaper* make_reaper(int fd) noexcept {
+    try {
+        return new (detail::frame_allocate(sizeof(reaper))) reaper(fd, true);
+    } catch (const std::bad_alloc&) {
+        void* memory = std::malloc(sizeof(reaper));
+        return memory != nullptr ? new (memory) reaper(fd, false) : nullptr;
+    }
+}
 
 }  // namespace
 
 void loop::reap(int fd) noexcept {
-    try {
-        auto* o = new (detail::frame_allocate(sizeof(reaper))) reaper(fd);
-        if (backend_->submit(*o)) {
-            complete(*o, o->result);
-        } else {
-            ++armed_io_;
-        }
-    } catch (const std::bad_alloc&) {
+    reaper* o = make_reaper(fd);
+    if (o == nullptr) {
         static detail::log_gate gate;
         detail::write_log(gate, log_level::error, {}, "out of memory: descriptor %d stays open", fd);
+    } else if (backend_->submit(*o)) {
+        complete(*o, o->result);
+    } else {
+        ++armed_io_;
     }
 }
 

@@ -2,7 +2,7 @@
 // runs on every backend this machine offers, or on the one that RONDO_BACKEND names.
 #include <doctest/doctest.h>
 #include <rondo/backend.hpp>
-#include <rondo/oracle.hpp>
+#include <rondo/detail/pool.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -898,6 +898,52 @@ TEST_CASE("backend: connecting fails, or is cancelled, and the socket is closed"
         CHECK(r.close(hasty) == 0);
         r.close(other);
     });
+}
+
+TEST_CASE("backend: what the socket cannot do is an error, not a wait") {
+    on_each([](rig& r) {
+        const auto ends = r.pair();
+        CHECK(r.run(test_op(io_kind::accept, ends.first)) < 0);
+        raw_address nowhere;
+        nowhere.kind = raw_address::family::v4;
+        const int lone = r.tcp_socket(nowhere);
+        bytes area(10);
+        CHECK(r.run(receive(lone, area)) == -ENOTCONN);
+        CHECK(r.run(receive(lone, area, io_op::all)) == -ENOTCONN);
+        CHECK(r.run(test_op(io_kind::borrow, lone)) == -ENOTCONN);
+        CHECK(r.run(send(lone, area, io_op::all)) == -EPIPE);
+        CHECK(r.close(lone) == 0);
+        r.close(ends);
+    });
+}
+
+TEST_CASE("backend: without memory, an op fails and nothing else happens") {
+    on_each([](rig& r) {
+        auto [listener, at] = r.listen();
+        auto [client, server] = r.tcp();
+        bytes out = make_pattern(22, 0, 100), in(100);
+        std::vector<std::span<const std::byte>> spans(10, std::span(out).first(10));
+        for (int i = 0; i < 10; ++i) {
+            // Who needs no memory succeeds.
+            rondo::detail::fail_allocation(1);
+            const int sent = r.run(send_vector(client, spans, io_op::all));
+            rondo::detail::fail_allocation(0);
+            CHECK((sent == -ENOMEM || sent == 100));
+            if (sent == 100) CHECK(r.run(receive(server, in, io_op::all)) == 100);
+            const int fd = r.tcp_socket(at);
+            test_op connecting(io_kind::connect, fd);
+            connecting.data = &at;
+            rondo::detail::fail_allocation(1);
+            const int connected = r.run(connecting);
+            rondo::detail::fail_allocation(0);
+            CHECK((connected == -ENOMEM || connected == 0));
+            r.close(fd);
+        }
+        CHECK(r.run(send_vector(client, spans, io_op::all)) == 100);
+        CHECK(r.run(receive(server, in, io_op::all)) == 100);
+        for (const int fd : {client, server, listener}) r.close(fd);
+    });
+    CHECK(rondo::detail::frames_live() == 0);
 }
 
 // Closing

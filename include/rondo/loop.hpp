@@ -272,7 +272,7 @@ class RONDO_API loop {
     /// What keeps the loop alive, and where each was made. O(n).
     std::vector<alive_entry> why_alive() const;
     loop_stats stats() const noexcept;
-    /// "uring: 256 entries, ..." or "epoll (io_uring_setup: Operation not permitted ...)".
+    /// "io_uring, 256 entries, ... (asked for)", "epoll (io_uring_setup: Operation not permitted ...)".
     std::string backend_info() const;
     backend_kind kind() const noexcept { return backend_->kind(); }
     rondo::phase current_phase() const noexcept { return phase_; }
@@ -420,6 +420,9 @@ class RONDO_API loop {
 };
 
 namespace detail {
+/// An error in one line: kind, errno, operation, peer.
+RONDO_API std::string message_of(const std::exception_ptr& error);
+
 /// Prints what a program died of: kind, errno, operation, peer, and the awaits it came through.
 RONDO_API void report_escaped(const std::exception_ptr& error) noexcept;
 

@@ -180,7 +180,8 @@ enum class task_state : std::uint8_t { pending, succeeded, failed, cancelled };
 
 /// A spawned task, as its spawner sees it. Move-only. Dropping it (or discard()) lets the task run
 /// on in its scope: the result is then thrown away, and an error goes to whom the scope says (for
-/// the loop's root scope: the unhandled-error hook).
+/// the loop's root scope: the unhandled-error hook). A handle dropped because another error is on its
+/// way up only logs that its task had failed.
 template <class T = void>
 class task_handle {
  public:

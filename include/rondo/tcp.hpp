@@ -56,6 +56,27 @@ struct stash {
     std::size_t end = 0;
 };
 
+class read_awaiter;
+
+/// A stream's place for them. The read that may yet bring some back learns when the stream has gone.
+class stash_place {
+ public:
+    stash_place() noexcept = default;
+    stash_place(stash_place&& other) noexcept : kept(std::move(other.kept)) {}
+    stash_place& operator=(stash_place&& other) noexcept {
+        forget();
+        kept = std::move(other.kept);
+        return *this;
+    }
+    ~stash_place() { forget(); }
+
+    std::unique_ptr<stash> kept;
+    read_awaiter* gathering = nullptr;
+
+ private:
+    inline void forget() noexcept;
+};
+
 class RONDO_API stream_awaiter : public io_awaiter {
  public:
     stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept;
@@ -77,16 +98,22 @@ class RONDO_API read_awaiter : public stream_awaiter {
     }
     rondo::result<std::size_t> finish();
     std::size_t await_resume() {
-        if (result < 0 || kept_ != 0) [[unlikely]]
+        if (result < 0 || kept_ != 0 || (flags & all)) [[unlikely]]
             return slow_resume();
         return static_cast<std::size_t>(result);
     }
 
  private:
+    friend class stash_place;
     bool start() noexcept;
+    bool submit() noexcept;
     std::size_t slow_resume();
     std::uint32_t kept_ = 0;  // bytes that came from the stash
 };
+
+inline void stash_place::forget() noexcept {
+    if (gathering != nullptr) std::exchange(gathering, nullptr)->of_ = nullptr;
+}
 
 class RONDO_API borrow_awaiter : public stream_awaiter {
  public:
@@ -255,7 +282,7 @@ class RONDO_API tcp_stream {
     /// that the peer reads your last words, shutdown() first and read to the end.
     [[nodiscard]] detail::close_awaiter close() noexcept {
         loop& l = socket_.open() ? socket_.of() : this_loop();
-        stash_.reset();
+        stash_.kept.reset();
         return {l, socket_.release()};
     }
     /// Closing will reset the connection (SO_LINGER 0). Throws io_error.
@@ -291,7 +318,7 @@ class RONDO_API tcp_stream {
 
     detail::socket_handle socket_;
     raw_address peer_;
-    std::unique_ptr<detail::stash> stash_;
+    detail::stash_place stash_;
 };
 
 /// How to listen. Trivially copyable on purpose.

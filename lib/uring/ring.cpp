@@ -38,9 +38,9 @@ constexpr int needed_operations[] = {
 const char* hint_for(int error) noexcept {
     switch (error) {
         case EPERM: return "seccomp filter or kernel.io_uring_disabled";
-        case ENOSYS: return "the kernel is built without it";
-        case EINVAL: return "the kernel is older than 6.1";
-        case ENOMEM: return "RLIMIT_MEMLOCK";
+        case ENOSYS: return "an old or a restricted kernel";
+        case EINVAL: return "is the kernel older than 6.1?";
+        case ENOMEM: return "RLIMIT_MEMLOCK may be too low";
         default: return nullptr;
     }
 }

@@ -31,163 +31,20 @@
 // (`wanted`) and done by the next `wait`; a cancel therefore cannot fail.
 #include "uring.hpp"
 
-#include "../descriptors.hpp"
-#include "../posix.hpp"
-#include "buffer_ring.hpp"
-#include "ring.hpp"
+#include "backend.hpp"
 
 #include <rondo/detail/pool.hpp>
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace rondo::detail {
-namespace {
-
-constexpr std::uint32_t most_queued_bytes = 64 * 1024;
-constexpr std::uint32_t most_queued_accepts = 64;
-constexpr std::uint32_t window_size = 64;  // iovecs per sendmsg
-constexpr int stream_end = 1;
-
-/// What the kernel reads while a writer is under way.
-struct writer_block {
-    explicit writer_block(std::uint32_t spans) noexcept : pieces(std::min(spans, window_size)) {}
-
-    static std::size_t bytes(std::uint32_t spans) noexcept {
-        return sizeof(writer_block) + std::min(spans, window_size) * sizeof(iovec);
-    }
-    iovec* window() noexcept { return reinterpret_cast<iovec*>(this + 1); }
-
-    std::uint32_t pieces;
-    msghdr message{};
-    socket_address to{raw_address{}};  // connect
-    alignas(span_cursor) std::byte cursor_memory[sizeof(span_cursor)];  // send_vector
-
-    span_cursor& cursor() noexcept { return *reinterpret_cast<span_cursor*>(cursor_memory); }
-};
-
-/// One descriptor.
-struct record {
-    /// Requests: in the kernel (`kernel`), or short of a submission entry (`wanted`).
-    enum : std::uint16_t {
-        read = 1,    // the reader's own
-        write = 2,   // the writer's own
-        fill = 4,    // a receive of ours
-        take = 8,    // an accept of ours
-        stop_read = 16,
-        stop_write = 32,
-        stop_fill = 64,
-        stop_take = 128,
-        stop_all = 256,
-    };
-    enum : std::uint8_t {
-        data_there = 1,  // the next receive of ours finds data at once
-        one_shot = 2,    // multishot was refused
-        from_ring = 4,   // the receive of ours is a multishot one
-    };
-
-    io_op* reader;
-    io_op* writer;
-    io_op* closer;
-    record* next;
-    chunk* first;  // received, not taken
-    chunk* last;
-    chunk* filling;  // the buffer of a `heap` receive
-    writer_block* block;
-    record* first_accepted;
-    record* last_accepted;
-    record* next_accepted;
-    std::uint32_t queued_bytes;
-    std::uint32_t queued_accepts;
-    std::int32_t ended;  // after what is queued: 0 no news, stream_end, or -errno
-    int fd;
-    std::uint16_t kernel;
-    std::uint16_t wanted;
-    std::uint8_t bits;
-    bool queued;
-
-    bool is(std::uint16_t request) const noexcept { return ((kernel | wanted) & request) != 0; }
-};
-
-/// The low bits of user_data; the rest is a pointer to the op or the record.
-enum tag : std::uint64_t { own, ring_fill, heap_fill, ready_fill, taken, ignored, woken, tag_mask };
-
-std::uint64_t user_data(const void* subject, tag what) noexcept {
-    return reinterpret_cast<std::uintptr_t>(subject) | what;
-}
-
-class uring_backend final : public posix_backend {
- public:
-    explicit uring_backend(const backend_options& options) noexcept
-        : heap_(std::max(options.receive_buffer_size, 256u), options.receive_buffer_count) {}
-    ~uring_backend() override;
-
-    bool open(const backend_options& options, std::string& why);
-
-    backend_kind kind() const noexcept override { return backend_kind::uring; }
-    bool submit(io_op& what) noexcept override;
-    void cancel(io_op& what) noexcept override;
-    int control(sys_op& what) noexcept override;
-    void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
-    bool wait(time_point until, completions& done) noexcept override;
-    int poll_fd() noexcept override { return ring_.fd(); }
-    void flush() noexcept override;
-    std::string describe() const override;
-
- private:
-    bool submit_read(record& r, io_op& what) noexcept;
-    bool submit_write(record& r, io_op& what) noexcept;
-    bool submit_close(record& r, io_op& what) noexcept;
-
-    // requests
-    void start(record& r, std::uint16_t request) noexcept;
-    bool issue(record& r, std::uint16_t request) noexcept;
-    bool issue_fill(record& r) noexcept;
-    void fill_writer(io_uring_sqe& sqe, record& r) noexcept;
-    void stop(io_uring_sqe& sqe, std::uint64_t target) noexcept;
-    void drive(record& r) noexcept;
-    void watch_wake() noexcept;
-
-    // what a descriptor has in store
-    std::int32_t serve(record& r, io_op& what) noexcept;
-    std::int32_t serve_receive(record& r, io_op& what) noexcept;
-    std::int32_t serve_borrow(record& r, io_op& what) noexcept;
-    std::int32_t serve_accept(record& r) noexcept;
-    void store(record& r, chunk& received) noexcept;
-    chunk& unstore(record& r) noexcept;
-    void recycle(chunk& back) noexcept;
-    record* forget(int fd) noexcept;
-    int release(record& r) noexcept;
-    void drop_block(record& r) noexcept;
-
-    // completions
-    void on_completion(std::uint64_t data, std::int32_t result, unsigned flags,
-                       completions& done) noexcept;
-    void on_own(io_op& what, std::int32_t result, completions& done) noexcept;
-    std::int32_t conclude(record& r, io_op& what, std::int32_t result) noexcept;
-    void on_fill(record& r, tag how, std::int32_t result, unsigned flags,
-                 completions& done) noexcept;
-    void on_take(record& r, std::int32_t result, unsigned flags, completions& done) noexcept;
-    void after(record& r, completions& done) noexcept;
-    void report(io_op& what, std::int32_t result, completions& done) noexcept;
-
-    // the poll phase
-    void look_at_queued(completions& done) noexcept;
-    void look(record& r, completions& done) noexcept;
-
-    kernel_ring ring_;
-    buffer_ring buffers_;
-    descriptor_table<record> table_;
-    buffer_pool heap_;
-    std::size_t in_kernel_ = 0;  // requests that point at memory of ours or of an op
-    bool wake_watched_ = false;
-    bool woken_ = false;
-};
+namespace uring {
 
 bool uring_backend::open(const backend_options& options, std::string& why) {
     if (wake_fd_ < 0) return why = explain("eventfd", errno), false;
@@ -402,140 +259,6 @@ std::string uring_backend::describe() const {
         text += ", no buffer ring";
     }
     return text + ", " + std::to_string(ring_.overflows()) + " overflows";
-}
-
-// Requests
-
-void uring_backend::start(record& r, std::uint16_t request) noexcept {
-    if (issue(r, request)) [[likely]]
-        return;
-    r.wanted |= request;
-    table_.enqueue(r);
-}
-
-/// False when there is no submission entry.
-bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
-    if (request == record::fill) return issue_fill(r);
-    io_uring_sqe* sqe = ring_.entry();
-    if (sqe == nullptr) [[unlikely]]
-        return false;
-    switch (request) {
-        case record::read: {
-            io_op& what = *r.reader;
-            if (what.kind == io_kind::receive) {
-                io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
-                                   left_to_move(what),
-                                   what.flags & io_op::all ? MSG_WAITALL : 0);
-            } else {
-                io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
-            }
-            io_uring_sqe_set_data64(sqe, user_data(&what, own));
-            break;
-        }
-        case record::write:
-            fill_writer(*sqe, r);
-            io_uring_sqe_set_data64(sqe, user_data(r.writer, own));
-            break;
-        case record::take:
-            io_uring_prep_accept(sqe, r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-            if (!(r.bits & record::one_shot)) sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
-            io_uring_sqe_set_data64(sqe, user_data(&r, taken));
-            break;
-        case record::stop_read: stop(*sqe, user_data(r.reader, own)); return true;
-        case record::stop_write: stop(*sqe, user_data(r.writer, own)); return true;
-        case record::stop_fill: stop(*sqe, user_data(&r, ring_fill)); return true;
-        case record::stop_take: stop(*sqe, user_data(&r, taken)); return true;
-        case record::stop_all:
-            io_uring_prep_cancel_fd(sqe, r.fd, IORING_ASYNC_CANCEL_ALL);
-            io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
-            io_uring_sqe_set_data64(sqe, ignored);
-            return true;
-    }
-    r.kernel |= request;
-    ++in_kernel_;
-    return true;
-}
-
-bool uring_backend::issue_fill(record& r) noexcept {
-    const bool from_ring = !buffers_.empty() && !(r.bits & record::one_shot);
-    const bool from_heap = !from_ring && r.bits & record::data_there;
-    if (from_heap && r.filling == nullptr) {
-        r.filling = heap_.take();
-        if (r.filling == nullptr) {  // told to whoever waits
-            r.ended = -ENOMEM;
-            table_.enqueue(r);
-            return true;
-        }
-    }
-    io_uring_sqe* sqe = ring_.entry();
-    if (sqe == nullptr) [[unlikely]]
-        return false;
-    if (from_ring) {
-        io_uring_prep_recv_multishot(sqe, r.fd, nullptr, 0, 0);
-        io_uring_sqe_set_flags(sqe, IOSQE_BUFFER_SELECT);
-        sqe->buf_group = buffer_ring::group;
-        io_uring_sqe_set_data64(sqe, user_data(&r, ring_fill));
-        r.bits |= record::from_ring;
-    } else if (from_heap) {
-        io_uring_prep_recv(sqe, r.fd, r.filling->data, heap_.size(), 0);
-        io_uring_sqe_set_data64(sqe, user_data(&r, heap_fill));
-    } else {
-        io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
-        io_uring_sqe_set_data64(sqe, user_data(&r, ready_fill));
-    }
-    r.bits &= static_cast<std::uint8_t>(~record::data_there);
-    r.kernel |= record::fill;
-    ++in_kernel_;
-    return true;
-}
-
-void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
-    io_op& what = *r.writer;
-    const int flags = MSG_NOSIGNAL | (what.flags & io_op::all ? MSG_WAITALL : 0);
-    switch (what.kind) {
-        case io_kind::send:
-            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved,
-                               left_to_move(what), flags);
-            break;
-        case io_kind::send_vector:
-            r.block->message.msg_iov = r.block->window();
-            r.block->message.msg_iovlen =
-                r.block->cursor().fill({r.block->window(), r.block->pieces});
-            io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, static_cast<unsigned>(flags));
-            break;
-        case io_kind::connect:
-            io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);
-            break;
-        default: io_uring_prep_poll_add(&sqe, r.fd, POLLOUT); break;
-    }
-}
-
-// A cancel that finds nothing says so; nobody listens. It cannot hit a later request with the same
-// user_data: entries are taken in order, and this one is ahead of whatever is started after it.
-void uring_backend::stop(io_uring_sqe& sqe, std::uint64_t target) noexcept {
-    io_uring_prep_cancel64(&sqe, target, 0);
-    io_uring_sqe_set_flags(&sqe, IOSQE_CQE_SKIP_SUCCESS);
-    io_uring_sqe_set_data64(&sqe, ignored);
-}
-
-/// Starts the request the reader waits for, unless one is under way that will serve it.
-void uring_backend::drive(record& r) noexcept {
-    if (r.reader == nullptr || r.reader->state != op::armed || r.closer != nullptr) return;
-    if (r.is(record::read | record::fill | record::take)) return;
-    switch (r.reader->kind) {
-        case io_kind::borrow: return start(r, record::fill);
-        case io_kind::accept: return start(r, record::take);
-        default: return start(r, record::read);
-    }
-}
-
-// Edge-like: every write to the eventfd completes once more, though its counter is never read.
-void uring_backend::watch_wake() noexcept {
-    io_uring_sqe* sqe = ring_.entry();
-    if (sqe == nullptr) return;
-    io_uring_prep_poll_multishot(sqe, wake_fd_, POLLIN);
-    io_uring_sqe_set_data64(sqe, woken);
-    wake_watched_ = true;
 }
 
 // What a descriptor has in store
@@ -840,10 +563,10 @@ void uring_backend::look(record& r, completions& done) noexcept {
     report(closer, release(r), done);
 }
 
-}  // namespace
+}  // namespace uring
 
 std::unique_ptr<backend> make_uring(const backend_options& options, std::string& why) {
-    auto made = std::make_unique<uring_backend>(options);
+    auto made = std::make_unique<uring::uring_backend>(options);
     if (!made->open(options, why)) return nullptr;
     return made;
 }

@@ -1,0 +1,140 @@
+// What is asked of the kernel: one submission entry per request.
+#include "backend.hpp"
+
+#include <poll.h>
+
+namespace rondo::detail::uring {
+
+void uring_backend::start(record& r, std::uint16_t request) noexcept {
+    if (issue(r, request)) [[likely]]
+        return;
+    r.wanted |= request;
+    table_.enqueue(r);
+}
+
+/// False when there is no submission entry.
+bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
+    if (request == record::fill) return issue_fill(r);
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) [[unlikely]]
+        return false;
+    switch (request) {
+        case record::read: {
+            io_op& what = *r.reader;
+            if (what.kind == io_kind::receive) {
+                io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
+                                   left_to_move(what),
+                                   what.flags & io_op::all ? MSG_WAITALL : 0);
+            } else {
+                io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
+            }
+            io_uring_sqe_set_data64(sqe, user_data(&what, own));
+            break;
+        }
+        case record::write:
+            fill_writer(*sqe, r);
+            io_uring_sqe_set_data64(sqe, user_data(r.writer, own));
+            break;
+        case record::take:
+            io_uring_prep_accept(sqe, r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (!(r.bits & record::one_shot)) sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+            io_uring_sqe_set_data64(sqe, user_data(&r, taken));
+            break;
+        case record::stop_read: stop(*sqe, user_data(r.reader, own)); return true;
+        case record::stop_write: stop(*sqe, user_data(r.writer, own)); return true;
+        case record::stop_fill: stop(*sqe, user_data(&r, ring_fill)); return true;
+        case record::stop_take: stop(*sqe, user_data(&r, taken)); return true;
+        case record::stop_all:
+            io_uring_prep_cancel_fd(sqe, r.fd, IORING_ASYNC_CANCEL_ALL);
+            io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+            io_uring_sqe_set_data64(sqe, ignored);
+            return true;
+    }
+    r.kernel |= request;
+    ++in_kernel_;
+    return true;
+}
+
+bool uring_backend::issue_fill(record& r) noexcept {
+    const bool from_ring = !buffers_.empty() && !(r.bits & record::one_shot);
+    const bool from_heap = !from_ring && r.bits & record::data_there;
+    if (from_heap && r.filling == nullptr) {
+        r.filling = heap_.take();
+        if (r.filling == nullptr) {  // told to whoever waits
+            r.ended = -ENOMEM;
+            table_.enqueue(r);
+            return true;
+        }
+    }
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) [[unlikely]]
+        return false;
+    if (from_ring) {
+        io_uring_prep_recv_multishot(sqe, r.fd, nullptr, 0, 0);
+        io_uring_sqe_set_flags(sqe, IOSQE_BUFFER_SELECT);
+        sqe->buf_group = buffer_ring::group;
+        io_uring_sqe_set_data64(sqe, user_data(&r, ring_fill));
+        r.bits |= record::from_ring;
+    } else if (from_heap) {
+        io_uring_prep_recv(sqe, r.fd, r.filling->data, heap_.size(), 0);
+        io_uring_sqe_set_data64(sqe, user_data(&r, heap_fill));
+    } else {
+        io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
+        io_uring_sqe_set_data64(sqe, user_data(&r, ready_fill));
+    }
+    r.bits &= static_cast<std::uint8_t>(~record::data_there);
+    r.kernel |= record::fill;
+    ++in_kernel_;
+    return true;
+}
+
+void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
+    io_op& what = *r.writer;
+    const int flags = MSG_NOSIGNAL | (what.flags & io_op::all ? MSG_WAITALL : 0);
+    switch (what.kind) {
+        case io_kind::send:
+            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved,
+                               left_to_move(what), flags);
+            break;
+        case io_kind::send_vector:
+            r.block->message.msg_iov = r.block->window();
+            r.block->message.msg_iovlen =
+                r.block->cursor().fill({r.block->window(), r.block->pieces});
+            io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, static_cast<unsigned>(flags));
+            break;
+        case io_kind::connect:
+            io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);
+            break;
+        default: io_uring_prep_poll_add(&sqe, r.fd, POLLOUT); break;
+    }
+}
+
+// A cancel that finds nothing says so; nobody listens. It cannot hit a later request with the same
+// user_data: entries are taken in order, and this one is ahead of whatever is started after it.
+void uring_backend::stop(io_uring_sqe& sqe, std::uint64_t target) noexcept {
+    io_uring_prep_cancel64(&sqe, target, 0);
+    io_uring_sqe_set_flags(&sqe, IOSQE_CQE_SKIP_SUCCESS);
+    io_uring_sqe_set_data64(&sqe, ignored);
+}
+
+/// Starts the request the reader waits for, unless one is under way that will serve it.
+void uring_backend::drive(record& r) noexcept {
+    if (r.reader == nullptr || r.reader->state != op::armed || r.closer != nullptr) return;
+    if (r.is(record::read | record::fill | record::take)) return;
+    switch (r.reader->kind) {
+        case io_kind::borrow: return start(r, record::fill);
+        case io_kind::accept: return start(r, record::take);
+        default: return start(r, record::read);
+    }
+}
+
+// Edge-like: every write to the eventfd completes once more, though its counter is never read.
+void uring_backend::watch_wake() noexcept {
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) return;
+    io_uring_prep_poll_multishot(sqe, wake_fd_, POLLIN);
+    io_uring_sqe_set_data64(sqe, woken);
+    wake_watched_ = true;
+}
+
+}  // namespace rondo::detail::uring

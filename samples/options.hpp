@@ -1,0 +1,70 @@
+// The samples' command line: `--name value` pairs, checked, with a clear error.
+#pragma once
+
+#include <rondo/backend.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sample {
+
+class options {
+ public:
+    options(int argc, char** argv, const char* usage) : program_(argv[0]), usage_(usage) {
+        for (int i = 1; i < argc; ++i) words_.emplace_back(argv[i]);
+        if (words_.size() == 1 && words_[0] == "--help") {
+            std::printf("usage: %s  %s\n", program_.c_str(), usage_);
+            std::exit(0);
+        }
+    }
+
+    std::string text(std::string_view name, std::string otherwise) {
+        for (std::size_t i = 0; i + 1 < words_.size(); i += 2) {
+            if (words_[i] != name) continue;
+            std::string value = words_[i + 1];
+            words_.erase(words_.begin() + static_cast<std::ptrdiff_t>(i),
+                         words_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
+            return value;
+        }
+        return otherwise;
+    }
+
+    long number(std::string_view name, long otherwise, long least, long most) {
+        const std::string value = text(name, std::to_string(otherwise));
+        long n = 0;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
+        if (error != std::errc() || end != value.data() + value.size() || n < least || n > most)
+            fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " +
+                 std::to_string(most) + ", not '" + value + "'");
+        return n;
+    }
+
+    rondo::backend_kind backend() {
+        const std::string name = text("--backend", "auto");
+        for (const auto kind : {rondo::backend_kind::automatic, rondo::backend_kind::epoll,
+                                rondo::backend_kind::uring, rondo::backend_kind::sim})
+            if (name == rondo::name_of(kind)) return kind;
+        fail("--backend takes auto, epoll, uring or sim, not '" + name + "'");
+    }
+
+    /// Every word must have been asked for.
+    void done() {
+        if (!words_.empty()) fail("what is '" + words_.front() + "'?");
+    }
+
+    [[noreturn]] void fail(const std::string& what) const {
+        std::fprintf(stderr, "%s: %s\nusage: %s  %s\n", program_.c_str(), what.c_str(), program_.c_str(), usage_);
+        std::exit(2);
+    }
+
+ private:
+    std::string program_;
+    const char* usage_;
+    std::vector<std::string> words_;
+};
+
+}  // namespace sample
