@@ -23,7 +23,7 @@ class task;
 namespace detail {
 
 [[noreturn]] RONDO_API void miscompiled_frame() noexcept;
-[[noreturn]] RONDO_API void task_never_awaited(std::source_location made) noexcept;
+RONDO_API void task_never_awaited(std::source_location made) noexcept;
 /// Remembers through which awaits the current exception left, for reports.
 RONDO_API void note_unwinding(promise_base& p) noexcept;
 
