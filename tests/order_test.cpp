@@ -1,6 +1,10 @@
 // The promises of order, as design and docs/order.md state them.
 #include "support/test.hpp"
 
+#include <thread>
+
+#include <poll.h>
+
 using namespace rondo;
 using test::journal;
 using namespace std::chrono_literals;
@@ -327,6 +331,53 @@ TEST_CASE("embedding: next_deadline tells a foreign loop how long it may wait") 
     CHECK(l.next_deadline() == l.now());
     l.run_nowait();
     CHECK(l.next_deadline() > l.now());
+}
+
+TEST_CASE("embedding: a foreign poll() loop drives timers, sockets and posts through poll_fd") {
+    if (test::on_sim()) return;  // no descriptor stands for a simulated world
+    loop l;
+    const int fd = l.poll_fd();
+    REQUIRE(fd >= 0);
+    bool done = false;
+    auto whole = spawn_on(l, [](bool& finished) -> task<> {
+        auto listener = tcp_listener::bind("127.0.0.1", 0);
+        auto client = spawn([](endpoint to) -> task<std::string> {
+            auto s = co_await tcp_stream::connect(to);
+            co_await s.write_all("ping");
+            s.shutdown();
+            std::string all;
+            for (;;) {
+                auto piece = co_await s.receive();
+                if (piece.empty()) break;
+                all += piece.text();
+            }
+            co_return all;
+        }, listener.local());
+        auto peer = co_await listener.accept();
+        std::byte bytes[4];
+        const std::size_t n = co_await peer.read_exactly(bytes);
+        CHECK(n == 4);
+        co_await sleep_for(3ms);
+        co_await peer.write_all("pong");
+        peer.shutdown();
+        const std::string got = co_await client;
+        CHECK(got == "pong");
+        finished = true;
+    }, std::ref(done));
+    bool posted = false;
+    std::thread other([&posted, r = l.remote()] { CHECK(r.post([&posted] { posted = true; })); });
+    for (int turns = 0; turns < 10'000 && (!done || !posted); ++turns) {
+        l.run_nowait();
+        const time_point until = l.next_deadline();
+        l.update_now();
+        const auto wait = until == never ? 1000 : std::max<long>(0, (until - l.now() + 999'999ns) / 1ms);
+        pollfd p{fd, POLLIN, 0};
+        poll(&p, 1, static_cast<int>(wait));
+    }
+    other.join();
+    CHECK(done);
+    CHECK(posted);
+    CHECK(whole.done());
 }
 
 // --- tasks on the same queues ------------------------------------------------------------------------

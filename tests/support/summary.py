@@ -2,8 +2,8 @@
 
     summary.py TESTLOG.json
 
-Prints "PASSED FAILED SKIPPED". A program that ends with doctest's summary counts as many as it
-ran; any other test counts as one. A program that failed without a failed case (it crashed, hung,
+Prints "PASSED FAILED SKIPPED". A program that ends with doctest's summary, or with a line "N passed,
+N failed", counts as many as it ran; any other test counts as one. A program that failed without a failed case (it crashed, hung,
 or a sanitizer spoke) counts as one failure more.
 """
 
@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+SCRIPT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
 CASES = re.compile(r"\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -21,12 +22,12 @@ def count(entry):
     if entry["result"] == "SKIP":
         return 0, 0, 1
     output = COLOUR.sub("", (entry.get("stdout") or "") + (entry.get("stderr") or ""))
-    cases = [(int(passed), int(failed)) for passed, failed in CASES.findall(output)]
-    passed = sum(one[0] for one in cases)
-    failed = sum(one[1] for one in cases)
+    cases = [(int(passed), int(failed), 0) for passed, failed in CASES.findall(output)]
+    cases += [tuple(int(n or 0) for n in one) for one in SCRIPT.findall(output)]
+    passed, failed, skipped = (sum(column) for column in zip((0, 0, 0), *cases))
     if entry["result"] in ("OK", "EXPECTEDFAIL"):
-        return (passed if cases else 1), failed, 0
-    return passed, max(failed, 1), 0
+        return (passed if cases else 1), failed, skipped
+    return passed, max(failed, 1), skipped
 
 
 def main():

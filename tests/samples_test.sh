@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The samples as a user runs them: samples_test.sh BUILD_DIR. One line per check, then the count.
+set -uo pipefail
+samples=$1/samples
+passed=0
+failed=0
+check() {  # check NAME COMMAND...
+    local name=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok      $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name"
+        sed 's/^/        /' "$work/out"
+    fi
+}
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
+
+start_server() {  # start_server BACKEND: sets $server and $port
+    : >"$work/server"
+    "$samples/echo_server" --backend "$1" --port 0 >"$work/server" 2>&1 &
+    server=$!
+    for _ in $(seq 200); do
+        port=$(sed -nE 's/.*listening on [^ ]*:([0-9]+) .*/\1/p' "$work/server")
+        [[ -n $port ]] && return 0
+        sleep 0.05
+    done
+    cat "$work/server"
+    return 1
+}
+
+# A client that knows nothing of rondo: the shell itself.
+shell_client() {
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
+    printf 'hello\nworld\n' >&3
+    local a b
+    read -r -t 10 a <&3 && read -r -t 10 b <&3
+    exec 3>&-
+    [[ $a == hello && $b == world ]]
+}
+ends_on() {  # ends_on SIGNAL: gracefully, with code 0, and it says what it did
+    kill "-$1" "$server"
+    wait "$server" && grep -q 'bytes echoed' "$work/server"
+}
+refuses() {  # refuses TEXT COMMAND...: exit code 2 and the text on standard error
+    local text=$1 code=0
+    shift
+    "$@" 2>"$work/err" >/dev/null || code=$?
+    cat "$work/err"
+    [[ $code == 2 ]] && grep -q -- "$text" "$work/err"
+}
+
+check "timer runs" "$samples/timer"
+check "timer runs on sim" env RONDO_BACKEND=sim "$samples/timer"
+for backend in epoll auto; do
+    check "echo_server starts on $backend" start_server "$backend"
+    check "a shell client is echoed ($backend)" shell_client
+    check "echo_load verifies every byte ($backend)" \
+        "$samples/echo_load" --backend "$backend" --port "$port" --connections 20 --size 3000 --seconds 1
+    check "SIGINT ends it gracefully ($backend)" ends_on INT
+done
+check "a port out of range is refused" refuses "from 0 to 65535" "$samples/echo_server" --port 70000
+check "a port that is no number is refused" refuses "not 'http'" "$samples/echo_server" --port http
+check "an unknown option is refused" refuses "what is '--prot'" "$samples/echo_server" --prot 1
+check "an unknown backend is refused" refuses "auto, epoll, uring or sim" "$samples/echo_server" --backend kqueue
+check "an address that is none is refused" refuses "takes an IP address" "$samples/echo_load" --host localhost --port 1
+
+echo "$passed passed, $failed failed"
+[[ $failed == 0 ]]
