@@ -93,6 +93,7 @@ time_point loop::next_deadline() const noexcept {
 int loop::poll_fd() {
     check_thread("poll_fd");
     embedded_ = true;
+    if (!running_ && !shared_->sleep()) backend_->wake();
     return backend_->poll_fd();
 }
 

@@ -175,7 +175,11 @@ bool loop::run_nowait() {
     running_scope scope(*this);
     drain();
     turn(false);
-    if (embedded_) backend_->flush();
+    if (embedded_) {
+        backend_->flush();
+        // The foreign loop sleeps in our stead: from here on a post must make poll_fd() readable.
+        if (!shared_->sleep()) backend_->wake();
+    }
     scope.rethrow();
     return alive();
 }
@@ -194,6 +198,174 @@ void loop::drain_root() noexcept {
     } catch (...) {
         report_unhandled(std::current_exception(), {});
     }
+}
+
+// --- steps ----------------------------------------------------------------------------------------
+
+// The trampoline: awaiting a task, and returning from one, only change `leaf`, so no chain of awaits,
+// however long or deep, uses the stack. A wait leaves `leaf` alone and sets `waiting`.
+inline void loop::resume(detail::fiber& f) noexcept {
+    f.waiting = nullptr;
+    current_fiber_ = &f;
+    detail::promise_base* at = f.leaf;
+    detail::promise_base* next = at;
+    do {
+        at = next;
+        at->self.resume();
+        next = f.leaf;
+        if (next == at) {
+            if (f.waiting != nullptr) [[likely]]
+                return;
+            detail::assertion_failed(
+                "a task suspended on an awaitable that is not rondo's: nothing would resume it", nullptr,
+                at->site);
+        }
+    } while (next != nullptr);
+    finish(f, at);
+}
+
+template <bool Watched>
+inline void loop::step(detail::fiber& f) noexcept {
+    if constexpr (Watched) watch_->on_step(observer::step::task, f.id, f.leaf != nullptr ? f.leaf->site : f.place);
+    resume(f);
+    if constexpr (Watched) watch_->on_step_end();
+}
+
+template <bool Watched>
+void loop::first_step(detail::fiber& f) noexcept {
+    f.what = detail::ready_node::kind::wake_up;
+    current_fiber_ = &f;
+    if (f.flags & detail::fiber::cancel_pending) {
+        f.vt->discard(f);
+    } else {
+        f.vt->start(f);
+    }
+    if (f.leaf == nullptr) return finish(f, nullptr);
+    step<Watched>(f);
+}
+
+// A completion of a phase: the task it wakes runs as the phase's callback, then the queues drain.
+inline void loop::deliver(op& o, std::int32_t result) noexcept {
+    inline_left_ = inline_completions;
+    ++stats_.steps;
+    if (o.vt->done == &detail::wake_owner && microtasks_.empty() && watch_ == nullptr) [[likely]] {
+        o.result = result;  // the short way of the lines below: queued, and taken at once
+        o.state = op::done;
+        resume(*o.owner);
+    } else {
+        const bool first = microtasks_.empty();
+        complete(o, result);
+        if (first && !microtasks_.empty()) step_any(static_cast<detail::fiber&>(microtasks_.pop()));
+    }
+    if (!microtasks_.empty() || !ticks_.empty()) drain();
+}
+
+void loop::step_any(detail::fiber& f) noexcept {
+    if (watch_ == nullptr) return step<false>(f);
+    step<true>(f);
+}
+
+void loop::drain() noexcept {
+    if (watch_ == nullptr) [[likely]] {
+        drain_queues<false>();
+    } else {
+        drain_queues<true>();
+    }
+}
+
+// All ticks, then all microtasks, and again. Task wake-ups share the microtask queue and are
+// bounded: when the budget is used up, the next wake-up and all behind it wait for the pending
+// phase, so that two tasks that wake each other for ever do not hold off timers and I/O. Ticks
+// never wait for a phase.
+template <bool Watched>
+void loop::drain_queues() noexcept {
+    std::uint32_t budget = wakeups_per_drain;
+    bool cut = false;
+    inline_left_ = inline_completions;
+    others_ = 0;
+    do {
+        while (!ticks_.empty()) run_other<Watched>(ticks_.pop());
+        while (!cut && !microtasks_.empty()) {
+            if (microtasks_.front()->what == detail::ready_node::kind::wake_up && budget != 0) [[likely]] {
+                --budget;
+                step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+            } else if (microtasks_.front()->what >= detail::ready_node::kind::explicit_microtask) {
+                run_other<Watched>(microtasks_.pop());
+            } else if (budget != 0) {
+                --budget;
+                first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+            } else {
+                cut = true;
+            }
+        }
+    } while (!ticks_.empty());
+    stats_.drains_cut += cut;
+    stats_.steps += wakeups_per_drain - budget;
+}
+
+// Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported.
+template <bool Watched>
+[[gnu::noinline]] void loop::run_other(detail::ready_node& node) noexcept {
+    if (++others_ == storm_threshold) [[unlikely]]
+        report_storm();
+    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
+    node.what = detail::ready_node::kind::wake_up;
+    step<Watched>(static_cast<detail::fiber&>(node));
+}
+
+void loop::report_storm() noexcept {
+    ++stats_.storms;
+    static detail::log_gate gate(1);
+    detail::write_log(gate, log_level::warning, {},
+                      "%u ticks and microtasks ran without a look at timers and I/O (%s phase)",
+                      static_cast<unsigned>(storm_threshold), name_of(phase_));
+}
+
+void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
+    using detail::fiber;
+    if (root != nullptr) f.vt->finish(f, *root);
+    f.flags |= fiber::ended;
+    detail::scope& home = *f.home;
+    f.unlink();
+    --home.count;
+    --stats_.tasks;
+    home.on_ended(home, f);
+    f.home = nullptr;
+    current_fiber_ = nullptr;
+    if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
+    if (!(f.flags & fiber::held)) f.vt->free(f);
+    if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
+}
+
+void loop::call(detail::callback& c) noexcept {
+    ++stats_.callbacks;
+    current_fiber_ = nullptr;
+    const std::source_location place = c.place;
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step(observer::step::microtask, 0, place);
+    try {
+        c.invoke(c, detail::callback::act::run);
+    } catch (...) {
+        report_unhandled(std::current_exception(), place);
+    }
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step_end();
+}
+
+void loop::call(detail::handle_node& node) noexcept {
+    ++stats_.callbacks;
+    current_fiber_ = nullptr;
+    ++node.count;  // it may cancel itself
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step(observer::step::callback, 0, node.place);
+    try {
+        node.invoke(node, detail::handle_node::act::run);
+    } catch (...) {
+        report_unhandled(std::current_exception(), node.place);
+    }
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_step_end();
+    release(node);
 }
 
 // --- a turn -------------------------------------------------------------------------------------
@@ -357,170 +529,6 @@ void loop::fire_once(detail::handle_node& node) noexcept {
     release(node);  // the share it had while it was active
 }
 
-// --- steps ----------------------------------------------------------------------------------------
-
-// The trampoline: awaiting a task, and returning from one, only change `leaf`, so no chain of awaits,
-// however long or deep, uses the stack. A wait leaves `leaf` alone and sets `waiting`.
-inline void loop::resume(detail::fiber& f) noexcept {
-    f.waiting = nullptr;
-    current_fiber_ = &f;
-    detail::promise_base* at = f.leaf;
-    detail::promise_base* next = at;
-    do {
-        at = next;
-        at->self.resume();
-        next = f.leaf;
-        if (next == at) {
-            if (f.waiting != nullptr) [[likely]]
-                return;
-            detail::assertion_failed(
-                "a task suspended on an awaitable that is not rondo's: nothing would resume it", nullptr,
-                at->site);
-        }
-    } while (next != nullptr);
-    finish(f, at);
-}
-
-template <bool Watched>
-inline void loop::step(detail::fiber& f) noexcept {
-    if constexpr (Watched) watch_->on_step(observer::step::task, f.id, f.leaf != nullptr ? f.leaf->site : f.place);
-    resume(f);
-    if constexpr (Watched) watch_->on_step_end();
-}
-
-template <bool Watched>
-void loop::first_step(detail::fiber& f) noexcept {
-    f.what = detail::ready_node::kind::wake_up;
-    current_fiber_ = &f;
-    if (f.flags & detail::fiber::cancel_pending) {
-        f.vt->discard(f);
-    } else {
-        f.vt->start(f);
-    }
-    if (f.leaf == nullptr) return finish(f, nullptr);
-    step<Watched>(f);
-}
-
-// A completion of a phase: the task it wakes runs as the phase's callback, then the queues drain.
-void loop::deliver(op& o, std::int32_t result) noexcept {
-    const bool first = microtasks_.empty();
-    inline_left_ = inline_completions;
-    complete(o, result);
-    if (first && !microtasks_.empty()) {
-        auto& f = static_cast<detail::fiber&>(microtasks_.pop());
-        ++stats_.steps;
-        if (watch_ == nullptr) [[likely]] {
-            step<false>(f);
-        } else {
-            step<true>(f);
-        }
-    }
-    drain();
-}
-
-void loop::drain() noexcept {
-    if (watch_ == nullptr) [[likely]] {
-        drain_queues<false>();
-    } else {
-        drain_queues<true>();
-    }
-}
-
-// All ticks, then all microtasks, and again. Task wake-ups share the microtask queue and are
-// bounded: when the budget is used up, the next wake-up and all behind it wait for the pending
-// phase, so that two tasks that wake each other for ever do not hold off timers and I/O. Ticks
-// never wait for a phase.
-template <bool Watched>
-void loop::drain_queues() noexcept {
-    std::uint32_t budget = wakeups_per_drain;
-    bool cut = false;
-    inline_left_ = inline_completions;
-    others_ = 0;
-    do {
-        while (!ticks_.empty()) run_other<Watched>(ticks_.pop());
-        while (!cut && !microtasks_.empty()) {
-            if (microtasks_.front()->what == detail::ready_node::kind::wake_up && budget != 0) [[likely]] {
-                --budget;
-                step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
-            } else if (microtasks_.front()->what >= detail::ready_node::kind::explicit_microtask) {
-                run_other<Watched>(microtasks_.pop());
-            } else if (budget != 0) {
-                --budget;
-                first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
-            } else {
-                cut = true;
-            }
-        }
-    } while (!ticks_.empty());
-    stats_.drains_cut += cut;
-    stats_.steps += wakeups_per_drain - budget;
-}
-
-// Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported.
-template <bool Watched>
-[[gnu::noinline]] void loop::run_other(detail::ready_node& node) noexcept {
-    if (++others_ == storm_threshold) [[unlikely]]
-        report_storm();
-    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
-    node.what = detail::ready_node::kind::wake_up;
-    step<Watched>(static_cast<detail::fiber&>(node));
-}
-
-void loop::report_storm() noexcept {
-    ++stats_.storms;
-    static detail::log_gate gate(1);
-    detail::write_log(gate, log_level::warning, {},
-                      "%u ticks and microtasks ran without a look at timers and I/O (%s phase)",
-                      static_cast<unsigned>(storm_threshold), name_of(phase_));
-}
-
-void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
-    using detail::fiber;
-    if (root != nullptr) f.vt->finish(f, *root);
-    f.flags |= fiber::ended;
-    detail::scope& home = *f.home;
-    f.unlink();
-    --home.count;
-    --stats_.tasks;
-    home.on_ended(home, f);
-    f.home = nullptr;
-    current_fiber_ = nullptr;
-    if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
-    if (!(f.flags & fiber::held)) f.vt->free(f);
-    if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
-}
-
-void loop::call(detail::callback& c) noexcept {
-    ++stats_.callbacks;
-    current_fiber_ = nullptr;
-    const std::source_location place = c.place;
-    if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step(observer::step::microtask, 0, place);
-    try {
-        c.invoke(c, detail::callback::act::run);
-    } catch (...) {
-        report_unhandled(std::current_exception(), place);
-    }
-    if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step_end();
-}
-
-void loop::call(detail::handle_node& node) noexcept {
-    ++stats_.callbacks;
-    current_fiber_ = nullptr;
-    ++node.count;  // it may cancel itself
-    if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step(observer::step::callback, 0, node.place);
-    try {
-        node.invoke(node, detail::handle_node::act::run);
-    } catch (...) {
-        report_unhandled(std::current_exception(), node.place);
-    }
-    if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step_end();
-    release(node);
-}
-
 // --- for the layers above ---------------------------------------------------------------------------
 
 void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
@@ -533,20 +541,9 @@ void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
     make_ready(f);
 }
 
-bool loop::submit(io_op& o) noexcept {
-    if (!backend_->submit(o)) {
-        ++armed_io_;
-        return false;
-    }
-    ++stats_.completions;
-    if (inline_left_ > 0) [[likely]] {
-        --inline_left_;
-        o.state = op::done;
-        o.owner->waiting = nullptr;
-        return true;
-    }
-    // A task that never has to wait would run for ever: this completion goes round by the pending
-    // phase of the next turn, after everyone else's I/O.
+// A task that never has to wait would run for ever: this completion goes round by the pending phase of
+// the next turn, after everyone else's I/O.
+bool loop::put_off(io_op& o) noexcept {
     try {
         put_off_.push_back(&o);
     } catch (const std::bad_alloc&) {

@@ -59,14 +59,19 @@ struct pool {
 };
 
 bool malloc_only = use_malloc();
-constinit thread_local pool mine{};
+
+// Through a pointer of the initial-exec kind: one load, also in a shared library. A thread begins with
+// `none`, whose limit of 0 sends its first call the slow way, where it gets a pool of its own.
+constinit pool none{};
+constinit thread_local pool own{};
+constinit thread_local pool* mine __attribute__((tls_model("initial-exec"))) = &none;
 
 // Gives the chunks back when the thread ends, unless someone still has a block: then they leak.
 struct janitor {
     ~janitor() {
-        if (mine.live != 0) return;
-        while (mine.chunks != nullptr) std::free(std::exchange(mine.chunks, mine.chunks->next));
-        mine = {};
+        if (own.live != 0) return;
+        while (own.chunks != nullptr) std::free(std::exchange(own.chunks, own.chunks->next));
+        own = {};
     }
     bool at_work = false;
 };
@@ -80,70 +85,74 @@ void* plain_allocate(std::size_t size) {
 
 // A fresh block of `size` bytes, a multiple of the granule.
 void* carved(std::size_t size) {
-    if (static_cast<std::size_t>(mine.carve_end - mine.carve) < size) {
+    if (static_cast<std::size_t>(own.carve_end - own.carve) < size) {
         cleaner.at_work = true;  // makes sure that it runs
         void* memory = plain_allocate(chunk_size);
-        mine.chunks = new (memory) chunk{mine.chunks, 0};
-        mine.carve = static_cast<char*>(memory) + sizeof(chunk);
-        mine.carve_end = static_cast<char*>(memory) + chunk_size;
+        own.chunks = new (memory) chunk{own.chunks, 0};
+        own.carve = static_cast<char*>(memory) + sizeof(chunk);
+        own.carve_end = static_cast<char*>(memory) + chunk_size;
     }
-    return std::exchange(mine.carve, mine.carve + size);
+    return std::exchange(own.carve, own.carve + size);
 }
 
 constexpr std::size_t class_of(std::size_t size) noexcept { return (size + granule - 1) / granule; }
 
 [[gnu::noinline]] void* allocate_slowly(std::size_t size) {
-    if (mine.fail_in != 0 && --mine.fail_in == 0) {
-        mine.fast_limit = malloc_only ? 0 : largest;
+    mine = &own;
+    if (own.fail_in != 0 && --own.fail_in == 0) {
+        own.fast_limit = malloc_only ? 0 : largest;
         throw std::bad_alloc();
     }
     void* memory;
     if (malloc_only || size > largest) {
         memory = plain_allocate(size);
-    } else if (block*& head = mine.free[class_of(size)]; head != nullptr) {
+    } else if (block*& head = own.free[class_of(size)]; head != nullptr) {
         memory = std::exchange(head, head->next);
     } else {
         memory = carved(class_of(size) * granule);
     }
-    if (mine.fail_in == 0 && !malloc_only) mine.fast_limit = largest;
-    ++mine.live;
+    if (own.fail_in == 0 && !malloc_only) own.fast_limit = largest;
+    ++own.live;
     return memory;
 }
 
 [[gnu::noinline]] void deallocate_slowly(void* memory, std::size_t size) noexcept {
-    --mine.live;
+    --own.live;
     if (malloc_only || size > largest) return std::free(memory);
-    block*& head = mine.free[class_of(size)];
+    block*& head = own.free[class_of(size)];
     head = new (memory) block{head};
 }
 
 }  // namespace
 
 void* frame_allocate(std::size_t size) {
-    if (size > mine.fast_limit) [[unlikely]]
+    pool& p = *mine;
+    if (size > p.fast_limit) [[unlikely]]
         return allocate_slowly(size);
-    block*& head = mine.free[class_of(size)];
+    block*& head = p.free[class_of(size)];
     block* const first = head;
     if (first == nullptr) [[unlikely]]
         return allocate_slowly(size);
     head = first->next;
-    ++mine.live;
+    ++p.live;
     return first;
 }
 
 void frame_deallocate(void* memory, std::size_t size) noexcept {
-    if (size > mine.fast_limit) [[unlikely]]
+    pool& p = *mine;
+    if (size > p.fast_limit) [[unlikely]]
         return deallocate_slowly(memory, size);
-    block*& head = mine.free[class_of(size)];
+    block*& head = p.free[class_of(size)];
     head = new (memory) block{head};
-    --mine.live;
+    --p.live;
 }
 
 void fail_allocation(std::size_t n) noexcept {
-    mine.fail_in = n;
-    mine.fast_limit = n != 0 || malloc_only ? 0 : largest;
+    mine = &own;
+    own.fail_in = n;
+    own.fast_limit = n != 0 || malloc_only ? 0 : largest;
 }
 
-std::size_t frames_live() noexcept { return mine.live; }
+std::size_t frames_live() noexcept { return own.live; }
 
 }  // namespace rondo::detail

@@ -41,6 +41,7 @@ void note_unwinding(promise_base& p) noexcept {
 }
 
 void miscompiled_frame() noexcept {
+    // The frame is not where it should be, so nothing in it can be trusted, not even its place.
     assertion_failed(
         "GCC 12 miscompiled this coroutine: it awaits inside a condition (if, while, for, switch, do). "
         "Await into a named variable first; see docs/compilers.md",

@@ -12,11 +12,7 @@ namespace rondo {
 
 namespace {
 
-// The kernel transfers a little less than 2 GiB at a time anyway.
-constexpr std::size_t transfer_max = 0x7fff'f000;
-
-// Marks a borrowed buffer that came from a stash: plain malloc.
-constexpr std::uint16_t stash_buffer = 0xfffe;
+using detail::transfer_max;
 
 }  // namespace
 
@@ -76,12 +72,6 @@ endpoint socket_handle::local() const {
 
 // --- awaiters -------------------------------------------------------------------------------------------
 
-stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept
-    : io_awaiter(k, of.socket_.fd()), of_(&of) {
-    data = bytes;
-    size = static_cast<std::uint32_t>(std::min(count, transfer_max));
-}
-
 void stream_awaiter::fail(const char* operation) const {
     check_cancelled();
     // Closed under the wait, and then the stream may be gone as well.
@@ -137,10 +127,8 @@ std::size_t read_awaiter::slow_resume() {
     return *r;
 }
 
-bool borrow_awaiter::start() noexcept {
+bool borrow_awaiter::start_from_stash() noexcept {
     stash* kept = of_->stash_.kept.get();
-    if (kept == nullptr) [[likely]]
-        return !current->submit(*this);
     owner->waiting = nullptr;
     const std::size_t count = kept->end - kept->begin;
     data = std::malloc(count);
@@ -150,7 +138,7 @@ bool borrow_awaiter::start() noexcept {
     }
     std::memcpy(data, kept->bytes.get() + kept->begin, count);
     size = static_cast<std::uint32_t>(count);
-    io_op::buffer = stash_buffer;
+    io_op::buffer = rondo::buffer::from_stash;
     result = static_cast<std::int32_t>(count);
     of_->stash_.kept.reset();
     return false;
@@ -233,14 +221,7 @@ class accept_awaiter : public io_awaiter {
 }  // namespace
 }  // namespace detail
 
-void buffer::give_back() noexcept {
-    if (id_ == stash_buffer) {
-        std::free(data_);
-    } else {
-        of_->io().give_back(data_, size_, id_);
-    }
-    of_ = nullptr;
-}
+void buffer::free_stash() noexcept { std::free(data_); }
 
 // --- tcp_stream -------------------------------------------------------------------------------------------
 

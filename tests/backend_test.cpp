@@ -207,6 +207,37 @@ class rig {
     bool waited = true;
 };
 
+/// A limit on descriptors, as long as it lives.
+class descriptor_limit {
+ public:
+    explicit descriptor_limit(rlim_t soft) {
+        getrlimit(RLIMIT_NOFILE, &before_);
+        rlimit now = before_;
+        now.rlim_cur = std::min(soft, before_.rlim_max);
+        setrlimit(RLIMIT_NOFILE, &now);
+        value = now.rlim_cur;
+    }
+    descriptor_limit(const descriptor_limit&) = delete;
+    ~descriptor_limit() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+    rlim_t value;
+
+ private:
+    rlimit before_;
+};
+
+/// All the descriptors there are.
+struct hoard {
+    explicit hoard(int of) {
+        for (int fd; (fd = dup(of)) >= 0;) kept.push_back(fd);
+    }
+    hoard(const hoard&) = delete;
+    ~hoard() {
+        for (const int fd : kept) close(fd);
+    }
+    std::vector<int> kept;
+};
+
 bool wanted(backend_kind kind) {
     const char* named = std::getenv("RONDO_BACKEND");
     if (named == nullptr || std::string_view(named) == "auto" || *named == '\0') return true;
@@ -1217,54 +1248,48 @@ TEST_CASE("backend: a ring of eight entries serves ten thousand ops") {
 }
 
 TEST_CASE("backend: what one wait cannot report comes with the next") {
-    rlimit before;
-    getrlimit(RLIMIT_NOFILE, &before);
-    rlimit raised = before;
-    raised.rlim_cur = std::min<rlim_t>(before.rlim_max, 4096);
-    setrlimit(RLIMIT_NOFILE, &raised);
-    if (raised.rlim_cur >= 4096) {
-        on_each([](rig& r) {
-            constexpr std::size_t pairs = 700;
-            std::vector<std::pair<int, int>> ends;
-            for (std::size_t i = 0; i < pairs; ++i) ends.push_back(r.pair());
-            bytes out = make_pattern(20, 0, 10);
-            std::vector<bytes> in(2 * pairs, bytes(10));
-            std::deque<test_op> reads;
-            for (std::size_t i = 0; i < pairs; ++i) {
-                REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].first, in[2 * i]))));
-                REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].second, in[2 * i + 1]))));
-            }
-            for (std::size_t i = 0; i < pairs; ++i) {
-                REQUIRE(r.try_send(ends[i].first, out) == 10);
-                REQUIRE(r.try_send(ends[i].second, out) == 10);
-            }
-            std::size_t reported = 0;
-            while (reported < reads.size()) {
-                const std::size_t n = r.turn(r.io->now() + 10s);
-                REQUIRE(n > 0);
-                reported += n;
-            }
-            for (auto& each : reads) CHECK(each.result == 10);
-            reads.clear();
-            // The same with cancels, and with closes behind them.
-            for (std::size_t i = 0; i < pairs; ++i) {
-                REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].first, in[2 * i]))));
-                REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].second, in[2 * i + 1]))));
-            }
-            std::deque<test_op> closes;
-            for (std::size_t i = 0; i < pairs; ++i) {
-                r.io->cancel(reads[2 * i]);
-                r.start(closes.emplace_back(io_kind::close, ends[i].first));
-                r.start(closes.emplace_back(io_kind::close, ends[i].second));
-            }
-            for (auto& each : closes) REQUIRE(r.finish(each) == 0);
-            for (std::size_t i = 0; i < reads.size(); ++i) {
-                REQUIRE(reads[i].finished);
-                CHECK(reads[i].result == (i % 2 == 0 ? -ECANCELED : -EBADF));
-            }
-        });
-    }
-    setrlimit(RLIMIT_NOFILE, &before);
+    const descriptor_limit raised(4096);
+    if (raised.value < 4096) return;
+    on_each([](rig& r) {
+        constexpr std::size_t pairs = 700;
+        std::vector<std::pair<int, int>> ends;
+        for (std::size_t i = 0; i < pairs; ++i) ends.push_back(r.pair());
+        bytes out = make_pattern(20, 0, 10);
+        std::vector<bytes> in(2 * pairs, bytes(10));
+        std::deque<test_op> reads;
+        for (std::size_t i = 0; i < pairs; ++i) {
+            REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].first, in[2 * i]))));
+            REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].second, in[2 * i + 1]))));
+        }
+        for (std::size_t i = 0; i < pairs; ++i) {
+            REQUIRE(r.try_send(ends[i].first, out) == 10);
+            REQUIRE(r.try_send(ends[i].second, out) == 10);
+        }
+        std::size_t reported = 0;
+        while (reported < reads.size()) {
+            const std::size_t n = r.turn(r.io->now() + 10s);
+            REQUIRE(n > 0);
+            reported += n;
+        }
+        for (auto& each : reads) CHECK(each.result == 10);
+        reads.clear();
+        // The same with cancels, and with closes behind them.
+        for (std::size_t i = 0; i < pairs; ++i) {
+            REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].first, in[2 * i]))));
+            REQUIRE_FALSE(r.start(reads.emplace_back(receive(ends[i].second, in[2 * i + 1]))));
+        }
+        std::deque<test_op> closes;
+        for (std::size_t i = 0; i < pairs; ++i) {
+            r.io->cancel(reads[2 * i]);
+            r.start(closes.emplace_back(io_kind::close, ends[i].first));
+            r.start(closes.emplace_back(io_kind::close, ends[i].second));
+        }
+        for (auto& each : closes) REQUIRE(r.finish(each) == 0);
+        for (std::size_t i = 0; i < reads.size(); ++i) {
+            REQUIRE(reads[i].finished);
+            CHECK(reads[i].result == (i % 2 == 0 ? -ECANCELED : -EBADF));
+        }
+    });
 }
 
 // Waking. Any thread may.
@@ -1330,11 +1355,7 @@ TEST_CASE("backend: accepted descriptors are non-blocking and stay out of child 
 
 TEST_CASE("backend: out of descriptors, accept says so, and works again later") {
     // The limit is the process's. It is lowered first: io_uring reads it when accept is prepared.
-    rlimit before;
-    getrlimit(RLIMIT_NOFILE, &before);
-    rlimit lowered = before;
-    lowered.rlim_cur = 64;
-    setrlimit(RLIMIT_NOFILE, &lowered);
+    const descriptor_limit lowered(64);
     on_real([](rig& r) {
         auto [listener, at] = r.listen();
         for (const bool waiting : {false, true}) {
@@ -1346,23 +1367,19 @@ TEST_CASE("backend: out of descriptors, accept says so, and works again later") 
             const int client = r.tcp_socket(at);
             test_op connecting(io_kind::connect, client);
             connecting.data = &at;
-            std::vector<int> hoard;
-            for (int fd; (fd = dup(client)) >= 0;) hoard.push_back(fd);
-            const int connected = r.run(connecting);
-            if (!waiting) r.start(waits);
-            const int refused = r.finish(waits);
-            const int again = r.run(test_op(io_kind::accept, listener));
-            for (const int fd : hoard) close(fd);
-            CHECK(connected == 0);
-            CHECK(refused == -EMFILE);
-            CHECK(again == -EMFILE);
+            {
+                const hoard none_left(client);
+                CHECK(r.run(connecting) == 0);
+                if (!waiting) r.start(waits);
+                CHECK(r.finish(waits) == -EMFILE);
+                CHECK(r.run(test_op(io_kind::accept, listener)) == -EMFILE);
+            }
             const int server = r.run(test_op(io_kind::accept, listener));
             CHECK(server >= 0);
             r.close({client, server});
         }
         r.close(listener);
     });
-    setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_CASE("backend: descriptors of others can be polled, both ways, again and again") {

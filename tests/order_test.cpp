@@ -365,7 +365,12 @@ TEST_CASE("embedding: a foreign poll() loop drives timers, sockets and posts thr
         finished = true;
     }, std::ref(done));
     bool posted = false;
+    // After a turn a post from another thread must make the descriptor readable.
+    l.run_nowait();
     std::thread other([&posted, r = l.remote()] { CHECK(r.post([&posted] { posted = true; })); });
+    other.join();
+    pollfd readable{fd, POLLIN, 0};
+    CHECK(poll(&readable, 1, 10'000) == 1);
     for (int turns = 0; turns < 10'000 && (!done || !posted); ++turns) {
         l.run_nowait();
         const time_point until = l.next_deadline();
@@ -374,7 +379,6 @@ TEST_CASE("embedding: a foreign poll() loop drives timers, sockets and posts thr
         pollfd p{fd, POLLIN, 0};
         poll(&p, 1, static_cast<int>(wait));
     }
-    other.join();
     CHECK(done);
     CHECK(posted);
     CHECK(whole.done());

@@ -115,9 +115,11 @@ class completions {
     std::size_t size() const noexcept { return count_; }
 
     void report(io_op& what, std::int32_t result) noexcept {
-        RONDO_ASSERT(count_ < capacity && what.state != op::done, "reported twice or too many");
+        RONDO_ASSERT(what.state != op::done, "an operation was reported twice");
         what.state = op::done;
-        items_[count_++] = {&what, result};
+        completion& next = items_[count_++];  // `full` was asked before
+        next.what = &what;
+        next.result = result;
     }
     std::span<const completion> view() const noexcept { return {items_, count_}; }
     void clear() noexcept { count_ = 0; }

@@ -1,7 +1,7 @@
 // A borrowed receive buffer: bytes that are already here, in memory of the backend's.
 #pragma once
 
-#include <rondo/detail/config.hpp>
+#include <rondo/loop.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,9 @@
 
 namespace rondo {
 
-class loop;
+namespace detail {
+class borrow_awaiter;
+}
 
 /// What tcp_stream::receive() gives: move-only; the destructor gives the buffer back. It must not
 /// outlive its loop, and holding many of them keeps that much memory. Empty: end of stream.
@@ -48,7 +50,14 @@ class RONDO_API buffer {
     operator std::span<const std::byte>() const noexcept { return bytes(); }  // NOLINT(*-explicit-*)
 
  private:
-    void give_back() noexcept;
+    friend class detail::borrow_awaiter;
+    static constexpr std::uint16_t from_stash = 0xfffe;  // plain malloc, not the backend's
+
+    void give_back() noexcept {
+        if (id_ == from_stash) return free_stash();
+        of_->io().give_back(data_, size_, id_);
+    }
+    void free_stash() noexcept;
 
     loop* of_ = nullptr;
     std::byte* data_ = nullptr;

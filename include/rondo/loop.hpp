@@ -167,7 +167,7 @@ class RONDO_API loop {
  public:
     /// Task wake-ups in one drain, before timers and I/O are looked at.
     static constexpr std::uint32_t wakeups_per_drain = 1024;
-    /// I/O that a task may finish without waiting, in one step, before others run.
+    /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn.
     static constexpr std::uint32_t inline_completions = 64;
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
@@ -307,7 +307,18 @@ class RONDO_API loop {
     void add_immediate(detail::linked_op& o) noexcept;
     void remove_immediate(detail::linked_op& o) noexcept;
     /// Starts an I/O op. False: it is under way. True: finished, `o.result` is set.
-    bool submit(io_op& o) noexcept;
+    bool submit(io_op& o) noexcept {
+        if (!backend_->submit(o)) {
+            ++armed_io_;
+            return false;
+        }
+        if (inline_left_ == 0) [[unlikely]]
+            return put_off(o);
+        --inline_left_;
+        o.state = op::done;
+        o.owner->waiting = nullptr;
+        return true;
+    }
     void cancel(io_op& o) noexcept { backend_->cancel(o); }
     int control(sys_op& o) noexcept { return backend_->control(o); }
     backend& io() noexcept { return *backend_; }
@@ -349,12 +360,14 @@ class RONDO_API loop {
 
     // steps and the drain after each
     void deliver(op& o, std::int32_t result) noexcept;
+    bool put_off(io_op& o) noexcept;
     void fire(detail::handle_node& node) noexcept;
     void fire_once(detail::handle_node& node) noexcept;
     void call(detail::handle_node& node) noexcept;
     void call(detail::callback& c) noexcept;
     template <bool Watched>
     void step(detail::fiber& f) noexcept;
+    void step_any(detail::fiber& f) noexcept;
     template <bool Watched>
     void first_step(detail::fiber& f) noexcept;
     void resume(detail::fiber& f) noexcept;
@@ -426,8 +439,8 @@ RONDO_API std::string message_of(const std::exception_ptr& error);
 /// Prints what a program died of: kind, errno, operation, peer, and the awaits it came through.
 RONDO_API void report_escaped(const std::exception_ptr& error) noexcept;
 
-/// The loop that runs on this thread.
-extern RONDO_API constinit thread_local loop* current;
+/// The loop that runs on this thread. (initial-exec: one load instead of a call from a shared library)
+extern RONDO_API constinit thread_local loop* current __attribute__((tls_model("initial-exec")));
 }  // namespace detail
 
 /// The loop that runs on this thread; asserts that there is one.

@@ -5,6 +5,8 @@
 #include <rondo/tcp.hpp>
 
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 namespace rondo {
 
@@ -29,6 +31,17 @@ struct session_starter {
 
 RONDO_API task<> serve(tcp_listener& listener, session_starter starter, serve_options options);
 
+/// Keeps the function for as long as the server runs.
+template <class Session>
+task<> serve_with(tcp_listener& listener, Session session, serve_options options) {
+    const session_starter starter{
+        [](void* s, scope& home, tcp_stream&& stream) {
+            make_child(home, {}, *static_cast<Session*>(s), std::move(stream));
+        },
+        &session};
+    co_await serve(listener, starter, options);
+}
+
 }  // namespace detail
 
 /// Accepts connections from `listener` and runs `session(stream)` for each, as a task of its own that
@@ -38,13 +51,9 @@ RONDO_API task<> serve(tcp_listener& listener, session_starter starter, serve_op
 /// Ends, after a signal (see serve_options), when the last session has; throws io_error if the
 /// listener fails. Cancel: stops accepting, cancels the sessions, and waits for them to unwind.
 template <class Session>
-task<> serve(tcp_listener& listener, Session session, serve_options options = {}) {
-    const detail::session_starter starter{
-        [](void* s, detail::scope& home, tcp_stream&& stream) {
-            detail::make_child(home, {}, *static_cast<Session*>(s), std::move(stream));
-        },
-        &session};
-    co_await detail::serve(listener, starter, options);
+task<> serve(tcp_listener& listener, Session&& session, serve_options options = {}) {
+    RONDO_ASSERT_SAFE_CALLABLE(Session);
+    return detail::serve_with(listener, std::decay_t<Session>(std::forward<Session>(session)), options);
 }
 
 }  // namespace rondo

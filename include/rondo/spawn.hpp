@@ -272,6 +272,7 @@ auto spawn_at(loop& l, std::source_location place, F&& f, Args&&... args) {
 /// When the main task of run() ends, tasks left in the root scope are cancelled and awaited.
 /// Throws bad_alloc. O(1), one allocation.
 template <class F, class... Args>
+    requires(sizeof...(Args) > 4)
 auto spawn(F&& f, Args&&... args) {
     return detail::spawn_at(this_loop(), std::source_location{}, std::forward<F>(f),
                             std::forward<Args>(args)...);

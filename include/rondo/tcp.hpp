@@ -49,6 +49,9 @@ class RONDO_API socket_handle {
     int fd_ = -1;
 };
 
+/// The kernel transfers a little less than 2 GiB at a time.
+inline constexpr std::size_t transfer_max = 0x7fff'f000;
+
 /// Bytes that arrived for a read_exactly that was cancelled: the next read gets them first.
 struct stash {
     std::unique_ptr<std::byte[]> bytes;
@@ -79,10 +82,11 @@ class stash_place {
 
 class RONDO_API stream_awaiter : public io_awaiter {
  public:
-    stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept;
+    inline stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept;
 
  protected:
     [[noreturn]] void fail(const char* operation) const;
+    inline bool has_stash() const noexcept;
     tcp_stream* of_;
 };
 
@@ -123,7 +127,9 @@ class RONDO_API borrow_awaiter : public stream_awaiter {
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
         if (!begin(*this, h.promise(), site)) return suspended(*this);
-        return start();
+        if (has_stash()) [[unlikely]]
+            return start_from_stash();
+        return !current->submit(*this);
     }
     rondo::result<rondo::buffer> finish();
     rondo::buffer await_resume() {
@@ -133,7 +139,7 @@ class RONDO_API borrow_awaiter : public stream_awaiter {
     }
 
  private:
-    bool start() noexcept;
+    bool start_from_stash() noexcept;
     rondo::buffer take() noexcept {
         if (result == 0) return {};
         return {*current, data, size, io_op::buffer};
@@ -224,6 +230,7 @@ class RONDO_API tcp_stream {
     /// stream. Throws io_error. At most 2 GiB at once.
     /// Cancel: bytes that had arrived go back to the stream and are the first of the next read.
     [[nodiscard]] detail::read_awaiter read_exactly(std::span<std::byte> into) noexcept {
+        RONDO_ASSERT(into.size() <= detail::transfer_max, "read_exactly takes less than 2 GiB at once");
         detail::read_awaiter a{io_kind::receive, *this, into.data(), into.size()};
         a.flags |= io_op::all;
         return a;
@@ -249,6 +256,7 @@ class RONDO_API tcp_stream {
     /// how many bytes went out, however this ends. Cancel: it stops between two bytes; ask `written`.
     [[nodiscard]] detail::write_awaiter write_all(std::span<const std::byte> from,
                                                   std::size_t* written = nullptr) noexcept {
+        RONDO_ASSERT(from.size() <= detail::transfer_max, "write_all takes less than 2 GiB at once");
         detail::write_awaiter a{io_kind::send, *this, from.data(), from.size(), written};
         a.flags |= io_op::all;
         return a;
@@ -366,4 +374,17 @@ class RONDO_API tcp_listener {
     std::uint64_t exhausted_ = 0;
 };
 
+// implementation
+
+namespace detail {
+
+inline stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept
+    : io_awaiter(k, of.socket_.fd()), of_(&of) {
+    data = bytes;
+    size = static_cast<std::uint32_t>(count < transfer_max ? count : transfer_max);
+}
+
+inline bool stream_awaiter::has_stash() const noexcept { return of_->stash_.kept != nullptr; }
+
+}  // namespace detail
 }  // namespace rondo

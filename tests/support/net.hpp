@@ -89,8 +89,9 @@ inline rondo::task<bytes> read_to_end(rondo::tcp_stream& from) {
 
 /// Lets happen what happens at once: packets on their way arrive, closing descriptors close.
 inline rondo::task<> settle() {
+    const rondo::delay a_while = on_sim() ? 100ms : 1ms;
     for (int i = 0; i < 3; ++i) {
-        co_await rondo::sleep_for(on_sim() ? 100ms : 1ms);
+        co_await rondo::sleep_for(a_while.value());
         co_await rondo::immediate();
     }
 }

@@ -8,8 +8,8 @@
 namespace rondo::detail {
 
 /// Memory of at least `size` bytes, aligned to 16, from the calling thread's free lists (one per
-/// size class; plain malloc above 2 KiB, under a sanitizer or valgrind, and when the library was
-/// built with `-Dframe_pool=false`). Throws bad_alloc. These two functions are the only door:
+/// size class; plain malloc above 2 KiB, under a sanitizer, with RONDO_FRAME_POOL=0 (for valgrind),
+/// and when the library was built with `-Dframe_pool=false`). Throws bad_alloc. These two functions are the only door:
 /// both live in the library, so a program and the library always agree.
 [[nodiscard]] RONDO_API void* frame_allocate(std::size_t size);
 

@@ -1,0 +1,386 @@
+// At the limits: no descriptors left, resets in every state, peers that do not read, numbers used again.
+#include "support/net.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <deque>
+
+using namespace rondo;
+using namespace std::chrono_literals;
+using test::bytes;
+using test::connected;
+using test::connection;
+using test::error_of;
+
+namespace {
+
+struct quiet {
+    quiet() { set_log_level(log_level::error); }
+    ~quiet() { set_log_level(log_level::warning); }
+};
+
+/// The soft limit of descriptors, as long as this lives.
+struct descriptor_limit {
+    explicit descriptor_limit(rlim_t most) {
+        getrlimit(RLIMIT_NOFILE, &before);
+        rlimit now = before;
+        now.rlim_cur = most;
+        setrlimit(RLIMIT_NOFILE, &now);
+    }
+    ~descriptor_limit() { setrlimit(RLIMIT_NOFILE, &before); }
+    rlimit before{};
+};
+
+/// Another process with `count` plain clients: each connects and sends a byte; when all have, each in
+/// turn waits for its answer and hangs up. Exits with 0 if every one was answered.
+class clients_outside {
+ public:
+    explicit clients_outside(int count) {
+        int ends[2] = {-1, -1};
+        if (::pipe(ends) != 0) return;
+        child_ = ::fork();
+        if (child_ == 0) {
+            ::close(ends[1]);
+            std::uint16_t port = 0;
+            if (::read(ends[0], &port, sizeof port) != sizeof port) ::_exit(2);
+            ::_exit(run(port, count));
+        }
+        ::close(ends[0]);
+        tell_ = ends[1];
+    }
+    void start(std::uint16_t port) {
+        const ssize_t told = ::write(tell_, &port, sizeof port);
+        CHECK(told == sizeof port);
+        ::close(std::exchange(tell_, -1));
+    }
+    /// Whether it has ended; then `status` says how.
+    bool over(int& status) const { return ::waitpid(child_, &status, WNOHANG) == child_; }
+
+ private:
+    static int run(std::uint16_t port, int count) {
+        ::alarm(60);
+        std::vector<int> all;
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(port);
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        for (int i = 0; i < count; ++i) {
+            const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+            if (fd < 0 || ::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) return 3;
+            if (::send(fd, "x", 1, MSG_NOSIGNAL) != 1) return 4;
+            all.push_back(fd);
+        }
+        for (const int fd : all) {
+            char c = 0;
+            if (::recv(fd, &c, 1, 0) != 1 || c != 'x') return 5;
+            ::close(fd);
+        }
+        return 0;
+    }
+
+    pid_t child_ = -1;
+    int tell_ = -1;
+};
+
+task<> echo(tcp_stream& peer) {
+    for (;;) {
+        const buffer data = co_await peer.receive();
+        if (data.empty()) co_return;
+        co_await peer.write_all(data);
+    }
+}
+
+TEST_CASE("limits: out of descriptors, the server pauses, serves on, and does not spin") {
+    // Only a kernel has a limit of descriptors: a simulated world gives out as many as are asked for.
+    if (test::on_sim()) {
+        MESSAGE("skipped: real backends only");
+        return;
+    }
+    const quiet no_warnings;
+    const std::size_t before = test::open_descriptors();
+    clients_outside clients(200);  // before there is a loop: nothing of rondo's in the child
+    const descriptor_limit few(64);
+    int status = -1;
+    test::run([](clients_outside& outside, int& ended) -> task<> {
+        listen_options options;
+        options.backlog = 500;
+        tcp_listener listener = test::listen(options);
+        serve_options more_than_there_are;
+        more_than_there_are.max_connections = 1000;
+        more_than_there_are.stop_on_signals = false;
+        auto server = spawn([&]() -> task<> { co_await serve(listener, echo, more_than_there_are); });
+        outside.start(listener.local().port());
+        while (!outside.over(ended)) co_await sleep_for(10ms);
+        CHECK(listener.exhausted() > 0);
+        CHECK(listener.exhausted() < 100);
+        CHECK(this_loop().stats().turns < 20'000);
+        server.cancel();
+        static_cast<void>(co_await attempt(server));
+    }, std::ref(clients), std::ref(status));
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(test::open_descriptors() == before);
+}
+
+TEST_CASE("limits: without any descriptor connect fails, accept waits; both work again later") {
+    // Only a kernel has a limit of descriptors.
+    if (test::on_sim()) {
+        MESSAGE("skipped: real backends only");
+        return;
+    }
+    const quiet no_warnings;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        task_handle<tcp_stream> accepting;
+        {
+            const descriptor_limit none(3);
+            const auto failed = co_await attempt(tcp_stream::connect(listener.local()));
+            CHECK(failed.error() == std::errc::too_many_files_open);
+            bool refused = false;
+            try {
+                tcp_listener another = test::listen();
+            } catch (const io_error&) {
+                refused = true;  // not looked at: UBSan needs a descriptor to check a vptr
+            }
+            CHECK(refused);
+            accepting = spawn([&]() -> task<tcp_stream> { return listener.accept(); });
+            for (int i = 0; i < 40; ++i) co_await sleep_for(1ms);
+            CHECK_FALSE(accepting.done());
+            CHECK(listener.exhausted() > 0);
+            CHECK(listener.exhausted() < 10);
+            // A wait for better times can be cancelled, too.
+            accepting.cancel();
+            const auto ended = co_await attempt(accepting);
+            CHECK(ended.error() == std::errc::operation_canceled);
+            accepting = spawn([&]() -> task<tcp_stream> { return listener.accept(); });
+            for (int i = 0; i < 5; ++i) co_await sleep_for(1ms);
+        }
+        tcp_stream server = co_await accepting;
+        co_await client.write_all("at last");
+        const buffer data = co_await server.receive();
+        CHECK(data.text() == "at last");
+    });
+}
+
+TEST_CASE("limits: connections that died in the backlog are no connections, and no errors") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        for (int i = 0; i < 20; ++i) {
+            tcp_stream gone = co_await tcp_stream::connect(listener.local());
+            gone.reset_on_close();
+            co_await gone.close();
+        }
+        co_await test::settle();
+        tcp_stream good = co_await tcp_stream::connect(listener.local());
+        co_await good.write_all("alive");
+        tcp_stream server = co_await listener.accept();
+        CHECK(server.peer() == good.local());
+        const buffer data = co_await server.receive();
+        CHECK(data.text() == "alive");
+        CHECK(listener.exhausted() == 0);
+
+        // One that ended in order is served: it may have left a request.
+        tcp_stream brief = co_await tcp_stream::connect(listener.local());
+        co_await brief.write_all("a request");
+        brief.shutdown();
+        co_await test::settle();
+        tcp_stream late = co_await listener.accept();
+        const bytes request = co_await test::read_to_end(late);
+        CHECK(test::as_text(request) == "a request");
+        co_await late.write_all("an answer");
+        co_await late.close();
+        const bytes answer = co_await test::read_to_end(brief);
+        CHECK(test::as_text(answer) == "an answer");
+    });
+}
+
+enum class at_reset { idle, unread, reading, gathering, borrowing, writing, both, half_closed, end_seen };
+
+task<> reset_in(at_reset state) {
+    connection c = co_await connected();
+    test::keep_small(c);
+    tcp_stream& s = c.server;
+    bytes into(100);
+    const bytes big(4 << 20);
+    task_handle<std::error_code> reader, writer;
+    switch (state) {
+        case at_reset::idle: break;
+        case at_reset::unread: co_await c.client.write_all("unread"); break;
+        case at_reset::reading: reader = spawn(error_of<detail::read_awaiter>, s.read_some(into)); break;
+        case at_reset::gathering: reader = spawn(error_of<detail::read_awaiter>, s.read_exactly(into)); break;
+        case at_reset::borrowing: reader = spawn(error_of<detail::borrow_awaiter>, s.receive()); break;
+        case at_reset::writing: writer = spawn(error_of<detail::write_awaiter>, s.write_all(big)); break;
+        case at_reset::both:
+            reader = spawn(error_of<detail::borrow_awaiter>, s.receive());
+            writer = spawn(error_of<detail::write_awaiter>, s.write_all(big));
+            break;
+        case at_reset::half_closed: s.shutdown(); break;
+        case at_reset::end_seen: {
+            c.client.shutdown();
+            const std::size_t end = co_await s.read_some(into);
+            CHECK(end == 0);
+            break;
+        }
+    }
+    co_await test::settle();
+    c.client.reset_on_close();
+    co_await c.client.close();
+    std::error_code read, wrote;
+    if (reader) read = co_await reader;
+    if (writer) wrote = co_await writer;
+    // Linux keeps one error per socket: of two waits one may find the end, or a broken pipe.
+    if (reader && !writer) CHECK(read == std::errc::connection_reset);
+    if (writer) CHECK((wrote == std::errc::connection_reset || wrote == std::errc::broken_pipe));
+    co_await test::settle();
+    // Whatever comes after: an end or an error each time, never a hang.
+    for (int again = 0; again < 3; ++again) {
+        const std::error_code late_read = co_await error_of(s.read_some(into));
+        CHECK((!late_read || late_read == std::errc::connection_reset || late_read == std::errc::broken_pipe));
+        const std::error_code late_write = co_await error_of(s.write_all("x"));
+        CHECK((late_write == std::errc::broken_pipe || late_write == std::errc::connection_reset));
+    }
+    co_await s.close();
+}
+
+TEST_CASE("limits: a reset in every state is an error or an end, and frees the descriptor") {
+    const std::size_t before = test::open_descriptors();
+    for (const at_reset state :
+         {at_reset::idle, at_reset::unread, at_reset::reading, at_reset::gathering, at_reset::borrowing,
+          at_reset::writing, at_reset::both, at_reset::half_closed, at_reset::end_seen}) {
+        const int which = static_cast<int>(state);
+        CAPTURE(which);
+        test::run(reset_in, state);
+        CHECK(test::open_descriptors() == before);
+    }
+}
+
+TEST_CASE("limits: a client that never reads holds up its own session only, and can be given up") {
+    test::run([]() -> task<> {
+        constexpr std::size_t deaf = 20;
+        tcp_listener listener = test::listen();
+        std::size_t written = 0, given_up = 0;
+        const bytes block(64 << 10);
+        const auto session = [&](tcp_stream& peer) -> task<> {
+            peer.send_buffer_size(32768);
+            const buffer first = co_await peer.receive();
+            if (first.text() == "ping") {
+                co_await peer.write_all("pong");
+                co_return;
+            }
+            struct count_end {
+                std::size_t& n;
+                ~count_end() { ++n; }
+            } count{given_up};
+            for (;;) {  // as much as anyone wants
+                std::size_t n = 0;
+                struct add {
+                    std::size_t& to;
+                    std::size_t& what;
+                    ~add() { to += what; }
+                } book{written, n};
+                co_await peer.write_all(block, &n);
+            }
+        };
+        serve_options options;
+        options.stop_on_signals = false;
+        auto server = spawn([&]() -> task<> { co_await serve(listener, session, options); });
+        std::deque<tcp_stream> clients;
+        for (std::size_t i = 0; i < deaf; ++i) {
+            tcp_stream client = co_await tcp_stream::connect(listener.local());
+            client.receive_buffer_size(32768);
+            co_await client.write_all("more");
+            clients.push_back(std::move(client));
+        }
+        co_await test::settle();
+        co_await test::settle();
+        const std::size_t then = written;
+        for (int i = 0; i < 10; ++i) {
+            tcp_stream polite = co_await tcp_stream::connect(listener.local());
+            co_await polite.write_all("ping");
+            const bytes answer = co_await test::read_to_end(polite);
+            CHECK(test::as_text(answer) == "pong");
+        }
+        // The writers have stopped: what they could get rid of lies in the kernel's buffers.
+        CHECK(written - then < deaf * block.size());
+        CHECK(written < deaf * (8u << 20));
+        const std::uint64_t turns = this_loop().stats().turns;
+        co_await test::settle();
+        CHECK(this_loop().stats().turns - turns < 100);
+        CHECK(given_up == 0);
+        server.cancel();
+        static_cast<void>(co_await attempt(server));
+        CHECK(given_up == deaf);
+    });
+}
+
+TEST_CASE("limits: a descriptor number used again has nothing of its former owner's") {
+    test::run([]() -> task<> {
+        int same = 0;
+        tcp_listener listener = test::listen();
+        for (int round = 0; round < 50; ++round) {
+            connection old = co_await test::connect_to(listener);
+            const int number = old.client.native_handle();
+            bytes into(100);
+            auto reader = spawn(error_of<detail::read_awaiter>, old.client.read_some(into));
+            co_await immediate();
+            co_await old.client.close();
+            connection fresh = co_await test::connect_to(listener);
+            if (fresh.client.native_handle() == number) ++same;
+            co_await fresh.server.write_all("for the new one");
+            const std::error_code ended = co_await reader;
+            CHECK(ended == std::errc::bad_file_descriptor);
+            const buffer data = co_await fresh.client.receive();
+            CHECK(data.text() == "for the new one");
+        }
+        CHECK(same > 0);
+    });
+}
+
+TEST_CASE("limits: readers of closed streams in one batch do not get each other's events") {
+    // The event of a number that was closed and used again within the same batch must go nowhere.
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        tcp_listener elsewhere = test::listen();
+        for (int round = 0; round < 20; ++round) {
+            constexpr std::size_t count = 10;
+            std::deque<connection> all;
+            for (std::size_t i = 0; i < count; ++i) {
+                connection c = co_await test::connect_to(listener);
+                all.push_back(std::move(c));
+            }
+            // Each reader that hears something closes its neighbour and connects anew.
+            std::vector<task_handle<>> readers;
+            std::size_t heard = 0, closed = 0;
+            const auto reads = [&](std::size_t i) -> task<> {
+                const auto data = co_await attempt(all[i].server.receive());
+                if (!data) {
+                    CHECK(data.error() == std::errc::bad_file_descriptor);
+                    ++closed;
+                    co_return;
+                }
+                CHECK(data->text() == std::to_string(i));
+                ++heard;
+                connection& neighbour = all[(i + 1) % count];
+                if (i % 2 == 0 && neighbour.server.is_open()) {
+                    co_await neighbour.server.close();
+                    tcp_stream again = co_await tcp_stream::connect(elsewhere.local());
+                    const auto nothing = co_await attempt(again.read_some({}));
+                    CHECK(nothing);
+                }
+            };
+            for (std::size_t i = 0; i < count; ++i) readers.push_back(spawn(reads, i));
+            co_await immediate();
+            for (std::size_t i = 0; i < count; ++i) co_await all[i].client.write_all(std::to_string(i));
+            for (auto& reader : readers) co_await reader;
+            CHECK(heard + closed == count);
+        }
+    });
+}
+
+}  // namespace

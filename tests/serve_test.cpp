@@ -1,0 +1,366 @@
+// serve(): sessions, limits, signals, and the end of a server.
+#include "support/net.hpp"
+
+#include <csignal>
+#include <set>
+#include <stdexcept>
+
+using namespace rondo;
+using namespace std::chrono_literals;
+using test::bytes;
+using test::connection;
+
+namespace {
+
+serve_options unsignalled(std::uint32_t most = 0) {
+    serve_options options;
+    options.max_connections = most;
+    options.stop_on_signals = false;
+    return options;
+}
+
+task<> echo(tcp_stream& peer) {
+    for (;;) {
+        const buffer data = co_await peer.receive();
+        if (data.empty()) co_return;
+        co_await peer.write_all(data);
+    }
+}
+
+task<> echo_by_value(tcp_stream peer) { co_await echo(peer); }
+
+/// One question and its answer; what went wrong, if anything did.
+task<std::string> ask(tcp_stream& stream, std::string_view question) {
+    std::string answer(question.size(), '\0');
+    try {
+        co_await stream.write_all(question);
+        const std::size_t n =
+            co_await stream.read_exactly(std::as_writable_bytes(std::span(answer.data(), answer.size())));
+        answer.resize(n);
+    } catch (const std::system_error& e) {
+        answer = e.code().message();
+    }
+    co_return answer;
+}
+
+task<std::string> asks(endpoint to, std::string question) {
+    tcp_stream stream = co_await tcp_stream::connect(to);
+    co_return co_await ask(stream, question);
+}
+
+/// A server that runs beside the test, until the test cancels it.
+template <class Session>
+task<> serving(tcp_listener& listener, Session session, serve_options options) {
+    co_await serve(listener, session, options);
+}
+
+task<> ends(task_handle<>& server) {
+    server.cancel();
+    const auto ended = co_await attempt(server);
+    CHECK(ended.error() == std::errc::operation_canceled);
+    CHECK(server.state() == task_state::cancelled);
+}
+
+TEST_CASE("serve: runs a session for each connection, which owns the stream, by reference or by value") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto by_reference = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
+        for (const char* question : {"one", "two", "three"}) {
+            const std::string answer = co_await asks(listener.local(), question);
+            CHECK(answer == question);
+        }
+        co_await ends(by_reference);
+
+        int sessions = 0;
+        auto counting = [&sessions](tcp_stream peer) -> task<> {
+            ++sessions;
+            co_await echo(peer);
+        };
+        auto by_value = spawn(serving<decltype(counting)>, std::ref(listener), counting, unsignalled());
+        std::vector<task_handle<std::string>> clients;
+        for (int i = 0; i < 20; ++i) clients.push_back(spawn(asks, listener.local(), std::to_string(i)));
+        for (int i = 0; i < 20; ++i) {
+            const std::string answer = co_await clients[static_cast<std::size_t>(i)];
+            CHECK(answer == std::to_string(i));
+        }
+        CHECK(sessions == 20);
+        co_await ends(by_value);
+        CHECK(listener.is_open());  // it is the caller's
+    });
+}
+
+TEST_CASE("serve: a session that fails ends only itself") {
+    set_log_level(log_level::error);
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        const auto session = [](tcp_stream& peer) -> task<> {
+            const buffer data = co_await peer.receive();
+            const std::string_view what = data.text();
+            if (what == "throw") throw std::runtime_error("a bug of the session's");
+            if (what == "odd") throw 7;
+            if (what == "system") throw std::system_error(errno_code(EIO));
+            if (what == "cancelled") throw cancelled{};
+            co_await peer.write_all(data);
+        };
+        auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled());
+        for (const char* bad : {"throw", "odd", "system", "cancelled"}) {
+            const std::string answer = co_await asks(listener.local(), bad);
+            CHECK(answer == "");  // the stream ended
+            const std::string good = co_await asks(listener.local(), "fine");
+            CHECK(good == "fine");
+        }
+        // A client that resets in the middle is no reason either.
+        tcp_stream rude = co_await tcp_stream::connect(listener.local());
+        rude.reset_on_close();
+        co_await rude.close();
+        const std::string good = co_await asks(listener.local(), "fine");
+        CHECK(good == "fine");
+        co_await ends(server);
+    });
+    set_log_level(log_level::warning);
+}
+
+TEST_CASE("serve: beyond max_connections the next client waits until a session ends") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled(2));
+        tcp_stream first = co_await tcp_stream::connect(listener.local());
+        tcp_stream second = co_await tcp_stream::connect(listener.local());
+        tcp_stream third = co_await tcp_stream::connect(listener.local());  // in the kernel's backlog
+        const std::string one = co_await ask(first, "1");
+        const std::string two = co_await ask(second, "2");
+        CHECK(one == "1");
+        CHECK(two == "2");
+        auto waiting = spawn(ask, std::ref(third), "3");
+        co_await test::settle();
+        CHECK_FALSE(waiting.done());
+        const std::size_t tasks = this_loop().stats().tasks;
+        const std::uint64_t turns = this_loop().stats().turns;
+        co_await test::settle();
+        CHECK(this_loop().stats().tasks == tasks);
+        CHECK(this_loop().stats().turns - turns < 30);  // it waits, it does not look again and again
+        co_await first.close();
+        const std::string three = co_await waiting;
+        CHECK(three == "3");
+        co_await ends(server);
+    });
+}
+
+TEST_CASE("serve: cancelled, it cancels its sessions and waits for them; full or not") {
+    for (const std::uint32_t most : {0u, 3u}) {
+        CAPTURE(most);
+        test::run([](std::uint32_t limit) -> task<> {
+            tcp_listener listener = test::listen();
+            int begun = 0, unwound = 0;
+            const auto session = [&](tcp_stream& peer) -> task<> {
+                ++begun;
+                struct at_end {
+                    int& count;
+                    ~at_end() { ++count; }
+                } count{unwound};
+                bool was_cancelled = false;
+                try {
+                    co_await echo(peer);
+                } catch (const cancelled&) {
+                    was_cancelled = true;
+                }
+                co_await peer.close();  // shielded: it works in a cancelled task
+                if (was_cancelled) throw cancelled{};
+            };
+            auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled(limit));
+            std::vector<tcp_stream> clients;
+            for (int i = 0; i < 3; ++i) {
+                tcp_stream client = co_await tcp_stream::connect(listener.local());
+                const std::string answer = co_await ask(client, "?");
+                CHECK(answer == "?");
+                clients.push_back(std::move(client));
+            }
+            CHECK(begun == 3);
+            co_await ends(server);
+            CHECK(unwound == 3);
+            for (tcp_stream& client : clients) {
+                const buffer end = co_await client.receive();
+                CHECK(end.empty());
+            }
+        }, most);
+    }
+}
+
+TEST_CASE("serve: when the listener is closed it ends its sessions and says bad_file_descriptor") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string answer = co_await ask(client, "?");
+        CHECK(answer == "?");
+        co_await listener.close();
+        const auto ended = co_await attempt(server);
+        CHECK(ended.error() == std::errc::bad_file_descriptor);
+        const buffer end = co_await client.receive();
+        CHECK(end.empty());
+    });
+}
+
+// --- signals -------------------------------------------------------------------------------------------------
+
+struct dispositions {
+    dispositions() {
+        sigaction(SIGINT, nullptr, &interrupt);
+        sigaction(SIGTERM, nullptr, &terminate);
+    }
+    bool operator==(const dispositions& o) const {
+        return interrupt.sa_handler == o.interrupt.sa_handler && terminate.sa_handler == o.terminate.sa_handler;
+    }
+    struct sigaction interrupt {};
+    struct sigaction terminate {};
+};
+
+serve_options signalled(delay grace = 10s) {
+    serve_options options;
+    options.grace = grace;
+    return options;
+}
+
+TEST_CASE("serve: a signal stops accepting, and the server ends when its sessions have") {
+    for (const int signal : {SIGTERM, SIGINT}) {
+        CAPTURE(signal);
+        const dispositions before;
+        test::run([](int number, const dispositions& usual) -> task<> {
+            tcp_listener listener = test::listen();
+            auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
+            tcp_stream client = co_await tcp_stream::connect(listener.local());
+            const std::string first = co_await ask(client, "before");
+            CHECK(first == "before");
+            CHECK_FALSE(dispositions() == usual);
+            std::raise(number);
+            co_await test::settle();
+            CHECK_FALSE(server.done());
+            const std::string second = co_await ask(client, "after");  // the session goes on
+            CHECK(second == "after");
+            tcp_stream late = co_await tcp_stream::connect(listener.local());  // nobody accepts it
+            auto unanswered = spawn(ask, std::ref(late), "late");
+            co_await test::settle();
+            CHECK_FALSE(unanswered.done());
+            co_await client.close();
+            const auto ended = co_await attempt(server);
+            CHECK(ended);
+            CHECK(dispositions() == usual);
+            // The listener is the caller's: whoever serves it next answers.
+            auto next = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
+            const std::string answer = co_await unanswered;
+            CHECK(answer == "late");
+            co_await ends(next);
+        }, signal, std::cref(before));
+        CHECK(dispositions() == before);
+    }
+}
+
+TEST_CASE("serve: a second signal cancels the sessions") {
+    const dispositions before;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo_by_value)>, std::ref(listener), &echo_by_value, signalled(1h));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string answer = co_await ask(client, "?");
+        CHECK(answer == "?");
+        std::raise(SIGTERM);
+        co_await test::settle();
+        CHECK_FALSE(server.done());
+        std::raise(SIGTERM);
+        const auto ended = co_await attempt(server);
+        CHECK(ended);
+        const buffer end = co_await client.receive();
+        CHECK(end.empty());
+    });
+    CHECK(dispositions() == before);
+}
+
+TEST_CASE("serve: sessions that outlast the grace are cancelled; no sessions, no grace") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(20ms));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string answer = co_await ask(client, "?");
+        CHECK(answer == "?");
+        const time_point before = now();
+        std::raise(SIGTERM);
+        const auto ended = co_await attempt(server);
+        CHECK(ended);
+        CHECK(now() - before >= 20ms);
+        const buffer end = co_await client.receive();
+        CHECK(end.empty());
+
+        auto idle = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(1h));
+        co_await immediate();
+        std::raise(SIGTERM);
+        const auto idle_ended = co_await attempt(idle);
+        CHECK(idle_ended);
+        CHECK(this_loop().stats().timers == 0);  // the grace is not waited for, nor left behind
+    });
+}
+
+TEST_CASE("serve: cancelled during the grace, it does not wait for it") {
+    const dispositions before;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(1h));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string answer = co_await ask(client, "?");
+        CHECK(answer == "?");
+        std::raise(SIGTERM);
+        co_await test::settle();
+        co_await ends(server);
+        CHECK(this_loop().stats().timers == 0);
+    });
+    CHECK(dispositions() == before);
+}
+
+TEST_CASE("serve: several servers in one process stop at one signal, and the usual handlers come back last") {
+    const dispositions before;
+    test::run([](const dispositions& usual) -> task<> {
+        tcp_listener one = test::listen();
+        tcp_listener other = test::listen();
+        auto first = spawn(serving<decltype(&echo)>, std::ref(one), &echo, signalled());
+        auto second = spawn(serving<decltype(&echo)>, std::ref(other), &echo, signalled());
+        tcp_listener third = test::listen();
+        auto unmoved = spawn(serving<decltype(&echo)>, std::ref(third), &echo, unsignalled());
+        co_await immediate();
+        first.cancel();
+        const auto ended = co_await attempt(first);
+        CHECK_FALSE(ended);
+        CHECK_FALSE(dispositions() == usual);
+        std::raise(SIGINT);
+        const auto stopped = co_await attempt(second);
+        CHECK(stopped);
+        CHECK(dispositions() == usual);
+        CHECK_FALSE(unmoved.done());
+        co_await ends(unmoved);
+    }, std::cref(before));
+}
+
+TEST_CASE("serve: no request that was accepted is lost in a stop under load") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        std::size_t begun = 0;
+        const auto session = [&begun](tcp_stream& peer) -> task<> {
+            ++begun;
+            co_await echo(peer);
+        };
+        auto server = spawn(serving<decltype(session)>, std::ref(listener), session, signalled());
+        std::vector<task_handle<std::string>> clients;
+        for (int i = 0; i < 100; ++i) clients.push_back(spawn(asks, listener.local(), "q"));
+        while (begun < 10) co_await sleep_for(100us);
+        std::raise(SIGTERM);
+        const auto ended = co_await attempt(server);
+        CHECK(ended);
+        co_await listener.close();  // those nobody accepted are refused or reset now
+        std::size_t answered = 0;
+        for (auto& client : clients) {
+            const auto answer = co_await attempt(client);
+            if (answer && *answer == "q") ++answered;
+        }
+        CHECK(answered == begun);
+    });
+}
+
+}  // namespace
