@@ -51,10 +51,18 @@ void timer::rearm(delay after) {
     if (node_ == nullptr || node_->of == nullptr) return;
     loop& l = *node_->of;
     l.check_thread("rearm");
-    const auto keep = *this;  // removing must not free it
-    if (node_->active) l.remove(*node_);
-    node_->period = after.value();
-    l.arm(*node_, after.after(l.now()));
+    handle_node& node = *node_;
+    node.period = after.value();
+    const time_point deadline = after.after(l.now());
+    if (!node.active) return l.arm(node, deadline);
+    if (node.pending()) l.timers_.remove(node);
+    node.state = op::done;
+    try {
+        l.timers_.insert(node, deadline);
+    } catch (...) {
+        l.remove(node);
+        throw;
+    }
 }
 
 void timer::rearm() {
@@ -172,12 +180,12 @@ void loop::add_close(handle_node& node) noexcept {
 void loop::remove(handle_node& node) noexcept {
     if (!node.active) return;
     deactivate(node);
+    if (node.what <= handle_node::sort::interval) [[likely]] {
+        if (node.pending()) timers_.remove(node);
+        node.state = op::done;
+        return release(node);
+    }
     switch (node.what) {
-        case handle_node::sort::timer:
-        case handle_node::sort::interval:
-            if (node.pending()) timers_.remove(node);
-            node.state = op::done;
-            break;
         case handle_node::sort::immediate:
             if (node.linked()) node.unlink();
             --immediate_count_;

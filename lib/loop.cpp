@@ -592,8 +592,8 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
     std::abort();
 }
 
-void loop::check_thread(const char* what) const noexcept {
-    if (!detail::debug_enabled || thread_ == &detail::thread_mark) return;
+void loop::assert_thread(const char* what) const noexcept {
+    if (thread_ == &detail::thread_mark) return;
     char message[128];
     std::snprintf(message, sizeof message, "%s: a loop is for the thread that made it", what);
     detail::assertion_failed(message, nullptr, {});

@@ -522,10 +522,6 @@ TEST_CASE("tcp: a stream destroyed under a wait ends it, and nothing is left") {
 }
 
 TEST_CASE("tcp: a stream destroyed in the turn in which a write on it began") {
-    if (test::backend_under_test() == backend_kind::uring) {
-        MESSAGE("skipped: on io_uring the cancel may miss a send that the kernel is about to try again");
-        return;
-    }
     test::run([]() -> task<> {
         for (int round = 0; round < 20; ++round) {
             auto c = std::make_unique<connection>(co_await connected());
@@ -652,10 +648,6 @@ TEST_CASE("tcp: read_exactly cancelled again and again loses nothing and keeps t
 }
 
 TEST_CASE("tcp: what a failed read_exactly had gathered is not lost either") {
-    if (test::backend_under_test() == backend_kind::uring) {
-        MESSAGE("skipped: on io_uring a reset in the middle of a read_exactly looks like the end of the stream");
-        return;
-    }
     test::run([]() -> task<> {
         connection c = co_await connected();
         co_await c.client.write_all("before the reset");

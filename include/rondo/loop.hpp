@@ -334,7 +334,10 @@ class RONDO_API loop {
     bool run_until(bool (*done)(void*), void* context);
     /// Cancels the root scope and turns until its last task has ended.
     void drain_root() noexcept;
-    void check_thread(const char* what) const noexcept;
+    void check_thread(const char* what) const noexcept {
+        if (detail::debug_enabled) [[unlikely]]
+            assert_thread(what);
+    }
     /// A cancelled task wants to wait: false, let it go on at once; true, put it behind the others.
     bool refuse_cancelled(detail::fiber& f) noexcept;
 
@@ -344,6 +347,8 @@ class RONDO_API loop {
     friend class timer;
     friend class watcher;
     class running_scope;
+
+    void assert_thread(const char* what) const noexcept;
 
     // phases, in the order of a turn
     void turn(bool may_block);

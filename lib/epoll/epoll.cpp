@@ -180,6 +180,8 @@ bool epoll_backend::submit_send(record& r, io_op& what) noexcept {
         what.result = static_cast<std::int32_t>(n);
         return true;
     }
+    // A second try would find less: the first has used the socket's error up.
+    if (n < 0 && errno != EAGAIN && errno != EINTR) return finish(what, -errno);
     what.moved = n > 0 ? static_cast<std::uint32_t>(n) : 0;
     if (n > 0 && !(what.flags & io_op::all)) return finish(what, static_cast<std::int32_t>(n));
     return begin<&epoll_backend::attempt_send>(r, r.writer, what);

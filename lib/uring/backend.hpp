@@ -82,7 +82,7 @@ struct record {
 };
 
 /// The low bits of user_data; the rest is a pointer to the op or the record.
-enum tag : std::uint64_t { own, ring_fill, heap_fill, ready_fill, taken, ignored, woken, tag_mask };
+enum tag : std::uint64_t { own, ring_fill, heap_fill, ready_fill, taken, stopped, woken, tag_mask };
 
 inline std::uint64_t user_data(const void* subject, tag what) noexcept {
     return reinterpret_cast<std::uintptr_t>(subject) | what;
@@ -116,7 +116,8 @@ class uring_backend final : public posix_backend {
     bool issue(record& r, std::uint16_t request) noexcept;
     bool issue_fill(record& r) noexcept;
     void fill_writer(io_uring_sqe& sqe, record& r) noexcept;
-    void stop(io_uring_sqe& sqe, std::uint64_t target) noexcept;
+    void stop(io_uring_sqe& sqe, record& r, std::uint64_t target) noexcept;
+    void on_stopped(record& r) noexcept;
     void drive(record& r) noexcept;
     void watch_wake() noexcept;
 

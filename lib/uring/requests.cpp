@@ -22,9 +22,10 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
         case record::read: {
             io_op& what = *r.reader;
             if (what.kind == io_kind::receive) {
+                // Not MSG_WAITALL: with it a reset after some bytes is reported as a short read, and
+                // the error is gone.
                 io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
-                                   left_to_move(what),
-                                   what.flags & io_op::all ? MSG_WAITALL : 0);
+                                   left_to_move(what), 0);
             } else {
                 io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
             }
@@ -40,14 +41,13 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
             if (!(r.bits & record::one_shot)) sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
             io_uring_sqe_set_data64(sqe, user_data(&r, taken));
             break;
-        case record::stop_read: stop(*sqe, user_data(r.reader, own)); return true;
-        case record::stop_write: stop(*sqe, user_data(r.writer, own)); return true;
-        case record::stop_fill: stop(*sqe, user_data(&r, ring_fill)); return true;
-        case record::stop_take: stop(*sqe, user_data(&r, taken)); return true;
+        case record::stop_read: stop(*sqe, r, user_data(r.reader, own)); return true;
+        case record::stop_write: stop(*sqe, r, user_data(r.writer, own)); return true;
+        case record::stop_fill: stop(*sqe, r, user_data(&r, ring_fill)); return true;
+        case record::stop_take: stop(*sqe, r, user_data(&r, taken)); return true;
         case record::stop_all:
             io_uring_prep_cancel_fd(sqe, r.fd, IORING_ASYNC_CANCEL_ALL);
-            io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
-            io_uring_sqe_set_data64(sqe, ignored);
+            io_uring_sqe_set_data64(sqe, user_data(&r, stopped));
             return true;
     }
     r.kernel |= request;
@@ -109,12 +109,28 @@ void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
     }
 }
 
-// A cancel that finds nothing says so; nobody listens. It cannot hit a later request with the same
-// user_data: entries are taken in order, and this one is ahead of whatever is started after it.
-void uring_backend::stop(io_uring_sqe& sqe, std::uint64_t target) noexcept {
+// It cannot hit a later request with the same user_data: entries are taken in order, and this one is
+// ahead of whatever is started after it.
+void uring_backend::stop(io_uring_sqe& sqe, record& r, std::uint64_t target) noexcept {
     io_uring_prep_cancel64(&sqe, target, 0);
-    io_uring_sqe_set_flags(&sqe, IOSQE_CQE_SKIP_SUCCESS);
-    io_uring_sqe_set_data64(&sqe, ignored);
+    io_uring_sqe_set_data64(&sqe, user_data(&r, stopped));
+}
+
+// A cancel misses a request that the kernel has just taken off its poll to try it once more. So when
+// the cancel is over and its target is still there, ask again.
+void uring_backend::on_stopped(record& r) noexcept {
+    const auto still = [&](io_op* what, std::uint16_t request) {
+        return what != nullptr && what->state == op::cancelling && r.kernel & request;
+    };
+    if (r.closer != nullptr) {
+        if (r.kernel != 0) start(r, record::stop_all);
+        return;
+    }
+    if (still(r.reader, record::read)) start(r, record::stop_read);
+    if (still(r.writer, record::write)) start(r, record::stop_write);
+    if (r.kernel & record::fill && r.queued_bytes > most_queued_bytes) start(r, record::stop_fill);
+    if (r.kernel & record::take && r.queued_accepts >= most_queued_accepts)
+        start(r, record::stop_take);
 }
 
 /// Starts the request the reader waits for, unless one is under way that will serve it.

@@ -60,7 +60,7 @@ uring_backend::~uring_backend() {
     if (in_kernel_ > 0) {
         if (io_uring_sqe* sqe = ring_.entry()) {
             io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-            io_uring_sqe_set_data64(sqe, ignored);
+            io_uring_sqe_set_data64(sqe, tag_mask);
         }
         const time_point limit = now() + std::chrono::seconds(1);
         while (in_kernel_ > 0 && now() < limit) {
@@ -350,7 +350,7 @@ record* uring_backend::forget(int fd) noexcept {
         if (left == nullptr) continue;
         left->flags |= io_op::closing;
         left->state = op::cancelling;
-        if (io_uring_sqe* sqe = ring_.entry()) stop(*sqe, user_data(left, own));
+        if (io_uring_sqe* sqe = ring_.entry()) stop(*sqe, *r, user_data(left, own));
     }
     RONDO_ASSERT(!r->is(record::fill | record::take), "a descriptor was closed behind its owner");
     r->kernel = r->wanted = 0;
@@ -390,6 +390,7 @@ void uring_backend::on_completion(std::uint64_t data, std::int32_t result, unsig
         case ready_fill:
             return on_fill(*static_cast<record*>(subject), what, result, flags, done);
         case taken: return on_take(*static_cast<record*>(subject), result, flags, done);
+        case stopped: return on_stopped(*static_cast<record*>(subject));
         case woken:
             woken_ = true;
             if (flags & IORING_CQE_F_MORE) return;

@@ -520,7 +520,7 @@ std::uint32_t player::note(queue_name where, const char* kind, const work& w, do
 }
 
 double player::due(milliseconds after) const {
-    return recording::milliseconds(stage_.loop.now()) + static_cast<double>(after.count());
+    return stage_.record == nullptr ? 0 : stage_.record->milliseconds(stage_.loop.now() + after);
 }
 
 // --- expressions ---------------------------------------------------------------------------------
@@ -590,6 +590,7 @@ outcome play(const scenario& s, rondo::backend_kind kind, recording* record) {
     options.kind = kind;
     options.watch = record;
     rondo::loop loop(options);
+    if (record != nullptr) record->start(loop.now());
     player p(s, loop, record);
     return p.run();
 }

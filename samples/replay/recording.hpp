@@ -54,8 +54,10 @@ class recording final : public rondo::observer {
     bool was_removed(std::uint32_t item) const noexcept { return items_[item].removed; }
     const std::vector<event>& events() const noexcept { return events_; }
 
-    static double milliseconds(rondo::time_point t) noexcept {
-        return static_cast<double>(t.time_since_epoch().count()) / 1e6;
+    /// Since the run began.
+    void start(rondo::time_point now) noexcept { start_ = now; }
+    double milliseconds(rondo::time_point t) const noexcept {
+        return static_cast<double>((t - start_).count()) / 1e6;
     }
 
  private:
@@ -67,6 +69,7 @@ class recording final : public rondo::observer {
     };
     std::vector<record_of_item> items_{1};  // item 0 is none
     std::vector<event> events_;
+    rondo::time_point start_{};
 };
 
 }  // namespace replay

@@ -45,7 +45,7 @@ function makeSteps(events) {
     const follows = last && ((e[0] === PHASE && last.kind === PHASE) || e[0] === ENDED ||
       [QUEUED, REMOVED, REFERENCED, LOGGED, PASSED].includes(e[0]));
     if (follows) last.end = i + 1;
-    else made.push({ kind: e[0], begin: i, end: i + 1 });
+    else if (i > 0 || e[0] !== QUEUED) made.push({ kind: e[0], begin: last ? i : 0, end: i + 1 });
   });
   return made;
 }
@@ -98,7 +98,6 @@ function stateAt(step) {
   const s = newState(), items = {};
   const end = steps.length ? steps[step].end : 0;
   for (let i = 0; i < end; i++) apply(s, run.events[i], items);
-  s.before = null;
   return s;
 }
 
@@ -147,7 +146,8 @@ function tell(step) {
     const e = run.events[i];
     items[e[1]] = { text: e[3], lane: QUEUES[e[2]], due: e[6] };
   }
-  if (kind === PHASE) return tellPhases(run.events.slice(begin, end), before, s);
+  if (kind === PHASE)
+    return tellPhases(run.events.slice(begin, end).filter((e) => e[0] === PHASE), before, s);
   if (kind === BEGUN) parts.push(tellStart(s.running, before.lane));
   for (let i = begin; i < end; i++) {
     const e = run.events[i];
@@ -314,12 +314,14 @@ function drawScore() {
         const lane = s.running.lane;
         if (turn < 0) { newTurn('before the loop'); turn = 0; }
         const text = printed(i) || s.running.text || lane;
+        const title = s.running.text;
         const w = Math.round(Math.max(34, Math.min(200, 18 + textWidth(text))));
         const b = make('div', 'block', text);
         b.title = text;
         b.style.left = x + 'px'; b.style.width = w + 'px';
-        b.style.top = rows[lane].top + GAP + 'px'; b.style.height = rows[lane].h - 2 * GAP + 'px';
+        b.style.top = rows[lane].top + GAP + 'px'; b.style.height = b.style.lineHeight = rows[lane].h - 2 * GAP + 'px';
         add(b, lane, n, w);
+        Object.assign(blocks[blocks.length - 1], { event: i, text, title });
         const y = rows[lane].top + rows[lane].h / 2;
         points.push([x, y, n], [x + w, y, n]);
         x += w + 8;
@@ -350,10 +352,10 @@ function textWidth(t) {
   return ruler.measureText(t).width;
 }
 
-// What the callback that begins at event i prints.
-function printed(i) {
+// What the callback that begins at event i prints, until event `end`.
+function printed(i, end = run.events.length) {
   const out = [];
-  for (let j = i + 1, depth = 1; j < run.events.length && depth > 0; j++) {
+  for (let j = i + 1, depth = 1; j < end && depth > 0; j++) {
     if (run.events[j][0] === BEGUN) depth++;
     if (run.events[j][0] === ENDED) depth--;
     if (run.events[j][0] === LOGGED) out.push(run.events[j][1]);
@@ -370,6 +372,8 @@ function showScore(s) {
   for (const b of blocks) if (b.step <= at) current = b;
   for (const b of blocks) {
     b.e.classList.toggle('ahead', b.step > at);
+    // Of the one that runs, only what it has printed so far: who watches may still guess.
+    if (b.text) b.e.textContent = b === current ? printed(b.event, steps[at].end) || b.title : b.text;
     b.e.classList.toggle('now', b === current);
   }
   if (!current) return;
