@@ -47,7 +47,7 @@ TEST_CASE("ip_address: prints what it parsed, in the shortest form") {
 }
 
 TEST_CASE("ip_address: refuses what is none, and quotes it") {
-    const std::string table[] = {
+    const std::vector<std::string> table = {
         "", " ", ".", ":", "::1 ", " ::1", "localhost", "example.org", "127.0.0.1 ", " 127.0.0.1",
         "127.0.0", "127.0.0.", ".127.0.0.1", "127.0.0.1.", "127.0.0.1.1", "127..0.1", "127.0.0.256",
         "127.0.0.-1", "127.0.0.+1", "127.0.0.1e0", "0x7f.0.0.1", "127.0.0.01", "0177.0.0.1",
@@ -157,7 +157,7 @@ TEST_CASE("endpoint: prints what it parsed") {
 }
 
 TEST_CASE("endpoint: refuses what is none") {
-    const std::string table[] = {
+    const std::vector<std::string> table = {
         "", ":", "::", "[]:80", "[", "]", "[]", "[]:", "[:]:80", ":80", "80", "127.0.0.1", "127.0.0.1:",
         "[::1]", "[::1]:", "[::1]80", "[::1] :80", "[::1]: 80", "::1:80", "::1", "[127.0.0.1]:80",
         "127.0.0.1]:80", "[127.0.0.1:80", "[::1:80", "::1]:80", "[[::1]]:80", "[::1]]:80", "x[::1]:80",

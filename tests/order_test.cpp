@@ -1,6 +1,7 @@
 // The promises of order, as design and docs/order.md state them.
 #include "support/test.hpp"
 
+#include <functional>
 #include <thread>
 
 #include <poll.h>
@@ -415,6 +416,8 @@ TEST_CASE("tasks: co_await child() costs no tick") {
         CHECK(j.text() == "child back");
         co_await yield();
         CHECK(j.text() == "child back micro");  // the tick waits until the microtasks are done
+        co_await immediate();
+        CHECK(j.text() == "child back micro tick");
     });
 }
 
