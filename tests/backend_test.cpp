@@ -1188,7 +1188,9 @@ TEST_CASE("backend: try_receive keeps the order of the stream") {
                 got += lent.size;
                 r.give_back(lent);
             }
-            const int n = r.try_receive(server, std::span(in).subspan(got, 1 + sent % 1700));
+            if (got == in.size()) break;  // the last piece has just come
+            const std::size_t wanted = std::min(1 + sent % 1700, in.size() - got);
+            const int n = r.try_receive(server, std::span(in).subspan(got, wanted));
             REQUIRE((n > 0 || n == -EAGAIN));
             if (n > 0) got += static_cast<std::size_t>(n);
         }
