@@ -80,7 +80,8 @@ TEST_CASE("remote: while the loop stops, restarts and dies, a post runs or is re
                         }
                     }
                 });
-            for (int i = 0; i < 50; ++i) l.run_nowait();
+            const int before = run;
+            for (int i = 0; i < 50 || run == before; ++i) l.run_nowait();
         }  // dies while they post
         while (refused.load() == 0) std::this_thread::yield();
         stop = true;
