@@ -32,61 +32,83 @@ handle::~handle() {
 }
 
 void handle::cancel() noexcept {
-    if (node_ == nullptr || node_->of == nullptr) return;
+    if (!active()) return;
     node_->of->check_thread("cancel");
     node_->of->remove(*node_);
 }
 
-bool handle::active() const noexcept { return node_ != nullptr && node_->active; }
+bool handle::active() const noexcept { return node_ != nullptr && loop::is_active(*node_); }
 bool handle::referenced() const noexcept { return node_ != nullptr && node_->referenced; }
-
 void handle::ref() noexcept {
-    if (node_ != nullptr && node_->of != nullptr) node_->of->set_referenced(*node_, true);
+    if (node_ != nullptr) loop::set_referenced(*node_, true);
 }
 void handle::unref() noexcept {
-    if (node_ != nullptr && node_->of != nullptr) node_->of->set_referenced(*node_, false);
+    if (node_ != nullptr) loop::set_referenced(*node_, false);
 }
 
-void timer::rearm(delay after) {
-    if (node_ == nullptr || node_->of == nullptr) return;
-    loop& l = *node_->of;
-    l.check_thread("rearm");
-    handle_node& node = *node_;
-    node.period = after.value();
-    const time_point deadline = after.after(l.now());
-    if (!node.active) return l.arm(node, deadline);
-    if (node.pending()) l.timers_.remove(node);
-    node.state = op::done;
-    try {
-        l.timers_.insert(node, deadline);
-    } catch (...) {
-        l.remove(node);
-        throw;
+timer::timer(handle_node& node) noexcept : handle(node), slot_(node.slot), loop_(node.of->serial_) {}
+
+// On the loop's own thread, while it runs, the handle knows all that is needed: the node, which would
+// be a cache miss, is left alone.
+inline loop* timer::here() const noexcept {
+    loop* const l = detail::current;
+    return l != nullptr && l->serial_ == loop_ ? l : nullptr;
+}
+
+void timer::cancel() noexcept {
+    if (loop* l = here(); l != nullptr && l->unref_nodes_ == 0 && node_ != nullptr) [[likely]] {
+        if (l->timers_.armed(slot_)) l->timers_.disarm(slot_);
+    } else {
+        handle::cancel();
     }
 }
 
-void timer::rearm() {
-    if (node_ != nullptr) rearm(delay(node_->period));
+void timer::rearm(delay after) noexcept {
+    loop* l = here();
+    if (l == nullptr) [[unlikely]] {
+        if (node_ == nullptr || node_->of == nullptr) return;
+        l = node_->of;
+        l->check_thread("rearm");
+    }
+    if (node_ != nullptr) l->arm(*node_, slot_, after);
+}
+
+void timer::rearm() noexcept {
+    if (node_ != nullptr && node_->of != nullptr) rearm(delay(node_->of->timers_.period(slot_)));
 }
 
 void watcher::start() noexcept {
     if (node_ == nullptr || node_->of == nullptr || node_->active) return;
-    loop& l = *node_->of;
-    l.check_thread("start");
-    l.watchers(*node_).push_back(*node_);
-    l.activate(*node_);
+    node_->of->check_thread("start");
+    node_->of->start_watcher(*node_);
 }
 
-// --- the loop's side ---------------------------------------------------------------------------------
+// --- the loop's side: timers -------------------------------------------------------------------------
 
-std::size_t& loop::unreferenced(handle_node::sort what) noexcept {
-    switch (what) {
-        case handle_node::sort::timer:
-        case handle_node::sort::interval: return unref_timers_;
-        case handle_node::sort::immediate: return unref_immediates_;
-        default: return unref_watchers_;
+handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
+    try {
+        node.slot = timers_.acquire(node);
+    } catch (...) {
+        node.invoke(node, handle_node::act::drop);
+        throw;
     }
+    node.of = this;
+    node.what = repeats ? handle_node::sort::interval : handle_node::sort::timer;
+    arm(node, node.slot, after);
+    return node;
 }
+
+void loop::arm(handle_node& node, std::uint32_t slot, delay after) noexcept {
+    timers_.period(slot) = after.value();
+    if (timers_.armed(slot)) {
+        timers_.disarm(slot);
+    } else if (unref_nodes_ != 0 && !node.referenced) {
+        ++unref_timers_;
+    }
+    timers_.arm(slot, after.after(now_));
+}
+
+// --- the others --------------------------------------------------------------------------------------
 
 detail::ring<handle_node>& loop::watchers(const handle_node& node) noexcept {
     switch (node.what) {
@@ -96,46 +118,9 @@ detail::ring<handle_node>& loop::watchers(const handle_node& node) noexcept {
     }
 }
 
-// Active: queued somewhere, counted, and owned by the loop.
 void loop::activate(handle_node& node) noexcept {
     node.active = true;
-    ++node.count;
     if (!node.referenced) ++unreferenced(node.what);
-}
-
-void loop::deactivate(handle_node& node) noexcept {
-    node.active = false;
-    if (!node.referenced) --unreferenced(node.what);
-}
-
-void loop::set_referenced(handle_node& node, bool referenced) noexcept {
-    check_thread("ref");
-    if (node.referenced == referenced) return;
-    node.referenced = referenced;
-    if (!node.active) return;
-    if (referenced) {
-        --unreferenced(node.what);
-    } else {
-        ++unreferenced(node.what);
-    }
-}
-
-handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
-    node.of = this;
-    node.what = repeats ? handle_node::sort::interval : handle_node::sort::timer;
-    node.period = after.value();
-    try {
-        arm(node, after.after(now_));
-    } catch (...) {
-        node.invoke(node, handle_node::act::drop);
-        throw;
-    }
-    return node;
-}
-
-void loop::arm(handle_node& node, time_point deadline) {
-    timers_.insert(node, deadline);
-    activate(node);
 }
 
 handle_node& loop::add_immediate(handle_node& node) noexcept {
@@ -161,10 +146,15 @@ void loop::remove_immediate(detail::linked_op& o) noexcept {
 handle_node& loop::add_watcher(handle_node& node, handle_node::sort what) noexcept {
     node.of = this;
     node.what = what;
+    start_watcher(node);
+    return node;
+}
+
+void loop::start_watcher(handle_node& node) noexcept {
+    if (node.linked()) node.unlink();  // from the stopped ones
     watchers(node).push_back(node);
     ++watcher_count_;
     activate(node);
-    return node;
 }
 
 // Newest first: libuv keeps closing handles on a stack.
@@ -176,34 +166,103 @@ void loop::add_close(handle_node& node) noexcept {
     activate(node);
 }
 
+// --- all of them -------------------------------------------------------------------------------------
+
+bool loop::is_active(const handle_node& node) noexcept {
+    if (!node.is_timer()) return node.active;
+    return node.of != nullptr && node.of->timers_.armed(node.slot);
+}
+
+std::size_t& loop::unreferenced(handle_node::sort what) noexcept {
+    switch (what) {
+        case handle_node::sort::timer:
+        case handle_node::sort::interval: return unref_timers_;
+        case handle_node::sort::immediate: return unref_immediates_;
+        default: return unref_watchers_;
+    }
+}
+
+void loop::set_referenced(handle_node& node, bool referenced) noexcept {
+    if (node.referenced == referenced) return;
+    node.referenced = referenced;
+    loop* const l = node.of;
+    if (l == nullptr) return;
+    l->check_thread("ref");
+    const bool active = is_active(node);
+    if (referenced) {
+        --l->unref_nodes_;
+        if (active) --l->unreferenced(node.what);
+    } else {
+        ++l->unref_nodes_;
+        if (active) ++l->unreferenced(node.what);
+    }
+}
+
 // Ends an active node's activity, wherever it is queued.
 void loop::remove(handle_node& node) noexcept {
-    if (!node.active) return;
-    deactivate(node);
-    if (node.what <= handle_node::sort::interval) [[likely]] {
-        if (node.pending()) timers_.remove(node);
-        node.state = op::done;
-        return release(node);
+    if (node.is_timer()) {
+        timers_.disarm(node.slot);
+    } else {
+        if (node.linked()) node.unlink();
+        switch (node.what) {
+            case handle_node::sort::immediate: --immediate_count_; break;
+            case handle_node::sort::close: --closing_count_; break;
+            default: --watcher_count_; stopped_watchers_.push_back(node);
+        }
     }
-    switch (node.what) {
-        case handle_node::sort::immediate:
-            if (node.linked()) node.unlink();
-            --immediate_count_;
-            break;
-        case handle_node::sort::close:
-            if (node.linked()) node.unlink();
-            --closing_count_;
-            break;
-        default:
-            if (node.linked()) node.unlink();
-            --watcher_count_;
-            break;
-    }
-    release(node);
+    deactivated(node);
+    if (node.count == 0) forget(node);
+}
+
+// Its activity has ended: the count of unreferenced ones follows. Timers and watchers can start again.
+void loop::deactivated(handle_node& node) noexcept {
+    node.active = false;
+    if (!node.referenced) --unreferenced(node.what);
+    if (node.what != handle_node::sort::immediate && node.what != handle_node::sort::close) return;
+    if (!node.referenced) --unref_nodes_;
+    node.of = nullptr;
 }
 
 void loop::release(handle_node& node) noexcept {
-    if (--node.count == 0) node.invoke(node, handle_node::act::drop);
+    if (--node.count == 0 && !is_active(node)) forget(node);
+}
+
+// Neither handle nor activity is left.
+void loop::forget(handle_node& node) noexcept {
+    if (loop* const l = node.of; l != nullptr) {
+        if (!node.referenced) --l->unref_nodes_;
+        if (node.is_timer()) l->timers_.release(node.slot);
+    }
+    if (node.linked()) node.unlink();
+    node.invoke(node, handle_node::act::drop);
+}
+
+// The loop goes; handles may stay.
+void loop::orphan(handle_node& node) noexcept {
+    if (node.linked()) node.unlink();
+    if (node.is_timer()) {
+        if (timers_.armed(node.slot)) timers_.disarm(node.slot);
+        timers_.release(node.slot);
+    }
+    node.active = false;
+    node.of = nullptr;
+    if (node.count == 0) forget(node);
+}
+
+// What a callable's destructor starts now is orphaned as well.
+void loop::orphan_handles() noexcept {
+    bool again;
+    do {
+        again = false;
+        const auto take = [&](op& o) {
+            orphan(static_cast<handle_node&>(o));
+            again = true;
+        };
+        timers_.for_each([&](op& o, time_point) { take(o); });
+        while (!immediates_.empty()) take(immediates_.front());
+        for (auto* list : {&idle_, &prepare_, &check_, &stopped_watchers_, &closing_})
+            while (!list->empty()) take(list->front());
+    } while (again);
 }
 
 }  // namespace rondo

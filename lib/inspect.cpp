@@ -34,13 +34,13 @@ std::string due_in(time_point deadline, time_point now) {
 std::vector<alive_entry> loop::why_alive() const {
     using detail::handle_node;
     std::vector<alive_entry> all;
-    for (const detail::timer_heap::entry& e : timers_.all()) {
-        if (e.what->owner != nullptr) continue;  // a sleeping task: listed below
-        const auto& node = static_cast<const handle_node&>(*e.what);
-        if (!node.referenced) continue;
+    timers_.for_each([&](const op& o, time_point deadline) {
+        if (o.owner != nullptr) return;  // a sleeping task: listed below
+        const auto& node = static_cast<const handle_node&>(o);
+        if (!node.referenced || !timers_.armed(node.slot)) return;
         const char* what = node.what == handle_node::sort::interval ? "interval, " : "timer, ";
-        all.push_back({what + due_in(e.deadline, now_), node.place});
-    }
+        all.push_back({what + due_in(deadline, now_), node.place});
+    });
     immediates_.for_each([&](const detail::linked_op& o) {
         if (o.owner != nullptr) return;
         const auto& node = static_cast<const handle_node&>(o);
@@ -87,7 +87,7 @@ std::string loop::backend_info() const {
 
 time_point loop::next_deadline() const noexcept {
     if (work_queued() || !idle_.empty() || shared_->has_posts()) return now_;
-    return timers_.empty() ? never : timers_.top().deadline;
+    return timers_.empty() ? never : timers_.next();
 }
 
 int loop::poll_fd() {

@@ -6,6 +6,7 @@
 
 #include "remote_state.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@ namespace detail {
 constinit thread_local loop* current = nullptr;
 
 namespace {
+std::atomic<std::uint32_t> next_serial{1};
 thread_local char thread_mark;  // its address names the thread
 }
 }  // namespace detail
@@ -81,6 +83,7 @@ loop::loop(const loop_options& options)
     : options_(options),
       root_(*this, &root_child_ended),
       thread_(&detail::thread_mark),
+      serial_(detail::next_serial.fetch_add(1, std::memory_order_relaxed)),
       backend_(choose_backend(options.kind, options.backend, why_backend_)) {
     watch_ = options_.watch;
     put_off_.reserve(64);
@@ -95,10 +98,7 @@ loop::~loop() {
     drain_root();
     shared_->close();
     loop* const outer = std::exchange(detail::current, this);  // callables may look at the time
-    while (!timers_.empty()) remove(static_cast<detail::handle_node&>(*timers_.top().what));
-    while (!immediates_.empty()) remove(static_cast<detail::handle_node&>(immediates_.pop_front()));
-    for (auto* list : {&idle_, &prepare_, &check_, &closing_})
-        while (!list->empty()) remove(list->pop_front());
+    orphan_handles();
     for (auto* queue : {&ticks_, &microtasks_})
         while (!queue->empty()) {
             auto& c = static_cast<detail::callback&>(queue->pop());
@@ -440,7 +440,7 @@ void loop::run_poll(bool may_block) {
 
 time_point loop::poll_deadline(bool may_block) const noexcept {
     if (!may_block || stopping_ || work_queued() || !idle_.empty() || !alive()) return now_;
-    return timers_.empty() ? never : timers_.top().deadline;
+    return timers_.empty() ? never : timers_.next();
 }
 
 // Whether something is to be done without waiting for the outside.
@@ -488,45 +488,41 @@ void loop::run_timers() {
     }
     update_now();
     enter(phase::timers);
-    if (timers_.top().deadline > now_) return;
+    if (timers_.next() > now_) return;
     // Due timers are collected first, so one that is made in this phase waits for the next.
     timers_.collect(now_);
-    while (op* o = timers_.take_due()) {
+    for (auto slot = timers_.take_due(); slot != timers_.none; slot = timers_.take_due()) {
         ++stats_.timers_fired;
-        o->state = op::done;
-        if (o->owner != nullptr) {
-            deliver(*o, 0);
+        op& o = timers_.owner(slot);
+        if (o.owner != nullptr) {
+            timers_.release(slot);
+            o.state = op::done;
+            deliver(o, 0);
         } else {
-            fire(static_cast<detail::handle_node&>(*o));
+            fire_timer(static_cast<detail::handle_node&>(o));
             drain();
         }
     }
-    timers_.trim();
 }
 
 // An interval is armed anew from the time its callback started, after it ran; what it missed is
 // skipped. The callback may have cancelled or re-armed it: then that holds.
-void loop::fire(detail::handle_node& node) noexcept {
+void loop::fire_timer(detail::handle_node& node) noexcept {
     if (node.what != detail::handle_node::sort::interval) return fire_once(node);
     const time_point started = now_;
     ++node.count;  // it may be cancelled while it runs
+    timers_.hold(node.slot);
     call(node);
-    if (node.active && node.state == op::done) {
-        const time_point next = delay(node.period).after(started);
-        try {
-            timers_.insert(node, next);
-        } catch (...) {
-            report_unhandled(std::current_exception(), node.place);
-            remove(node);
-        }
+    if (timers_.is_held(node.slot)) {
+        timers_.disarm(node.slot);
+        timers_.arm(node.slot, delay(timers_.period(node.slot)).after(started));
     }
     release(node);
 }
 
 void loop::fire_once(detail::handle_node& node) noexcept {
-    deactivate(node);
+    deactivated(node);
     call(node);
-    release(node);  // the share it had while it was active
 }
 
 // --- for the layers above ---------------------------------------------------------------------------

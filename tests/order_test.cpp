@@ -155,6 +155,145 @@ TEST_CASE("timers: rearm starts anew, also after firing, and goes behind its equ
     CHECK(j.text() == "u t t");
 }
 
+TEST_CASE("timers: the handle of a cancelled timer is harmless when its loop is gone") {
+    timer cancelled, fired, live;
+    watcher stopped;
+    immediate_handle done;
+    {
+        loop l;
+        cancelled = l.set_timeout(1h, [] {});
+        cancelled.cancel();
+        fired = l.set_timeout(0ms, [] {});
+        live = l.set_timeout(1h, [] {});
+        live.unref();
+        stopped = l.on_idle([] {});
+        stopped.cancel();
+        done = l.set_immediate([] {});
+        l.run();
+    }
+    loop other;  // perhaps at the address of the first
+    int ran = 0;
+    other.set_timeout(0ms, [&] {
+        ++ran;
+        for (timer* t : {&cancelled, &fired, &live}) {
+            t->rearm(0ms);
+            t->rearm();
+            t->cancel();
+            t->ref();
+            t->unref();
+            CHECK(!t->active());
+        }
+        stopped.start();
+        CHECK(!stopped.active());
+        done.unref();
+        done.cancel();
+    });
+    other.run();
+    CHECK(ran == 1);
+    cancelled.rearm(0ms);
+    stopped.start();
+    other.run();
+    CHECK(other.stats().timers == 0);
+}
+
+TEST_CASE("timers: an interval is active while its callback runs, and may cancel or drop itself there") {
+    loop l;
+    int count = 0;
+    timer every = l.set_interval(1ms, [&] {
+        CHECK(every.active());
+        CHECK(l.alive());
+        if (++count == 3) every.cancel();
+        CHECK(every.active() == (count < 3));
+    });
+    l.run();
+    CHECK(count == 3);
+    every.rearm(1ms);  // again, with a last call
+    count = 2;
+    l.run();
+    CHECK(count == 3);
+
+    struct owner {
+        timer self;
+    };
+    auto held = std::make_shared<owner>();
+    held->self = l.set_interval(1ms, [held = held] {
+        held->self.cancel();
+        held->self = {};  // the last handle: the callable must outlive its own call
+    });
+    held.reset();
+    l.run();
+    CHECK(l.stats().timers == 0);
+}
+
+TEST_CASE("handles: unref, cancel and start again keep the count of what keeps the loop alive") {
+    loop l;
+    int turns = 0;
+    watcher w = l.on_check([&] { ++turns; });
+    for (int i = 0; i < 3; ++i) {
+        w.cancel();
+        CHECK(!l.alive());
+        w.start();
+        CHECK(l.alive());
+        w.unref();
+        CHECK(!l.alive());
+        w.ref();
+        CHECK(l.alive());
+    }
+    w.cancel();
+    w.unref();
+    w.start();
+    CHECK(!l.alive());
+    w.cancel();
+
+    timer t = l.set_timeout(1h, [] {});
+    t.unref();
+    CHECK(!l.alive());
+    t.cancel();
+    CHECK(!l.alive());
+    t.rearm(1h);
+    CHECK(!l.alive());
+    t.rearm(2h);
+    t.ref();
+    CHECK(l.alive());
+    t.cancel();
+    CHECK(!l.alive());
+    t.unref();
+    t.ref();
+    CHECK(!l.alive());
+    immediate_handle i = l.set_immediate([] {});
+    i.unref();
+    CHECK(!l.alive());
+    i.cancel();
+    i.ref();
+    CHECK(!l.alive());
+    l.run();
+    CHECK(l.why_alive().empty());
+}
+
+TEST_CASE("handles: what a callable's destructor starts while the loop dies is dropped as well") {
+    int dropped = 0;
+    struct starter {
+        loop* of;
+        int* dropped;
+        int depth;
+        starter(loop* l, int* d, int n) : of(l), dropped(d), depth(n) {}
+        starter(starter&& other) noexcept
+            : of(std::exchange(other.of, nullptr)), dropped(other.dropped), depth(other.depth) {}
+        ~starter() {
+            if (of == nullptr) return;
+            ++*dropped;
+            if (depth > 0) of->set_timeout(1h, starter(of, dropped, depth - 1));
+        }
+        void operator()() {}
+    };
+    {
+        loop l;
+        l.set_timeout(1h, starter(&l, &dropped, 3));
+        l.set_immediate(starter(&l, &dropped, 2));
+    }
+    CHECK(dropped == 7);
+}
+
 TEST_CASE("timers: negative is now, huge is never, and nothing overflows") {
     loop l;
     journal j;

@@ -71,16 +71,23 @@ class immediate_handle : public handle {
 /// What set_timeout and set_interval return.
 class RONDO_API timer : public handle {
     friend class loop;
-    using handle::handle;
 
  public:
     timer() noexcept = default;
+    /// As handle::cancel, faster. O(log n).
+    void cancel() noexcept;
     /// Starts anew: `after` from the loop's cached time, as the youngest of its deadline; also when
-    /// it has fired or was cancelled. For an interval this is the new period as well. Throws
-    /// bad_alloc.
-    void rearm(delay after);
+    /// it has fired or was cancelled. For an interval this is the new period as well. O(log n).
+    void rearm(delay after) noexcept;
     /// The same with the delay it had (Node's refresh()).
-    void rearm();
+    void rearm() noexcept;
+
+ private:
+    explicit timer(detail::handle_node& node) noexcept;
+    loop* here() const noexcept;
+
+    std::uint32_t slot_ = 0;  // the node's
+    std::uint32_t loop_ = 0;  // the loop's serial number
 };
 
 /// What on_idle, on_prepare and on_check return.
@@ -302,7 +309,7 @@ class RONDO_API loop {
         ticks_.push(f);
     }
     /// Throws bad_alloc, and then the op is not armed.
-    void add_timer(op& o, time_point deadline) { timers_.insert(o, deadline); }
+    void add_timer(op& o, time_point deadline) { timers_.add(o, deadline); }
     void remove_timer(op& o) noexcept { timers_.remove(o); }
     void add_immediate(detail::linked_op& o) noexcept;
     void remove_immediate(detail::linked_op& o) noexcept;
@@ -366,7 +373,7 @@ class RONDO_API loop {
     // steps and the drain after each
     void deliver(op& o, std::int32_t result) noexcept;
     bool put_off(io_op& o) noexcept;
-    void fire(detail::handle_node& node) noexcept;
+    void fire_timer(detail::handle_node& node) noexcept;
     void fire_once(detail::handle_node& node) noexcept;
     void call(detail::handle_node& node) noexcept;
     void call(detail::callback& c) noexcept;
@@ -390,12 +397,17 @@ class RONDO_API loop {
     detail::handle_node& add_immediate(detail::handle_node& node) noexcept;
     detail::handle_node& add_timer(detail::handle_node& node, delay after, bool repeats);
     detail::handle_node& add_watcher(detail::handle_node& node, detail::handle_node::sort what) noexcept;
-    void arm(detail::handle_node& node, time_point deadline);
+    void start_watcher(detail::handle_node& node) noexcept;
+    void arm(detail::handle_node& node, std::uint32_t slot, delay after) noexcept;
     void activate(detail::handle_node& node) noexcept;
-    void deactivate(detail::handle_node& node) noexcept;
+    void deactivated(detail::handle_node& node) noexcept;
     void remove(detail::handle_node& node) noexcept;
+    void orphan(detail::handle_node& node) noexcept;
+    void orphan_handles() noexcept;
+    static bool is_active(const detail::handle_node& node) noexcept;
     static void release(detail::handle_node& node) noexcept;
-    void set_referenced(detail::handle_node& node, bool referenced) noexcept;
+    static void forget(detail::handle_node& node) noexcept;
+    static void set_referenced(detail::handle_node& node, bool referenced) noexcept;
     std::size_t& unreferenced(detail::handle_node::sort what) noexcept;
     detail::ring<detail::handle_node>& watchers(const detail::handle_node& node) noexcept;
 
@@ -418,12 +430,13 @@ class RONDO_API loop {
 
     detail::timer_heap timers_;
     detail::ring<detail::linked_op> immediates_;
-    detail::ring<detail::handle_node> idle_, prepare_, check_;
+    detail::ring<detail::handle_node> idle_, prepare_, check_, stopped_watchers_;
     detail::ring<detail::handle_node> closing_;
     std::vector<io_op*> put_off_, put_off_round_;
     std::size_t armed_io_ = 0;
     std::size_t immediate_count_ = 0, watcher_count_ = 0;
-    std::size_t unref_timers_ = 0, unref_immediates_ = 0, unref_watchers_ = 0;
+    std::size_t unref_nodes_ = 0;  // active or not
+    std::size_t unref_timers_ = 0, unref_immediates_ = 0, unref_watchers_ = 0;  // active
     std::size_t closing_count_ = 0;
     completions batch_;
 
@@ -432,6 +445,7 @@ class RONDO_API loop {
     void* hook_context_ = nullptr;
     std::exception_ptr escaped_;
     const void* thread_ = nullptr;
+    std::uint32_t serial_;  // no other loop of this process has it
     std::string why_backend_;
     std::unique_ptr<rondo::backend> backend_;
     detail::remote_state* shared_ = nullptr;

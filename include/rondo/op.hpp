@@ -39,8 +39,8 @@ struct op_vtable {
 };
 
 struct op {
-    /// Values of `state`. A timer is armed at index i of the heap (armed_at + i) or of the list of
-    /// due ones (due_at + i).
+    /// Values of `state`. A timer is armed in slot i of the timer heap (armed_at + i), or due and
+    /// about to fire (due_at + i).
     enum : std::uint32_t { idle, armed, cancelling, done, armed_at, due_at = 0x8000'0000 };
 
     explicit op(const op_vtable& table) noexcept : vt(&table) {}

@@ -72,22 +72,25 @@ callback& make_callback(F&& f, std::source_location made) {
     return callback_of<stored, Pooled>::make(std::forward<F>(f), made);
 }
 
-/// A callback with a handle: timers, intervals, immediates, watchers. Counted by the loop while it
-/// is active and by the handles; it is never in the hands of a backend.
+/// A callback with a handle: timers, intervals, immediates, watchers. It lives while it has handles or
+/// is active: a timer in the loop's heap, where its slot says so, the others in one of the loop's
+/// rings, where `active` does. It is never in the hands of a backend.
 struct handle_node : linked_op {
     enum class act : std::uint8_t { run, drop };
     enum class sort : std::uint8_t { timer, interval, immediate, idle, prepare, check, close };
 
     handle_node(void (*f)(handle_node&, act), std::source_location made) noexcept;
 
-    loop* of = nullptr;  // null once the loop is gone
+    bool is_timer() const noexcept { return what <= sort::interval; }
+
+    loop* of = nullptr;  // null once the loop is gone, or nothing can start it again
+    std::uint32_t count = 0;  // handles, plus one while its callback runs
+    std::uint32_t slot = 0;   // of a timer, as long as it lives
+    sort what = sort::timer;
+    bool active = false;      // of the others
+    bool referenced = true;   // an active, referenced node keeps the loop alive
     void (*invoke)(handle_node&, act);
     std::source_location place;
-    duration period{};
-    std::uint32_t count = 0;  // handles, plus one while active
-    sort what = sort::timer;
-    bool active = false;
-    bool referenced = true;  // an active, referenced node keeps the loop alive
 };
 
 template <class F>

@@ -1,164 +1,212 @@
-// The timer heap: a 4-ary heap of {deadline, sequence, op}, whose index is kept in the op.
+// The timer heap: a 4-ary heap of {deadline, sequence, slot} beside tables of slots.
+//
+// A slot stands for one timer: of a sleeping task while it sleeps, of a handle as long as there is the
+// handle. One table says whose it is, another where in the heap it stands. So arming, cancelling and
+// moving touch dense tables, never a cold frame: that is what a hundred thousand timers cost.
+// All memory is had when a slot is acquired: arming cannot fail.
 //
 // Due timers are first collected, then taken one by one, so that a timer made while they run waits for
-// the next round; one that is removed meanwhile is not taken.
-//
-// The entries are plain data in memory from realloc: a million of them grow in place (mremap) where a
-// vector would copy them and leave holes behind.
-//
-// Four children share little more than a cache line, and the tree is half as deep as a binary one.
-// The sequence number makes timers of one deadline fire in order of creation.
+// the next round; one that is disarmed meanwhile is not taken. Timers of one deadline fire in the order
+// in which they were armed.
 #pragma once
 
+#include <rondo/detail/plain_array.hpp>
 #include <rondo/op.hpp>
 #include <rondo/time.hpp>
-
-#include <cstdlib>
-#include <new>
-#include <span>
 
 namespace rondo::detail {
 
 class timer_heap {
  public:
-    struct entry {
-        time_point deadline;
-        std::uint64_t sequence;
-        op* what;
+    using slot = std::uint32_t;
+    static constexpr slot none = ~slot{0};
 
-        bool before(const entry& other) const noexcept {
-            return deadline != other.deadline ? deadline < other.deadline : sequence < other.sequence;
-        }
-    };
-
-    timer_heap() noexcept = default;
-    timer_heap(const timer_heap&) = delete;
-    timer_heap& operator=(const timer_heap&) = delete;
-    ~timer_heap() {
-        std::free(entries_);
-        std::free(due_);
-    }
+    explicit timer_heap(std::uint32_t first_sequence = 0) noexcept : sequence_(first_sequence) {}
 
     bool empty() const noexcept { return count_ == 0; }
-    std::size_t size() const noexcept { return count_ + due_left_; }
-    const entry& top() const noexcept { return entries_[0]; }
-    std::span<const entry> all() const noexcept { return {entries_, count_}; }
+    std::size_t size() const noexcept { return count_ + due_left_ + held_count_; }
+    time_point next() const noexcept { return at(0).deadline; }
 
-    /// Arms `what`. Throws bad_alloc, and then nothing has changed. O(log n).
-    void insert(op& what, time_point deadline) {
-        if (count_ == capacity_) [[unlikely]]
-            if (!grow(entries_, capacity_)) throw std::bad_alloc();
-        sift_up(count_++, {deadline, ++sequence_, &what});
+    // slots
+
+    /// Throws bad_alloc. O(1).
+    slot acquire(op& owner) {
+        if (free_ == none) [[unlikely]]
+            add_slots();
+        const slot s = free_;
+        free_ = where_[s];
+        where_[s] = idle;
+        owner_[s] = &owner;
+        return s;
+    }
+    /// Of a slot that is not armed.
+    void release(slot s) noexcept {
+        owner_[s] = nullptr;
+        where_[s] = free_;
+        free_ = s;
+    }
+    op& owner(slot s) const noexcept { return *owner_[s]; }
+    /// The caller's to keep: the delay a handle's timer was armed with.
+    duration& period(slot s) const noexcept { return period_[s]; }
+    /// Calls f(op&, deadline) for every slot; of one that is not in the heap the deadline is `never`.
+    template <class F>
+    void for_each(F f) const {
+        for (slot s = 0; s < slots_; ++s)
+            if (owner_[s] != nullptr) f(*owner_[s], where_[s] < held ? at(where_[s]).deadline : never);
     }
 
-    /// Moves what is due at `now` out of the heap, in order; what does not fit in memory stays for
-    /// the next time.
-    void collect(time_point now) noexcept {
-        while (count_ != 0 && entries_[0].deadline <= now) {
-            if (due_count_ == due_capacity_ && !grow(due_, due_capacity_)) return;
-            op& what = *entries_[0].what;
-            remove(what);
-            what.state = static_cast<std::uint32_t>(op::due_at + due_count_);
-            due_[due_count_++] = &what;
-            ++due_left_;
+    // armed or not
+
+    bool armed(slot s) const noexcept { return where_[s] != idle; }
+
+    /// A slot that is not armed. O(log n); O(1) on average for deadlines that come in no order.
+    void arm(slot s, time_point deadline) noexcept {
+        if (sequence_ == last_sequence) [[unlikely]]
+            number_anew();
+        sift_up(count_++, {deadline, sequence_++, s});
+    }
+
+    /// A slot that is armed. O(log n).
+    void disarm(slot s) noexcept {
+        const std::uint32_t place = where_[s];
+        where_[s] = idle;
+        if (place < held) [[likely]]
+            return fill(place);
+        if (place == held) {
+            --held_count_;
+        } else {
+            due_[place - due_bit] = none;
+            --due_left_;
         }
     }
 
-    /// The next collected op that was not removed; null when there is none. Its state is the
-    /// caller's to set.
-    op* take_due() noexcept {
+    /// Moves what is due at `now` out of the heap, in order.
+    RONDO_API void collect(time_point now) noexcept;
+
+    /// The next collected slot that was not disarmed meanwhile, which is not armed any more; `none`
+    /// when there is none left.
+    slot take_due() noexcept {
         while (due_next_ < due_count_) {
-            op* what = due_[due_next_++];
-            if (what == nullptr) continue;
+            const slot s = due_[due_next_++];
+            if (s == none) continue;
             --due_left_;
-            return what;
+            where_[s] = idle;
+            return s;
         }
         due_count_ = due_next_ = 0;
-        return nullptr;
+        return none;
     }
 
-    /// Takes an armed op out; its state is the caller's to set. O(log n).
-    void remove(op& what) noexcept {
-        if (what.state >= op::due_at) {
-            due_[what.state - op::due_at] = nullptr;
-            --due_left_;
-            return;
-        }
-        const std::size_t hole = what.state - op::armed_at;
-        RONDO_ASSERT(hole < count_ && entries_[hole].what == &what, "not an armed timer");
-        const entry last = entries_[--count_];
-        if (hole == count_) return;
-        if (hole > 0 && last.before(entries_[(hole - 1) / 4])) {
-            sift_up(hole, last);
-        } else {
-            sift_down(hole, last);
-        }
+    /// Lets a slot count as armed though it has no deadline: an interval while its callback runs.
+    void hold(slot s) noexcept {
+        where_[s] = held;
+        ++held_count_;
     }
+    bool is_held(slot s) const noexcept { return where_[s] == held; }
 
-    /// Gives memory back when a crowd of timers is gone. O(1).
-    void trim() noexcept {
-        if (capacity_ <= 4096 || count_ >= capacity_ / 8) return;
-        resize(entries_, capacity_, capacity_ / 2);
-        if (due_count_ == 0) {
-            std::free(due_);
-            due_ = nullptr;
-            due_capacity_ = 0;
-        }
+    /// The slot of an op that was armed by add().
+    static slot slot_of(const op& o) noexcept { return o.state - op::armed_at; }
+
+    /// Acquires a slot for `o` and arms it. Throws bad_alloc.
+    void add(op& o, time_point deadline) {
+        const slot s = acquire(o);
+        o.state = op::armed_at + s;
+        arm(s, deadline);
+    }
+    /// Disarms and releases; the state is the caller's to set.
+    void remove(op& o) noexcept {
+        const slot s = slot_of(o);
+        RONDO_ASSERT(s < slots_ && owner_[s] == &o, "not an armed timer");
+        disarm(s);
+        release(s);
     }
 
  private:
-    void place(std::size_t index, const entry& e) noexcept {
-        entries_[index] = e;
-        e.what->state = static_cast<std::uint32_t>(op::armed_at + index);
+    struct entry {
+        time_point deadline;
+        std::uint32_t sequence;
+        slot of;
+
+        // Without a branch: which of two is earlier cannot be predicted.
+        bool before(const entry& other) const noexcept {
+            return (deadline < other.deadline) |
+                   ((deadline == other.deadline) & (sequence < other.sequence));
+        }
+    };
+    static_assert(sizeof(entry) == 16);
+
+    // Values of where_: an index of the heap, or one of these, or due_bit + an index of due_.
+    static constexpr std::uint32_t idle = none;
+    static constexpr std::uint32_t held = 0x7fff'ffff;
+    static constexpr std::uint32_t due_bit = 0x8000'0000;
+
+    static constexpr std::uint32_t last_sequence = ~std::uint32_t{0};
+    /// Entries left empty in front. Large blocks of malloc begin 16 bytes into a page: with these
+    /// two, brothers (4i + 1 to 4i + 4) share a cache line.
+    static constexpr std::size_t pad = 2;
+
+    entry& at(std::size_t i) const noexcept { return entries_[i + pad]; }
+
+    void place(std::size_t i, const entry& e) noexcept {
+        at(i) = e;
+        where_[e.of] = static_cast<std::uint32_t>(i);
     }
 
-    void sift_up(std::size_t hole, entry e) noexcept {
+    /// Closes the hole at index i with the last entry.
+    void fill(std::size_t i) noexcept {
+        const entry last = at(--count_);
+        if (i == count_) return;
+        if (i > 0 && last.before(at((i - 1) / 4))) {
+            sift_up(i, last);
+        } else {
+            sift_down(i, last);
+        }
+    }
+
+    void sift_up(std::size_t hole, const entry e) noexcept {
         while (hole > 0) {
             const std::size_t parent = (hole - 1) / 4;
-            if (!e.before(entries_[parent])) break;
-            place(hole, entries_[parent]);
+            if (!e.before(at(parent))) break;
+            place(hole, at(parent));
             hole = parent;
         }
         place(hole, e);
     }
 
-    void sift_down(std::size_t hole, entry e) noexcept {
-        for (;;) {
-            const std::size_t first = hole * 4 + 1;
-            if (first >= count_) break;
-            const std::size_t end = first + 4 < count_ ? first + 4 : count_;
+    void sift_down(std::size_t hole, const entry e) noexcept {
+        for (std::size_t first; (first = hole * 4 + 1) < count_;) {
             std::size_t least = first;
-            for (std::size_t child = first + 1; child < end; ++child)
-                if (entries_[child].before(entries_[least])) least = child;
-            if (!entries_[least].before(e)) break;
-            place(hole, entries_[least]);
+            if (first + 4 <= count_) [[likely]] {
+                const std::size_t a = first + at(first + 1).before(at(first));
+                const std::size_t b = first + 2 + at(first + 3).before(at(first + 2));
+                least = at(b).before(at(a)) ? b : a;
+            } else {
+                for (std::size_t child = first + 1; child < count_; ++child)
+                    if (at(child).before(at(least))) least = child;
+            }
+            if (!at(least).before(e)) break;
+            place(hole, at(least));
             hole = least;
         }
         place(hole, e);
     }
 
-    template <class T>
-    static bool resize(T*& items, std::size_t& capacity, std::size_t wanted) noexcept {
-        void* memory = std::realloc(static_cast<void*>(items), wanted * sizeof(T));
-        if (memory == nullptr) return false;
-        items = static_cast<T*>(memory);
-        capacity = wanted;
-        return true;
-    }
-    template <class T>
-    static bool grow(T*& items, std::size_t& capacity) noexcept {
-        return resize(items, capacity, capacity == 0 ? 64 : capacity * 2);
-    }
+    RONDO_API void add_slots();
+    RONDO_API void number_anew() noexcept;
 
-    entry* entries_ = nullptr;
-    std::size_t count_ = 0;
-    std::size_t capacity_ = 0;
-    op** due_ = nullptr;
-    std::size_t due_count_ = 0;
-    std::size_t due_capacity_ = 0;
-    std::size_t due_next_ = 0;
-    std::size_t due_left_ = 0;
-    std::uint64_t sequence_ = 0;
+    plain_array<entry> entries_;        // the heap
+    plain_array<op*> owner_;            // of each slot; null: a free one
+    plain_array<std::uint32_t> where_;  // of each slot; of a free one: the next
+    plain_array<duration> period_;      // of each slot, if its owner wants it
+    plain_array<slot> due_;             // collected, in order
+    std::size_t count_ = 0;             // of entries_
+    std::size_t due_left_ = 0;          // still armed in due_
+    std::size_t held_count_ = 0;
+    slot slots_ = 0;
+    slot free_ = none;
+    std::uint32_t due_count_ = 0;
+    std::uint32_t due_next_ = 0;
+    std::uint32_t sequence_;
 };
 
 }  // namespace rondo::detail

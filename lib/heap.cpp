@@ -1,0 +1,44 @@
+// What the timer heap does less often.
+#include <rondo/detail/heap.hpp>
+
+#include <algorithm>
+#include <new>
+
+namespace rondo::detail {
+
+void timer_heap::collect(time_point now) noexcept {
+    while (count_ != 0 && at(0).deadline <= now) {
+        const slot s = at(0).of;
+        fill(0);
+        where_[s] = due_bit + due_count_;
+        due_[due_count_++] = s;
+        ++due_left_;
+    }
+}
+
+// A few at a time: what is not used yet should not become resident.
+void timer_heap::add_slots() {
+    constexpr slot batch = 64;
+    if (slots_ == due_.capacity()) {
+        const std::size_t wanted = slots_ == 0 ? batch : std::size_t{slots_} * 2;
+        if (wanted >= held) throw std::bad_alloc();  // 2^31 timers
+        // due_ comes last: its size is what says that all tables have grown
+        if (!entries_.resize(wanted + pad) || !owner_.resize(wanted) || !where_.resize(wanted) ||
+            !period_.resize(wanted) || !due_.resize(wanted))
+            throw std::bad_alloc();
+    }
+    slots_ += batch;
+    for (slot s = slots_; s-- > slots_ - batch;) release(s);
+}
+
+// After 2^32 timers the numbers run out. An array in order is a heap, and its indices serve as well.
+void timer_heap::number_anew() noexcept {
+    if (count_ != 0)
+        std::sort(&at(0), &at(0) + count_, [](const entry& a, const entry& b) { return a.before(b); });
+    for (sequence_ = 0; sequence_ < count_; ++sequence_) {
+        at(sequence_).sequence = sequence_;
+        where_[at(sequence_).of] = sequence_;
+    }
+}
+
+}  // namespace rondo::detail
