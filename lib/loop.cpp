@@ -211,7 +211,7 @@ inline void loop::resume(detail::fiber& f) noexcept {
     detail::promise_base* next = at;
     do {
         at = next;
-        at->self.resume();
+        at->self().resume();
         next = f.leaf;
         if (next == at) {
             if (f.waiting != nullptr) [[likely]]
@@ -279,6 +279,7 @@ void loop::drain() noexcept {
 // never wait for a phase.
 template <bool Watched>
 void loop::drain_queues() noexcept {
+    using kind = detail::ready_node::kind;
     std::uint32_t budget = wakeups_per_drain;
     bool cut = false;
     inline_left_ = inline_completions;
@@ -286,16 +287,18 @@ void loop::drain_queues() noexcept {
     do {
         while (!ticks_.empty()) run_other<Watched>(ticks_.pop());
         while (!cut && !microtasks_.empty()) {
-            if (microtasks_.front()->what == detail::ready_node::kind::wake_up && budget != 0) [[likely]] {
-                --budget;
-                step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
-            } else if (microtasks_.front()->what >= detail::ready_node::kind::explicit_microtask) {
+            if (microtasks_.front()->what >= kind::explicit_microtask) {
                 run_other<Watched>(microtasks_.pop());
-            } else if (budget != 0) {
+            } else if (budget == 0) {
+                cut = true;
+            } else if (microtasks_.front()->what == kind::first_step) {
                 --budget;
                 first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
             } else {
-                cut = true;
+                do {
+                    step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+                } while (--budget != 0 && !microtasks_.empty() &&
+                         microtasks_.front()->what == kind::wake_up);
             }
         }
     } while (!ticks_.empty());

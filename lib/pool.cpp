@@ -1,7 +1,7 @@
-// Free lists per thread and size class, filled by carving 32 KiB chunks.
+// Free lists per thread and number of granules, filled by carving 32 KiB chunks.
 //
-// Classes are 16 bytes apart, because most blocks are coroutine frames and spawned tasks whose size
-// the compiler chose: with coarser classes a sleeping task would pay for air. A thread's chunks
+// A granule is as small as 16 bytes, because most blocks are coroutine frames and spawned tasks whose size
+// the compiler chose: with coarser steps a sleeping task would pay for air. A thread's chunks
 // stay with it until it ends and its last block came back.
 #include <rondo/detail/pool.hpp>
 
@@ -22,8 +22,6 @@ __attribute__((weak)) void __msan_init();
 namespace rondo::detail {
 namespace {
 
-constexpr std::size_t granule = 16;
-constexpr std::size_t largest = 2048;
 constexpr std::size_t chunk_size = std::size_t{32} * 1024;
 
 #ifdef RONDO_NO_FRAME_POOL
@@ -47,11 +45,14 @@ bool use_malloc() noexcept {
            (value != nullptr && value[0] == '0');
 }
 
+using free_lists = std::array<block*, frame_classes>;
+
 // One per thread. Trivially destructible, so that the fast paths need no guard.
 struct pool {
-    std::array<block*, largest / granule + 1> free;
-    std::size_t fast_limit;  // sizes up to this may come from `free`; 0: every call takes the slow path
-    std::size_t live;
+    free_lists free;
+    free_lists aside;        // stands in for `free` while allocations are counted to fail one
+    std::size_t fast_limit;  // blocks up to so many granules go back to `free`; 0: every call is slow
+    std::size_t made;        // blocks carved, and blocks from malloc not given back
     std::size_t fail_in;     // 0: off
     chunk* chunks;
     char* carve;
@@ -61,15 +62,26 @@ struct pool {
 bool malloc_only = use_malloc();
 
 // Through a pointer of the initial-exec kind: one load, also in a shared library. A thread begins with
-// `none`, whose limit of 0 sends its first call the slow way, where it gets a pool of its own.
+// `none`, which has nothing to give: that sends its first call the slow way, where it gets a pool of
+// its own.
 constinit pool none{};
 constinit thread_local pool own{};
 constinit thread_local pool* mine __attribute__((tls_model("initial-exec"))) = &none;
 
+std::size_t length(const free_lists& lists) noexcept {
+    std::size_t n = 0;
+    for (const block* at : lists)
+        for (; at != nullptr; at = at->next) ++n;
+    return n;
+}
+
+// Blocks in use. Counting them one by one as they come and go would cost more than this ever does.
+std::size_t live() noexcept { return own.made - length(own.free) - length(own.aside); }
+
 // Gives the chunks back when the thread ends, unless someone still has a block: then they leak.
 struct janitor {
     ~janitor() {
-        if (own.live != 0) return;
+        if (live() != 0) return;
         while (own.chunks != nullptr) std::free(std::exchange(own.chunks, own.chunks->next));
         own = {};
     }
@@ -83,7 +95,6 @@ void* plain_allocate(std::size_t size) {
     return memory;
 }
 
-// A fresh block of `size` bytes, a multiple of the granule.
 void* carved(std::size_t size) {
     if (static_cast<std::size_t>(own.carve_end - own.carve) < size) {
         cleaner.at_work = true;  // makes sure that it runs
@@ -95,64 +106,65 @@ void* carved(std::size_t size) {
     return std::exchange(own.carve, own.carve + size);
 }
 
-constexpr std::size_t class_of(std::size_t size) noexcept { return (size + granule - 1) / granule; }
+bool failing() noexcept { return own.fail_in != 0; }
 
-[[gnu::noinline]] void* allocate_slowly(std::size_t size) {
+[[gnu::noinline]] void* allocate_slowly(std::size_t count) {
     mine = &own;
-    if (own.fail_in != 0 && --own.fail_in == 0) {
-        own.fast_limit = malloc_only ? 0 : largest;
+    if (failing() && own.fail_in == 1) {
+        fail_allocation(0);
         throw std::bad_alloc();
     }
+    if (failing()) --own.fail_in;
     void* memory;
-    if (malloc_only || size > largest) {
-        memory = plain_allocate(size);
-    } else if (block*& head = own.free[class_of(size)]; head != nullptr) {
-        memory = std::exchange(head, head->next);
+    if (malloc_only || count >= frame_classes) {
+        memory = plain_allocate(count * frame_granule);
     } else {
-        memory = carved(class_of(size) * granule);
+        if (!failing()) own.fast_limit = frame_classes - 1;
+        block*& head = failing() ? own.aside[count] : own.free[count];
+        if (head != nullptr) return std::exchange(head, head->next);
+        memory = carved(count * frame_granule);
     }
-    if (own.fail_in == 0 && !malloc_only) own.fast_limit = largest;
-    ++own.live;
+    ++own.made;
     return memory;
 }
 
-[[gnu::noinline]] void deallocate_slowly(void* memory, std::size_t size) noexcept {
-    --own.live;
-    if (malloc_only || size > largest) return std::free(memory);
-    block*& head = own.free[class_of(size)];
+[[gnu::noinline]] void deallocate_slowly(void* memory, std::size_t count) noexcept {
+    if (malloc_only || count >= frame_classes) {
+        --own.made;
+        return std::free(memory);
+    }
+    block*& head = failing() ? own.aside[count] : own.free[count];
     head = new (memory) block{head};
 }
 
 }  // namespace
 
-void* frame_allocate(std::size_t size) {
-    pool& p = *mine;
-    if (size > p.fast_limit) [[unlikely]]
-        return allocate_slowly(size);
-    block*& head = p.free[class_of(size)];
+void* allocate_granules(std::size_t count) {
+    block*& head = mine->free[count];
     block* const first = head;
     if (first == nullptr) [[unlikely]]
-        return allocate_slowly(size);
+        return allocate_slowly(count);
     head = first->next;
-    ++p.live;
     return first;
 }
 
-void frame_deallocate(void* memory, std::size_t size) noexcept {
+void* allocate_large(std::size_t count) { return allocate_slowly(count); }
+
+void deallocate_granules(void* memory, std::size_t count) noexcept {
     pool& p = *mine;
-    if (size > p.fast_limit) [[unlikely]]
-        return deallocate_slowly(memory, size);
-    block*& head = p.free[class_of(size)];
+    if (count > p.fast_limit) [[unlikely]]
+        return deallocate_slowly(memory, count);
+    block*& head = p.free[count];
     head = new (memory) block{head};
-    --p.live;
 }
 
 void fail_allocation(std::size_t n) noexcept {
     mine = &own;
+    if (failing() != (n != 0)) std::swap(own.free, own.aside);
     own.fail_in = n;
-    own.fast_limit = n != 0 || malloc_only ? 0 : largest;
+    own.fast_limit = failing() || malloc_only ? 0 : frame_classes - 1;
 }
 
-std::size_t frames_live() noexcept { return own.live; }
+std::size_t frames_live() noexcept { return live(); }
 
 }  // namespace rondo::detail

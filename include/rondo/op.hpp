@@ -108,10 +108,14 @@ struct fiber : ready_node, links {
 /// The part of a coroutine's promise that does not depend on its type. One layout whatever the
 /// build options.
 struct promise_base {
-    promise_base* parent = nullptr;  // the coroutine that awaits this one; null for a fiber's root
-    std::coroutine_handle<> self;
-    fiber* owner = nullptr;          // set when awaited (apart from `parent`: g++ would pair the stores, dearer)
-    std::source_location site;       // where it waits; until it starts, where it was made
+    promise_base() noexcept {}  // the first two are set before anyone reads them
+
+    promise_base* parent;       // set when awaited: the coroutine that awaits this one; null for a fiber's root
+    void* frame;                // set when made
+    fiber* owner = nullptr;     // set when awaited (apart from `parent`: g++ would pair the stores, dearer)
+    std::source_location site;  // where it waits; until it starts, where it was made
+
+    std::coroutine_handle<> self() const noexcept { return std::coroutine_handle<>::from_address(frame); }
 };
 
 /// Answers -ECANCELED for a wait in a cancelled task, and counts it: a task that keeps waiting

@@ -73,12 +73,12 @@ struct spawned final : fiber {
         auto& root = static_cast<promise<T>&>(base);
         if (root.out.has_error()) {
             std::exception_ptr error = std::move(root.out.error());
-            base.self.destroy();
+            base.self().destroy();
             const bool was_cancelled = is_cancellation(error);
             from(f).end().set_error(std::move(error));
             if (!was_cancelled) f.flags |= fiber::has_error;
         } else if constexpr (std::is_void_v<T>) {
-            base.self.destroy();
+            base.self().destroy();
             from(f).end().set_value();
             f.flags |= fiber::has_value;
         } else {
@@ -105,7 +105,7 @@ struct spawned final : fiber {
 
  private:
     static void keep_value(fiber& f, promise<T>& root) noexcept {
-        const std::coroutine_handle<> frame = root.self;
+        const std::coroutine_handle<> frame = root.self();
         bool moved = false;
         try {
             T value = root.out.take();
@@ -197,7 +197,9 @@ class task_handle {
     explicit operator bool() const noexcept { return fiber_ != nullptr; }
 
     /// Asks the task to end: its present wait and all later ones throw `cancelled`; if it has not
-    /// taken its first step, its body never runs. Does not wait. No effect once it has ended.
+    /// taken its first step, its body never runs. A result that was faster than the cancel is not
+    /// lost: the task goes on with it to its next wait, or to its end. Does not wait. No effect once it
+    /// has ended.
     void cancel() noexcept { detail::cancel_fiber(get()); }
     void discard() noexcept {
         if (fiber_) detail::release_handle(*std::exchange(fiber_, nullptr));
@@ -292,17 +294,20 @@ auto spawn(F&& f, A1&& a1,
 template <class F, class A1, class A2>
 auto spawn(F&& f, A1&& a1, A2&& a2,
            std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2));
+    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
+                            std::forward<A2>(a2));
 }
 template <class F, class A1, class A2, class A3>
 auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3,
            std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3));
+    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
+                            std::forward<A2>(a2), std::forward<A3>(a3));
 }
 template <class F, class A1, class A2, class A3, class A4>
 auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4,
            std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3), std::forward<A4>(a4));
+    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
+                            std::forward<A2>(a2), std::forward<A3>(a3), std::forward<A4>(a4));
 }
 
 /// The same on a loop that need not be running yet.

@@ -34,7 +34,7 @@ struct start_awaiter {
 #if RONDO_GCC12
         // GCC 12 lays out some frames 8 bytes off (an awaiting condition in a coroutine without
         // locals): a diagnosis instead of silent corruption.
-        if (frame.promise().self.address() != frame.address()) [[unlikely]]
+        if (frame.promise().frame != frame.address()) [[unlikely]]
             miscompiled_frame();
 #endif
     }
@@ -175,7 +175,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     }
     ~task() {
         if (frame_) {
-            if (detail::debug_enabled && !frame_.promise().owner) [[unlikely]]
+            if (!frame_.promise().owner && detail::debug_enabled) [[unlikely]]
                 detail::task_never_awaited(frame_.promise().site);
             frame_.destroy();
         }
@@ -204,6 +204,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     /// For the layers above: makes it the first coroutine of `f`, which owns the frame from now on.
     void start_as_root_of(detail::fiber& f) && noexcept {
         promise_type& root = std::exchange(frame_, {}).promise();
+        root.parent = nullptr;
         root.owner = &f;
         f.leaf = &root;
     }
@@ -222,17 +223,17 @@ namespace detail {
 
 template <class T>
 task<T> promise<T>::get_return_object(std::source_location made) noexcept {
-    const auto frame = std::coroutine_handle<promise>::from_promise(*this);
-    this->self = frame;
+    const auto made_frame = std::coroutine_handle<promise>::from_promise(*this);
+    this->frame = made_frame.address();
     this->site = made;
-    return task<T>(frame);
+    return task<T>(made_frame);
 }
 
 inline task<void> promise<void>::get_return_object(std::source_location made) noexcept {
-    const auto frame = std::coroutine_handle<promise>::from_promise(*this);
-    self = frame;
+    const auto made_frame = std::coroutine_handle<promise>::from_promise(*this);
+    this->frame = made_frame.address();
     site = made;
-    return task<void>(frame);
+    return task<void>(made_frame);
 }
 
 template <class T>

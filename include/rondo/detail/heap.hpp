@@ -129,8 +129,8 @@ class timer_heap {
 
         // Without a branch: which of two is earlier cannot be predicted.
         bool before(const entry& other) const noexcept {
-            return (deadline < other.deadline) |
-                   ((deadline == other.deadline) & (sequence < other.sequence));
+            return (int{deadline < other.deadline} |
+                    (int{deadline == other.deadline} & int{sequence < other.sequence})) != 0;
         }
     };
     static_assert(sizeof(entry) == 16);

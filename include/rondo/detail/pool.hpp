@@ -7,14 +7,25 @@
 
 namespace rondo::detail {
 
-/// Memory of at least `size` bytes, aligned to 16, from the calling thread's free lists (one per
-/// size class; plain malloc above 2 KiB, under a sanitizer, with RONDO_FRAME_POOL=0 (for valgrind),
-/// and when the library was built with `-Dframe_pool=false`). Throws bad_alloc. These two functions are the only door:
-/// both live in the library, so a program and the library always agree.
-[[nodiscard]] RONDO_API void* frame_allocate(std::size_t size);
+/// Memory in granules of 16 bytes. These functions are the only door: they live in the library, so a
+/// program and the library always agree.
+inline constexpr std::size_t frame_granule = 16;
+inline constexpr std::size_t frame_classes = 2048 / frame_granule + 1;  // free lists: for less than so many
+[[nodiscard]] RONDO_API void* allocate_granules(std::size_t count);
+[[nodiscard]] RONDO_API void* allocate_large(std::size_t count);
+RONDO_API void deallocate_granules(void* memory, std::size_t count) noexcept;
 
+/// Memory of at least `size` bytes, aligned to 16, from the calling thread's free lists (one per
+/// granule; plain malloc above 2 KiB, under a sanitizer, with RONDO_FRAME_POOL=0 (for valgrind),
+/// and when the library was built with `-Dframe_pool=false`). Throws bad_alloc.
+[[nodiscard]] inline void* frame_allocate(std::size_t size) {
+    const std::size_t count = (size + frame_granule - 1) / frame_granule;
+    return count < frame_classes ? allocate_granules(count) : allocate_large(count);
+}
 /// Gives back what frame_allocate(size) gave, on the thread that asked for it.
-RONDO_API void frame_deallocate(void* memory, std::size_t size) noexcept;
+inline void frame_deallocate(void* memory, std::size_t size) noexcept {
+    deallocate_granules(memory, (size + frame_granule - 1) / frame_granule);
+}
 
 /// For tests: the n-th allocation from now on throws bad_alloc (1 = the next); 0 switches off.
 RONDO_API void fail_allocation(std::size_t n) noexcept;
