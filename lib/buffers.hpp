@@ -1,6 +1,9 @@
 // Buffers that `borrow` lends out.
 #pragma once
 
+#include <rondo/backend.hpp>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +13,7 @@ namespace rondo::detail {
 
 /// A buffer, and the bytes in it nobody has taken yet.
 struct chunk {
-    static constexpr std::uint16_t heap = 0xffff;  // `id` of a buffer that is in no ring
+    static constexpr std::uint16_t heap = io_op::in_no_ring;  // `id` of a buffer from malloc
 
     chunk* next = nullptr;
     std::byte* data = nullptr;
@@ -25,7 +28,8 @@ struct chunk {
 /// cache. The descriptions lie in front of the bytes, so the address is all one needs to give back.
 class buffer_pool {
  public:
-    buffer_pool(std::uint32_t size, std::uint32_t keep) noexcept : size_(size), keep_(keep) {}
+    buffer_pool(std::uint32_t size, std::uint32_t keep) noexcept
+        : size_(size), room_(static_cast<std::int32_t>(std::min(keep, 0x7fff'ffffu))) {}
     buffer_pool(const buffer_pool&) = delete;
     buffer_pool& operator=(const buffer_pool&) = delete;
     ~buffer_pool() {
@@ -49,16 +53,17 @@ class buffer_pool {
         }
         chunk* taken = free_;
         free_ = taken->next;
-        --kept_;
+        ++room_;
         return taken;
     }
 
     void give_back(chunk& back) noexcept {
-        if (kept_ == keep_) [[unlikely]]
+        if (--room_ < 0) [[unlikely]] {
+            room_ = 0;
             return std::free(&back);
+        }
         back.next = free_;
         free_ = &back;
-        ++kept_;
     }
     void give_back(void* data) noexcept {
         give_back(*reinterpret_cast<chunk*>(static_cast<std::byte*>(data) - header));
@@ -70,8 +75,7 @@ class buffer_pool {
 
     chunk* free_ = nullptr;
     std::uint32_t size_;
-    std::uint32_t keep_;
-    std::uint32_t kept_ = 0;
+    std::int32_t room_;  // how many more it would keep
 };
 
 }  // namespace rondo::detail

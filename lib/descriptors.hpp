@@ -21,23 +21,30 @@ class descriptor_table {
     descriptor_table(const descriptor_table&) = delete;
     descriptor_table& operator=(const descriptor_table&) = delete;
     ~descriptor_table() {
-        for (std::size_t i = 0; i < pages_size_; ++i) std::free(pages_[i]);
+        for (std::size_t i = 0; i < pages_size_; ++i)
+            if (pages_[i] != blank_) std::free(pages_[i]);
         std::free(pages_);
     }
 
-    /// Null for a number never seen by `get`.
-    Record* find(int fd) const noexcept {
-        const auto number = static_cast<unsigned>(fd);
-        const std::size_t page = number / page_records;
-        if (page >= pages_size_ || pages_[page] == nullptr) [[unlikely]]
-            return nullptr;
-        return &pages_[page][number % page_records];
+    /// What `look_up` finds for a number never seen by `get` is a copy of `blank`.
+    void set_blank(const Record& blank) noexcept {
+        for (Record& each : blank_) each = blank;
     }
 
-    /// Of a number that `get` has seen.
-    Record& at(int fd) const noexcept {
+    /// A record to look at: the number's, or a blank one.
+    Record& look_up(int fd) noexcept {
         const auto number = static_cast<unsigned>(fd);
-        return pages_[number / page_records][number % page_records];
+        const std::size_t page = number / page_records;
+        Record* of = blank_;
+        if (page < pages_size_) [[likely]]
+            of = pages_[page];
+        return of[number % page_records];
+    }
+
+    /// Null for a number never seen by `get`.
+    Record* find(int fd) noexcept {
+        const auto page = static_cast<unsigned>(fd) / page_records;
+        return page < pages_size_ && pages_[page] != blank_ ? &look_up(fd) : nullptr;
     }
 
     /// Null for a negative number, or out of memory.
@@ -66,7 +73,7 @@ class descriptor_table {
     template <class F>
     void for_each(F&& f) {
         for (std::size_t i = 0; i < pages_size_; ++i) {
-            if (pages_[i] == nullptr) continue;
+            if (pages_[i] == blank_) continue;
             for (std::size_t j = 0; j < page_records; ++j) f(pages_[i][j]);
         }
     }
@@ -80,18 +87,21 @@ class descriptor_table {
             const std::size_t size = std::bit_ceil(page + 1);
             auto* bigger = static_cast<Record**>(std::realloc(pages_, size * sizeof(Record*)));
             if (bigger == nullptr) return nullptr;
-            for (std::size_t i = pages_size_; i < size; ++i) bigger[i] = nullptr;
+            for (std::size_t i = pages_size_; i < size; ++i) bigger[i] = blank_;
             pages_ = bigger;
             pages_size_ = size;
         }
-        pages_[page] = static_cast<Record*>(std::calloc(page_records, sizeof(Record)));
-        return find(fd);
+        auto* fresh = static_cast<Record*>(std::calloc(page_records, sizeof(Record)));
+        if (fresh == nullptr) return nullptr;
+        pages_[page] = fresh;
+        return &look_up(fd);
     }
 
     Record** pages_ = nullptr;
     std::size_t pages_size_ = 0;
     Record* first_ = nullptr;
     Record* last_ = nullptr;
+    Record blank_[page_records] = {};
 };
 
 }  // namespace rondo::detail

@@ -244,18 +244,20 @@ void loop::first_step(detail::fiber& f) noexcept {
     step<Watched>(f);
 }
 
-// A completion of a phase: the task it wakes runs as the phase's callback, then the queues drain.
+// A completion of a phase (the op's state is `done` already): the task it wakes runs as the phase's callback, then the queues drain.
 inline void loop::deliver(op& o, std::int32_t result) noexcept {
     inline_left_ = inline_completions;
-    ++stats_.steps;
     if (o.vt->done == &detail::wake_owner && microtasks_.empty() && watch_ == nullptr) [[likely]] {
+        ++stats_.steps;
         o.result = result;  // the short way of the lines below: queued, and taken at once
-        o.state = op::done;
         resume(*o.owner);
     } else {
         const bool first = microtasks_.empty();
         complete(o, result);
-        if (first && !microtasks_.empty()) step_any(static_cast<detail::fiber&>(microtasks_.pop()));
+        if (first && !microtasks_.empty()) {
+            ++stats_.steps;
+            step_any(static_cast<detail::fiber&>(microtasks_.pop()));
+        }
     }
     if (!microtasks_.empty() || !ticks_.empty()) drain();
 }
@@ -433,9 +435,9 @@ void loop::run_poll(bool may_block) {
     if (!backend_->wait(until, batch_)) stuck_ = true;
     shared_->awake();
     update_now();
+    stats_.completions += batch_.size();
     for (const completion& c : batch_.view()) {
         --armed_io_;
-        ++stats_.completions;
         deliver(*c.what, c.result);
     }
     batch_.clear();
@@ -463,6 +465,7 @@ void loop::run_check() {
         detail::linked_op& o = round.pop_front();
         --immediate_count_;
         if (o.owner != nullptr) {
+            o.state = op::done;
             deliver(o, 0);
         } else {
             fire_once(static_cast<detail::handle_node&>(o));

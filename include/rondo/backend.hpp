@@ -60,10 +60,12 @@ struct io_op : op {
     io_op(const op_vtable& table, io_kind k, int descriptor) noexcept
         : op(table), fd(descriptor), kind(k) {}
 
+    static constexpr std::uint16_t in_no_ring = 0xffff;
+
     int fd;
     io_kind kind;
     std::uint8_t flags = 0;
-    std::uint16_t buffer = 0;  // borrow: which buffer
+    std::uint16_t buffer = in_no_ring;  // borrow: which buffer of the ring, if there is one
     void* data = nullptr;      // bytes, spans, or a raw_address (connect)
     std::uint32_t size = 0;
     std::uint32_t moved = 0;   // with `all`: bytes already through, also when it ends early
@@ -116,6 +118,10 @@ class completions {
 
     void report(io_op& what, std::int32_t result) noexcept {
         RONDO_ASSERT(what.state != op::done, "an operation was reported twice");
+        report_armed(what, result);
+    }
+    /// The same of an op that is known to be armed.
+    void report_armed(io_op& what, std::int32_t result) noexcept {
         what.state = op::done;
         completion& next = items_[count_++];  // `full` was asked before
         next.what = &what;
@@ -188,7 +194,8 @@ struct backend_options {
 };
 
 /// Makes the backend `kind`. Null, with the reason in `why`, when the machine refuses it.
-[[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options,
+[[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind,
+                                                              const backend_options& options,
                                                               std::string& why);
 
 }  // namespace rondo

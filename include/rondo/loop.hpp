@@ -175,7 +175,7 @@ class RONDO_API loop {
     /// Task wake-ups in one drain, before timers and I/O are looked at.
     static constexpr std::uint32_t wakeups_per_drain = 1024;
     /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn.
-    static constexpr std::uint32_t inline_completions = 64;
+    static constexpr std::int32_t inline_completions = 64;
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
 
@@ -319,10 +319,8 @@ class RONDO_API loop {
             ++armed_io_;
             return false;
         }
-        if (inline_left_ == 0) [[unlikely]]
+        if (--inline_left_ < 0) [[unlikely]]
             return put_off(o);
-        --inline_left_;
-        o.state = op::done;
         o.owner->waiting = nullptr;
         return true;
     }
@@ -415,7 +413,7 @@ class RONDO_API loop {
     detail::queue<detail::ready_node> ticks_;
     detail::queue<detail::ready_node> microtasks_;
     detail::fiber* current_fiber_ = nullptr;
-    std::uint32_t inline_left_ = 0;  // I/O the tasks of this drain may still finish without waiting
+    std::int32_t inline_left_ = 0;   // I/O the tasks of this drain may still finish without waiting
     std::uint32_t others_ = 0;       // ticks and explicit microtasks this drain has run
     std::uint32_t next_task_id_ = 0;
     phase phase_ = phase::none;

@@ -56,13 +56,14 @@ struct record {
         registered = 32,  // edge-triggered, for good
         foreign = 64,     // one-shot
         ending = 128,     // `closer` waits
+        asked = 256,      // an op that waits was cancelled
     };
 
     io_op* reader;
     io_op* writer;
     io_op* closer;
     record* next;
-    std::uint32_t generation;
+    std::uint16_t generation;
     std::uint16_t bits;
     bool queued;
 };
@@ -74,7 +75,18 @@ std::int32_t lend_nothing(io_op& what, std::int32_t result) noexcept {
     return result;
 }
 
-constexpr std::uint64_t wake_mark = ~std::uint64_t{0};
+/// What epoll keeps for us: the record, which never moves, and in the upper bits, which no address
+/// of a process has, its generation.
+constexpr int address_bits = 48;
+std::uint64_t mark_of(const record& r) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&r);
+    RONDO_ASSERT(address >> address_bits == 0, "an address of more than 48 bits");
+    return std::uint64_t{r.generation} << address_bits | address;
+}
+record& record_of(std::uint64_t mark) noexcept {
+    return *reinterpret_cast<record*>(mark & ((std::uint64_t{1} << address_bits) - 1));
+}
+
 constexpr int window_size = 64;      // iovecs per sendmsg
 constexpr int accepts_per_event = 16;  // transient failures in a row before others get a turn
 // Few enough that the buffers which one wait fills stay in the cache until they are looked at.
@@ -85,7 +97,11 @@ constexpr auto write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 class epoll_backend final : public posix_backend {
  public:
     explicit epoll_backend(const backend_options& options) noexcept
-        : buffers_(std::max(options.receive_buffer_size, 256u), options.receive_buffer_count) {}
+        : buffers_(std::max(options.receive_buffer_size, 256u), options.receive_buffer_count) {
+        record unknown{};
+        unknown.bits = record::ending;  // so that the short ways leave it alone
+        table_.set_blank(unknown);
+    }
     ~epoll_backend() override {
         if (epoll_ >= 0) ::close(epoll_);
     }
@@ -105,7 +121,8 @@ class epoll_backend final : public posix_backend {
  private:
     template <auto Attempt>
     bool begin(record& r, io_op*& slot, io_op& what) noexcept;
-    [[gnu::noinline]] bool submit_send(record& r, io_op& what) noexcept;
+    [[gnu::noinline]] bool submit_send(io_op& what) noexcept;
+    [[gnu::noinline]] bool send_the_rest(io_op& what, ssize_t n) noexcept;
     [[gnu::noinline]] bool submit_any(io_op& what) noexcept;
     [[gnu::noinline]] bool submit_rare(record& r, io_op& what) noexcept;
     bool submit_poll(record& r, io_op& what) noexcept;
@@ -114,6 +131,10 @@ class epoll_backend final : public posix_backend {
     [[gnu::noinline]] std::int32_t attempt(record& r, io_op& what) noexcept;
     std::int32_t attempt_receive(record& r, io_op& what) noexcept;
     std::int32_t attempt_borrow(record& r, io_op& what) noexcept;
+    bool take_buffer(io_op& what) noexcept;
+    ssize_t receive_into(io_op& what) noexcept;
+    std::uint16_t bits_after(unsigned bits, ssize_t n) const noexcept;
+    [[gnu::noinline]] std::int32_t borrowed(record& r, io_op& what, ssize_t n) noexcept;
     std::int32_t attempt_send(record& r, io_op& what) noexcept;
     std::int32_t attempt_vector(record& r, io_op& what) noexcept;
     std::int32_t attempt_accept(record& r, io_op& what) noexcept;
@@ -130,12 +151,14 @@ class epoll_backend final : public posix_backend {
     void look(record& r, completions& done) noexcept;
     void settle(io_op*& slot, record& r, std::uint16_t blocked, completions& done) noexcept;
     void on_event(const epoll_event& event, completions& done) noexcept;
-    [[gnu::noinline]] void renew_foreign(record& r, int fd) noexcept;
+    [[gnu::noinline]] void on_other_event(record& r, std::uint32_t events, completions& done) noexcept;
+    void renew_foreign(record& r) noexcept;
     int wait_for_events(time_point until) noexcept;
 
     int epoll_ = -1;
     bool has_pwait2_ = true;
     bool woken_ = false;
+    record wake_record_{};
     descriptor_table<record> table_;
     buffer_pool buffers_;
     io_op* stranded_ = nullptr;  // polls whose descriptor was closed by its owner; linked by `data`
@@ -147,7 +170,7 @@ bool epoll_backend::open(std::string& why) {
     if (epoll_ < 0) return why = explain("epoll_create1", errno), false;
     if (wake_fd_ < 0) return why = explain("eventfd", errno), false;
     // Edge-triggered: the counter need not be read for the next write to be an event.
-    epoll_event event{EPOLLIN | EPOLLET, {.u64 = wake_mark}};
+    epoll_event event{EPOLLIN | EPOLLET, {.u64 = mark_of(wake_record_)}};
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event) < 0)
         return why = explain("epoll_ctl", errno), false;
     return true;
@@ -156,34 +179,35 @@ bool epoll_backend::open(std::string& why) {
 // What a busy server does all day comes first: a read that would find nothing only leaves its name,
 // and a write is tried. Both are kept free of what the other cases need.
 bool epoll_backend::submit(io_op& what) noexcept {
-    record* const r = table_.find(what.fd);
-    if (r == nullptr) [[unlikely]]
-        return submit_any(what);
+    record& r = table_.look_up(what.fd);
     if (what.kind == io_kind::borrow) {
         constexpr auto mask = record::dry | record::registered | record::foreign | record::ending;
-        if ((r->bits & mask) == (record::dry | record::registered) && r->reader == nullptr) [[likely]] {
-            r->reader = &what;
+        if ((r.bits & mask) == (record::dry | record::registered) && r.reader == nullptr) [[likely]] {
+            r.reader = &what;
             return park(what);
         }
     } else if (what.kind == io_kind::send) {
         constexpr auto mask = record::foreign | record::ending;
-        if (!(r->bits & mask) && r->writer == nullptr && what.size != 0) [[likely]]
-            return submit_send(*r, what);
+        if (!(r.bits & mask) && r.writer == nullptr && what.size != 0) [[likely]]
+            return submit_send(what);
     }
     return submit_any(what);
 }
 
-bool epoll_backend::submit_send(record& r, io_op& what) noexcept {
+bool epoll_backend::submit_send(io_op& what) noexcept {
     const ssize_t n = ::send(what.fd, what.data, what.size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n == static_cast<ssize_t>(what.size)) [[likely]] {
-        what.moved = what.size;
-        what.result = static_cast<std::int32_t>(n);
-        return true;
-    }
+    if (n != static_cast<ssize_t>(what.size)) [[unlikely]]
+        return send_the_rest(what, n);
+    what.moved = what.size;
+    return finish(what, static_cast<std::int32_t>(n));
+}
+
+bool epoll_backend::send_the_rest(io_op& what, ssize_t n) noexcept {
     // A second try would find less: the first has used the socket's error up.
     if (n < 0 && errno != EAGAIN && errno != EINTR) return finish(what, -errno);
     what.moved = n > 0 ? static_cast<std::uint32_t>(n) : 0;
     if (n > 0 && !(what.flags & io_op::all)) return finish(what, static_cast<std::int32_t>(n));
+    record& r = table_.look_up(what.fd);
     return begin<&epoll_backend::attempt_send>(r, r.writer, what);
 }
 
@@ -269,7 +293,9 @@ bool epoll_backend::submit_close(record& r, io_op& what) noexcept {
 void epoll_backend::cancel(io_op& what) noexcept {
     if (what.state != op::armed || what.kind == io_kind::close) return;
     what.state = op::cancelling;
-    table_.enqueue(*table_.find(what.fd));
+    record& r = table_.look_up(what.fd);
+    r.bits |= record::asked;
+    table_.enqueue(r);
 }
 
 int epoll_backend::control(sys_op& what) noexcept {
@@ -301,7 +327,7 @@ int epoll_backend::control(sys_op& what) noexcept {
 }
 
 void epoll_backend::give_back(void* data, std::uint32_t, std::uint16_t) noexcept {
-    if (data != nullptr) buffers_.give_back(data);
+    buffers_.give_back(data);
 }
 
 bool epoll_backend::wait(time_point until, completions& done) noexcept {
@@ -310,6 +336,7 @@ bool epoll_backend::wait(time_point until, completions& done) noexcept {
     look_at_queued(done);
     for (;;) {
         const bool block = done.size() == 0 && table_.idle();
+        if (done.size() > completions::capacity - most_events * 2) return true;  // no room for all of them
         const int count = wait_for_events(block ? until : time_point::min());
         for (int i = 0; i < count; ++i) on_event(events_[i], done);
         if (!block || woken_ || done.size() > 0) return true;
@@ -366,26 +393,40 @@ std::int32_t epoll_backend::attempt_receive(record& r, io_op& what) noexcept {
 
 // The buffer is taken when there may be data, and goes back when there was none: a connection that
 // waits holds no buffer.
-[[gnu::always_inline]] inline std::int32_t epoll_backend::attempt_borrow(record& r,
-                                                                        io_op& what) noexcept {
-    what.buffer = chunk::heap;
-    chunk* taken = buffers_.take();
+std::int32_t epoll_backend::attempt_borrow(record& r, io_op& what) noexcept {
+    if (!take_buffer(what)) return lend_nothing(what, -ENOMEM);
+    return borrowed(r, what, receive_into(what));
+}
+
+inline bool epoll_backend::take_buffer(io_op& what) noexcept {
+    chunk* const taken = buffers_.take();
     if (taken == nullptr) [[unlikely]]
-        return lend_nothing(what, -ENOMEM);
-    ssize_t n;
-    do {
-        n = ::recv(what.fd, taken->data, buffers_.size(), MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
+        return false;
+    what.data = taken->data;
+    return true;
+}
+
+inline ssize_t epoll_backend::receive_into(io_op& what) noexcept {
+    return ::recv(what.fd, what.data, buffers_.size(), MSG_DONTWAIT);
+}
+
+// What `r` knows after `n` > 0 bytes have come into a buffer.
+inline std::uint16_t epoll_backend::bits_after(unsigned bits, ssize_t n) const noexcept {
+    static_assert(record::dry == 1);
+    const bool emptied = static_cast<std::size_t>(n) < buffers_.size() &&
+                         (bits & (record::tcp | record::hung)) == record::tcp;
+    return static_cast<std::uint16_t>(bits | unsigned{emptied});
+}
+
+std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n) noexcept {
+    while (n < 0 && errno == EINTR) n = receive_into(what);
     if (n > 0) {
-        if (static_cast<std::size_t>(n) < buffers_.size() &&
-            (r.bits & (record::tcp | record::hung)) == record::tcp)
-            r.bits |= record::dry;
-        what.data = taken->data;
+        r.bits = bits_after(r.bits, n);
         what.size = static_cast<std::uint32_t>(n);
         return static_cast<std::int32_t>(n);
     }
     const int error = n < 0 ? errno : 0;
-    buffers_.give_back(*taken);
+    buffers_.give_back(what.data);
     if (error == EAGAIN) {
         r.bits |= record::dry;
         return would_block;
@@ -513,7 +554,7 @@ int epoll_backend::enroll_foreign(record& r, int fd) noexcept {
 
 // The number may have been closed and reused without our knowing: then ADD and MOD swap roles.
 int epoll_backend::change(int first, record& r, int fd, std::uint32_t events) noexcept {
-    epoll_event event{events, {.u64 = std::uint64_t{r.generation} << 32 | unsigned(fd)}};
+    epoll_event event{events, {.u64 = mark_of(r)}};
     if (epoll_ctl(epoll_, first, fd, &event) == 0) return 0;
     if (errno != (first == EPOLL_CTL_ADD ? EEXIST : ENOENT)) return -errno;
     const int other = first == EPOLL_CTL_ADD ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -565,6 +606,7 @@ void epoll_backend::look_at_queued(completions& done) noexcept {
 }
 
 void epoll_backend::look(record& r, completions& done) noexcept {
+    r.bits &= static_cast<std::uint16_t>(~record::asked);
     if (r.reader != nullptr) settle(r.reader, r, record::dry, done);
     if (r.writer != nullptr) settle(r.writer, r, record::full, done);
     if (r.closer == nullptr || r.reader != nullptr || r.writer != nullptr) return;
@@ -579,7 +621,10 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
     io_op& what = *slot;
     const bool cancelled = what.state == op::cancelling;
     if (!cancelled && r.bits & blocked) return;
-    if (done.full()) return table_.enqueue(r);
+    if (done.full()) {
+        r.bits |= record::asked;
+        return table_.enqueue(r);
+    }
     const std::int32_t result = cancelled ? ended(what) : attempt(r, what);
     if (result == would_block) return;
     slot = nullptr;
@@ -587,50 +632,59 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
     done.report(what, result);
 }
 
-// Spelled out for a waiting reader; `look` does the same for every case.
+// The short way is for a borrowing reader that waits alone on a socket with room to write. There is
+// room in `done`, which `wait` has seen to.
 inline void epoll_backend::on_event(const epoll_event& event, completions& done) noexcept {
-    if (event.data.u64 == wake_mark) [[unlikely]] {
+    record& r = record_of(event.data.u64);
+    if (r.generation != event.data.u64 >> address_bits) [[unlikely]]
+        return;
+    constexpr auto mask = record::registered | record::ending | record::asked;
+    if (event.events != (EPOLLIN | EPOLLOUT) || (r.bits & mask) != record::registered ||
+        r.reader == nullptr || r.reader->kind != io_kind::borrow || r.writer != nullptr ||
+        !take_buffer(*r.reader))
+        return on_other_event(r, event.events, done);
+    std::int32_t result;
+    const ssize_t n = receive_into(*r.reader);
+    const unsigned bits = r.bits & ~unsigned{record::dry | record::full};
+    if (n > 0) [[likely]] {
+        r.bits = bits_after(bits, n);
+        r.reader->size = static_cast<std::uint32_t>(n);
+        result = static_cast<std::int32_t>(n);
+    } else {
+        r.bits = static_cast<std::uint16_t>(bits);
+        result = borrowed(r, *r.reader, n);
+        if (result == would_block) return;
+    }
+    --armed_;
+    done.report_armed(*std::exchange(r.reader, nullptr), result);
+}
+
+void epoll_backend::on_other_event(record& r, std::uint32_t events, completions& done) noexcept {
+    if (&r == &wake_record_) {
         woken_ = true;
         return;
     }
-    record& r = table_.at(static_cast<int>(event.data.u64 & 0xffffffff));
-    if (r.generation != event.data.u64 >> 32) [[unlikely]]
-        return;
-    unsigned bits = r.bits & ~unsigned{record::dry | record::full};
-    if (event.events != (EPOLLIN | EPOLLOUT)) {
-        if (!(event.events & read_events)) bits |= r.bits & record::dry;
-        if (!(event.events & write_events)) bits |= r.bits & record::full;
-        if (event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) bits |= record::hung;
-    }
-    r.bits = static_cast<std::uint16_t>(bits);
-    io_op* reader = r.reader;
-    if (reader == nullptr || r.writer != nullptr || reader->state != op::armed ||
-        (bits & (record::dry | record::registered)) != record::registered || done.full()) {
-        look(r, done);
-        if (!(r.bits & record::registered)) [[unlikely]]
-            renew_foreign(r, static_cast<int>(event.data.u64 & 0xffffffff));
-        return;
-    }
-    const std::int32_t result = reader->kind == io_kind::borrow    ? attempt_borrow(r, *reader)
-                                : reader->kind == io_kind::receive ? attempt_receive(r, *reader)
-                                                                   : attempt(r, *reader);
-    if (result == would_block) return;
-    r.reader = nullptr;
-    --armed_;
-    done.report(*reader, result);
+    if (events & read_events) r.bits &= static_cast<std::uint16_t>(~record::dry);
+    if (events & write_events) r.bits &= static_cast<std::uint16_t>(~record::full);
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) r.bits |= record::hung;
+    look(r, done);
+    if (!(r.bits & record::registered)) [[unlikely]]
+        renew_foreign(r);
 }
 
 // One-shot: the other direction may still be waiting, or this one if it was not the news.
-void epoll_backend::renew_foreign(record& r, int fd) noexcept {
-    if (r.reader == nullptr && r.writer == nullptr) return;
+void epoll_backend::renew_foreign(record& r) noexcept {
+    const io_op* const left = r.reader != nullptr ? r.reader : r.writer;
+    if (left == nullptr) return;
     if (r.reader != nullptr) r.bits |= record::dry;
     if (r.writer != nullptr) r.bits |= record::full;
-    if (enroll_foreign(r, fd) == 0) return;
+    if (enroll_foreign(r, left->fd) == 0) return;
     for (io_op* each : {r.reader, r.writer}) {  // closed by its owner meanwhile
         if (each == nullptr) continue;
         each->flags |= io_op::closing;
         each->state = op::cancelling;
     }
+    r.bits |= record::asked;
     table_.enqueue(r);
 }
 

@@ -266,7 +266,6 @@ int sim::receive(socket& s, io_op& op) noexcept {
 int sim::borrow(socket& s, io_op& op) noexcept {
     op.data = nullptr;
     op.size = 0;
-    op.buffer = detail::chunk::heap;  // the address says which
     if (s.state != socket::phase::connected || s.arrived == 0) {
         std::byte none;
         return network_.receive(s, &none, 1);  // the end, an error, or not yet

@@ -295,7 +295,6 @@ std::int32_t uring_backend::serve_receive(record& r, io_op& what) noexcept {
 std::int32_t uring_backend::serve_borrow(record& r, io_op& what) noexcept {
     what.data = nullptr;
     what.size = 0;
-    what.buffer = chunk::heap;
     if (r.first != nullptr) {
         chunk& from = unstore(r);
         // A buffer from malloc is known by its address when it is given back.
