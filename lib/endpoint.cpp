@@ -19,7 +19,8 @@ constexpr std::size_t longest_address = 64;  // INET6_ADDRSTRLEN is 46, a zone a
     std::string quoted;
     for (const char c : text.substr(0, 80)) quoted += c >= ' ' && c < 127 ? c : '?';
     if (text.size() > 80) quoted += "...";
-    throw std::system_error(errno_code(EINVAL), std::string("not ") + std::string(what) + ": '" + quoted + "'");
+    throw std::system_error(errno_code(EINVAL),
+                            std::string("not ") + std::string(what) + ": '" + quoted + "'");
 }
 
 bool parse_zone(std::string_view zone, std::uint32_t& scope) noexcept {

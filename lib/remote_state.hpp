@@ -57,7 +57,9 @@ struct remote_state {
 
     // A thread inside post() or drop_handle() may be about to touch the backend.
     struct visit {
-        explicit visit(remote_state& s) noexcept : of(s) { of.visitors.fetch_add(1, std::memory_order_seq_cst); }
+        explicit visit(remote_state& s) noexcept : of(s) {
+            of.visitors.fetch_add(1, std::memory_order_seq_cst);
+        }
         ~visit() { of.visitors.fetch_sub(1, std::memory_order_seq_cst); }
         remote_state& of;
     };

@@ -98,7 +98,8 @@ std::string message_of(const std::exception_ptr& error) {
 void report_escaped(const std::exception_ptr& error) noexcept {
     std::fprintf(stderr, "rondo: %s\n", message_of(error).c_str());
     if (latest.exception != identity(error)) return;
-    for (std::size_t i = 0; i < latest.count; ++i) print_place(i == 0 ? "awaiting at" : "awaited at ", latest.sites[i]);
+    for (std::size_t i = 0; i < latest.count; ++i)
+        print_place(i == 0 ? "awaiting at" : "awaited at ", latest.sites[i]);
 }
 
 // --- run -----------------------------------------------------------------------------------------------

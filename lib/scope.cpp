@@ -33,7 +33,8 @@ namespace {
 // already on its way up, that one is the program's; this one is logged. Else it is unhandled.
 void unseen_error(fiber& f) noexcept {
     const std::exception_ptr error = f.vt->error(f);
-    if (current != nullptr && std::uncaught_exceptions() == 0) return current->report_unhandled(error, f.place);
+    if (current != nullptr && std::uncaught_exceptions() == 0)
+        return current->report_unhandled(error, f.place);
     static log_gate gate;
     write_log(gate, log_level::error, f.place, "task %u failed, and nobody looked at it: %s",
               static_cast<unsigned>(f.id), message_of(error).c_str());

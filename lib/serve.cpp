@@ -6,9 +6,11 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
+#include <new>
 #include <optional>
 
 namespace rondo::detail {
@@ -101,11 +103,28 @@ std::size_t default_limit() noexcept {
     return all > 5 ? all / 5 * 4 : 1;
 }
 
+/// Out of memory is no reason to end: it pauses, as accept() does when descriptors run out.
 task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions& all) {
+    constexpr duration first_pause = std::chrono::milliseconds(5);
+    constexpr duration longest_pause = std::chrono::seconds(1);
+    duration pause{};
     for (;;) {
-        co_await room_awaiter(all);
-        tcp_stream stream = co_await listener.accept();
-        starter.start(starter.session, all, std::move(stream));
+        try {
+            if (pause != duration{}) {
+                co_await immediate();  // needs no memory: even if the sleep fails, others have their turn
+                co_await sleep_for(pause);
+            }
+            co_await room_awaiter(all);
+            tcp_stream stream = co_await listener.accept();
+            starter.start(starter.session, all, std::move(stream));
+            pause = {};
+            continue;
+        } catch (const std::bad_alloc&) {  // a connection that had been accepted is closed by now
+        }
+        pause = pause == duration{} ? first_pause : std::min(pause * 2, longest_pause);
+        static log_gate gate(1);
+        write_log(gate, log_level::warning, {}, "serve: out of memory; accepting again in %lld ms",
+                  static_cast<long long>(pause.count() / 1'000'000));
     }
 }
 
@@ -153,7 +172,11 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
     if (!stopped || (l.current_fiber()->flags & fiber::cancel_pending) != 0) {
         all.cancel();
     } else {
-        deadline = l.set_timeout(options.grace, [&all] { all.cancel(); });
+        try {
+            deadline = l.set_timeout(options.grace, [&all] { all.cancel(); });
+        } catch (const std::bad_alloc&) {  // no memory for a timer, no grace: the sessions must end
+            all.cancel();
+        }
     }
     co_await empty_awaiter(all);
     deadline.cancel();

@@ -63,10 +63,10 @@ int socket_handle::set(sys_op::option which, int value) const noexcept {
     return control(call);
 }
 
-endpoint socket_handle::local() const {
+rondo::result<endpoint> socket_handle::local() const noexcept {
     raw_address address;
     sys_op call{.what = sys_op::call::local_address, .address = &address};
-    if (const int r = control(call); r < 0) throw_io(r, "local address", {});
+    if (const int r = control(call); r < 0) return errno_code(-r);
     return endpoint(address);
 }
 
@@ -225,6 +225,27 @@ void buffer::free_stash() noexcept { std::free(data_); }
 
 // --- tcp_stream -------------------------------------------------------------------------------------------
 
+namespace {
+
+rondo::result<void> done(int r) noexcept {
+    if (r < 0) return errno_code(-r);
+    return {};
+}
+
+/// The throwing spelling of what a try_ function gave.
+template <class T>
+void check(const rondo::result<T>& r, const char* operation, const endpoint& subject) {
+    if (!r) throw io_error(r.error(), operation, subject.to_string());
+}
+
+endpoint own_address(const detail::socket_handle& socket) {
+    const rondo::result<endpoint> address = socket.local();
+    if (!address) throw io_error(address.error(), "local address");
+    return *address;
+}
+
+}  // namespace
+
 rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) noexcept {
     if (detail::stash* kept = stash_.kept.get()) {
         const std::size_t count = std::min(into.size(), kept->end - kept->begin);
@@ -233,7 +254,9 @@ rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) 
         if (kept->begin == kept->end) stash_.kept.reset();
         return count;
     }
-    sys_op call{.what = sys_op::call::try_receive, .data = into.data(), .size = std::min(into.size(), transfer_max)};
+    sys_op call{.what = sys_op::call::try_receive,
+                .data = into.data(),
+                .size = std::min(into.size(), transfer_max)};
     const int r = socket_.control(call);
     if (r < 0) return errno_code(-r);
     return static_cast<std::size_t>(r);
@@ -250,61 +273,80 @@ rondo::result<std::size_t> tcp_stream::try_write_some(std::span<const std::byte>
 
 rondo::result<void> tcp_stream::try_shutdown() noexcept {
     sys_op call{.what = sys_op::call::shutdown_write};
-    if (const int r = socket_.control(call); r < 0) return errno_code(-r);
-    return {};
+    return done(socket_.control(call));
 }
 
-void tcp_stream::shutdown() {
-    sys_op call{.what = sys_op::call::shutdown_write};
-    if (const int r = socket_.control(call); r < 0) detail::throw_io(r, "shutdown", peer().to_string());
-}
-
-void tcp_stream::reset_on_close() {
+rondo::result<void> tcp_stream::try_reset_on_close() noexcept {
     sys_op call{.what = sys_op::call::reset_on_close};
-    if (const int r = socket_.control(call); r < 0) detail::throw_io(r, "set linger", peer().to_string());
+    return done(socket_.control(call));
 }
 
-void tcp_stream::no_delay(bool on) {
-    if (const int r = socket_.set(sys_op::option::no_delay, on); r < 0)
-        detail::throw_io(r, "set no_delay", peer().to_string());
+rondo::result<void> tcp_stream::try_no_delay(bool on) noexcept {
+    return done(socket_.set(sys_op::option::no_delay, on));
 }
 
-void tcp_stream::keep_alive(bool on) {
-    if (const int r = socket_.set(sys_op::option::keep_alive, on); r < 0)
-        detail::throw_io(r, "set keep_alive", peer().to_string());
+rondo::result<void> tcp_stream::try_keep_alive(bool on) noexcept {
+    return done(socket_.set(sys_op::option::keep_alive, on));
 }
 
+rondo::result<void> tcp_stream::try_receive_buffer_size(int bytes) noexcept {
+    return done(socket_.set(sys_op::option::receive_buffer, bytes));
+}
+
+rondo::result<void> tcp_stream::try_send_buffer_size(int bytes) noexcept {
+    return done(socket_.set(sys_op::option::send_buffer, bytes));
+}
+
+void tcp_stream::shutdown() { check(try_shutdown(), "shutdown", peer()); }
+void tcp_stream::reset_on_close() { check(try_reset_on_close(), "set linger", peer()); }
+void tcp_stream::no_delay(bool on) { check(try_no_delay(on), "set no_delay", peer()); }
+void tcp_stream::keep_alive(bool on) { check(try_keep_alive(on), "set keep_alive", peer()); }
 void tcp_stream::receive_buffer_size(int bytes) {
-    if (const int r = socket_.set(sys_op::option::receive_buffer, bytes); r < 0)
-        detail::throw_io(r, "set receive buffer", peer().to_string());
+    check(try_receive_buffer_size(bytes), "set receive buffer", peer());
+}
+void tcp_stream::send_buffer_size(int bytes) {
+    check(try_send_buffer_size(bytes), "set send buffer", peer());
 }
 
-void tcp_stream::send_buffer_size(int bytes) {
-    if (const int r = socket_.set(sys_op::option::send_buffer, bytes); r < 0)
-        detail::throw_io(r, "set send buffer", peer().to_string());
-}
+endpoint tcp_stream::local() const { return own_address(socket_); }
 
 // --- tcp_listener -----------------------------------------------------------------------------------------
 
-tcp_listener tcp_listener::bind(const endpoint& at, const listen_options& options) {
+rondo::result<tcp_listener> tcp_listener::try_bind(const endpoint& at,
+                                                   const listen_options& options) noexcept {
     loop& l = this_loop();
     raw_address address = at.raw();
-    const auto check = [&](int r) {
-        if (r < 0) detail::throw_io(r, "listen at", at.to_string());
-    };
     sys_op make{.what = sys_op::call::tcp_socket, .address = &address};
     const int fd = l.control(make);
-    check(fd);
+    if (fd < 0) return errno_code(-fd);
     detail::socket_handle socket(l, fd);
-    if (options.reuse_address) check(socket.set(sys_op::option::reuse_address, 1));
-    if (options.reuse_port) check(socket.set(sys_op::option::reuse_port, 1));
-    if (address.kind == raw_address::family::v6) check(socket.set(sys_op::option::v6_only, options.v6_only));
+    const bool v6 = address.kind == raw_address::family::v6;
+    int r = 0;
+    if (options.reuse_address) r = socket.set(sys_op::option::reuse_address, 1);
+    if (r >= 0 && options.reuse_port) r = socket.set(sys_op::option::reuse_port, 1);
+    if (r >= 0 && v6) r = socket.set(sys_op::option::v6_only, options.v6_only);
     sys_op bind_to{.what = sys_op::call::bind, .address = &address};
-    check(socket.control(bind_to));
+    if (r >= 0) r = socket.control(bind_to);
     sys_op listen{.what = sys_op::call::listen, .value = options.backlog};
-    check(socket.control(listen));
+    if (r >= 0) r = socket.control(listen);
+    if (r < 0) return errno_code(-r);
     return tcp_listener(std::move(socket));
 }
+
+rondo::result<tcp_listener> tcp_listener::try_bind(std::string_view address, std::uint16_t port,
+                                                   const listen_options& options) noexcept {
+    const rondo::result<ip_address> at = ip_address::try_parse(address);
+    if (!at) return at.error();
+    return try_bind(endpoint(*at, port), options);
+}
+
+tcp_listener tcp_listener::bind(const endpoint& at, const listen_options& options) {
+    rondo::result<tcp_listener> made = try_bind(at, options);
+    check(made, "listen at", at);
+    return std::move(*made);
+}
+
+endpoint tcp_listener::local() const { return own_address(socket_); }
 
 task<tcp_stream> tcp_listener::accept() {
     constexpr duration first_pause = std::chrono::milliseconds(5);
@@ -333,7 +375,7 @@ task<tcp_stream> tcp_listener::accept() {
     }
 }
 
-// --- the reaper ---------------------------------------------------------------------------------------------
+// --- the reaper -------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -56,11 +56,14 @@ rondo::task<int> app(settings with) {
     std::vector<rondo::task_handle<>> clients;
     const auto start = real_now();
     for (long i = 0; i < with.connections; ++i)
-        clients.push_back(rondo::spawn(client, std::cref(with), std::ref(all), static_cast<std::uint32_t>(i)));
+        clients.push_back(
+            rondo::spawn(client, std::cref(with), std::ref(all), static_cast<std::uint32_t>(i)));
     const bool progress = !with.quiet && isatty(2);
     for (auto passed = 0ms; passed < with.duration; passed += 100ms) {
         co_await rondo::sleep_for(100ms);
-        if (progress) std::fprintf(stderr, "\r%4.1f s  %zu requests ", static_cast<double>(passed / 100ms) / 10, all.microseconds.size());
+        if (progress)
+            std::fprintf(stderr, "\r%4.1f s  %zu requests ", static_cast<double>(passed / 100ms) / 10,
+                         all.microseconds.size());
     }
     if (progress) std::fputs("\r\033[K", stderr);
     all.stop = true;
@@ -68,18 +71,21 @@ rondo::task<int> app(settings with) {
     const double seconds = std::chrono::duration<double>(real_now() - start).count();
 
     std::sort(all.microseconds.begin(), all.microseconds.end());
-    std::printf("%-6s %6ld conns %7ld B %10.0f req/s   p50 %6.0f  p99 %6.0f  p99.9 %6.0f us   %zu requests, %s\n",
+    std::printf("%-6s %6ld conns %7ld B %10.0f req/s   p50 %6.0f  p99 %6.0f  p99.9 %6.0f us   "
+                "%zu requests, %s\n",
                 rondo::name_of(rondo::this_loop().kind()), with.connections, with.size,
                 static_cast<double>(all.microseconds.size()) / seconds, percentile(all.microseconds, .5),
-                percentile(all.microseconds, .99), percentile(all.microseconds, .999), all.microseconds.size(),
-                all.wrong == 0 ? "every byte right" : "WRONG BYTES");
+                percentile(all.microseconds, .99), percentile(all.microseconds, .999),
+                all.microseconds.size(), all.wrong == 0 ? "every byte right" : "WRONG BYTES");
     co_return all.wrong == 0 && !all.microseconds.empty() ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    sample::options given(argc, argv, "--backend NAME  --host ADDRESS  --port N  --connections N  --size BYTES  --seconds N");
+    sample::options given(argc, argv,
+                          "--backend NAME  --host ADDRESS  --port N  --connections N  --size BYTES  "
+                          "--seconds N");
     rondo::loop_options options;
     options.kind = given.backend();
     const std::string host = given.text("--host", "127.0.0.1");

@@ -40,7 +40,8 @@ for backend in epoll uring; do
         failed=1
         continue
     fi
-    "$samples/echo_load" --backend "$backend" --port "$port" --connections 50 --seconds 2 | sed 's/^/   /' || failed=1
+    "$samples/echo_load" --backend "$backend" --port "$port" --connections 50 --seconds 2 |
+        sed 's/^/   /' || failed=1
     kill -INT "$server"
     wait "$server" || failed=1
 done

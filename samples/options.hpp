@@ -57,7 +57,8 @@ class options {
     }
 
     [[noreturn]] void fail(const std::string& what) const {
-        std::fprintf(stderr, "%s: %s\nusage: %s  %s\n", program_.c_str(), what.c_str(), program_.c_str(), usage_);
+        std::fprintf(stderr, "%s: %s\nusage: %s  %s\n", program_.c_str(), what.c_str(),
+                     program_.c_str(), usage_);
         std::exit(2);
     }
 

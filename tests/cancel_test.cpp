@@ -285,9 +285,13 @@ TEST_CASE("cancel at every step: receive") { CHECK(cancel_at_every_step(borrows)
 TEST_CASE("cancel at every step: reading on after a cancelled read") {
     CHECK(cancel_at_every_step(reads_on_after_a_cancelled_read) > 1);
 }
-TEST_CASE("cancel at every step: write_all to a peer that is full") { CHECK(cancel_at_every_step(writes) > 1); }
+TEST_CASE("cancel at every step: write_all to a peer that is full") {
+    CHECK(cancel_at_every_step(writes) > 1);
+}
 TEST_CASE("cancel at every step: write_all of many parts") { CHECK(cancel_at_every_step(writes_parts) > 1); }
-TEST_CASE("cancel at every step: close, with a reader in the way") { CHECK(cancel_at_every_step(closes) > 1); }
+TEST_CASE("cancel at every step: close, with a reader in the way") {
+    CHECK(cancel_at_every_step(closes) > 1);
+}
 TEST_CASE("cancel at every step: serve") { CHECK(cancel_at_every_step(serves) > 1); }
 TEST_CASE("cancel at every step: wait_readable and wait_writable") {
     if (test::on_sim()) {
@@ -351,7 +355,7 @@ TEST_CASE("memory: the n-th frame cannot be had, for every n: an error, nothing 
     }
 }
 
-// --- the end of a loop ---------------------------------------------------------------------------------------
+// --- the end of a loop -------------------------------------------------------------------------------------
 
 task<> waits_to_read(connection c) {
     const buffer never_comes = co_await c.client.receive();

@@ -241,7 +241,8 @@ task<> reset_in(at_reset state) {
     // Whatever comes after: an end or an error each time, never a hang.
     for (int again = 0; again < 3; ++again) {
         const std::error_code late_read = co_await error_of(s.read_some(into));
-        CHECK((!late_read || late_read == std::errc::connection_reset || late_read == std::errc::broken_pipe));
+        CHECK((!late_read || late_read == std::errc::connection_reset ||
+               late_read == std::errc::broken_pipe));
         const std::error_code late_write = co_await error_of(s.write_all("x"));
         CHECK((late_write == std::errc::broken_pipe || late_write == std::errc::connection_reset));
     }

@@ -634,12 +634,31 @@ TEST_CASE("fairness: a tick is never held up by a cut drain") {
     });
 }
 
+TEST_CASE("fairness: on sim, a loop that spins on immediate() stays at one moment") {
+    loop_options simulated;
+    simulated.kind = backend_kind::sim;
+    rondo::run(simulated, []() -> task<> {
+        bool rang = false;
+        timer alarm = this_loop().set_timeout(1ms, [&] { rang = true; });
+        const time_point before = now();
+        for (int i = 0; i < 1000; ++i) co_await immediate();
+        CHECK(now() == before);
+        CHECK_FALSE(rang);
+        this_loop().spin(1ms);  // as if the program had computed
+        co_await immediate();
+        co_await immediate();
+        CHECK(now() == before + 1ms);
+        CHECK(rang);
+    });
+}
+
 TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") {
     loop l;
     int left = 1'100'000;
     std::string seen;
-    set_log_sink([](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
-                 &seen);
+    set_log_sink(
+        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+        &seen);
     std::function<void()> again = [&] {
         if (--left > 0) l.queue_microtask([&] { again(); });
     };

@@ -90,14 +90,16 @@ def command_line(replay, scratch, node):
 
     lines = write_lines(scratch / "two.jsonl", TWO)
     got = run(replay, lines)
-    check("one line per scenario", got.returncode == 0 and got.stdout == "one: a b\ntwo: t m\n", repr(got.stdout))
+    check("one line per scenario", got.returncode == 0 and got.stdout == "one: a b\ntwo: t m\n",
+          repr(got.stdout))
     got = run(replay, "--json", lines)
     want = '{"id": "one", "labels": ["a", "b"]}\n{"id": "two", "labels": ["t", "m"]}\n'
     check("--json prints exactly that", got.stdout == want and not got.stderr, repr(got.stdout))
     got = run(replay, "--json", "-", stdin=lines.read_text())
     check("- reads lines from standard input", got.stdout == want, repr(got.stdout))
     got = run(replay, "--json", "-", stdin=json.dumps(TWO[0], indent=2))
-    check("- reads one scenario from standard input", got.stdout == want.splitlines(True)[0], repr(got.stdout))
+    check("- reads one scenario from standard input", got.stdout == want.splitlines(True)[0],
+          repr(got.stdout))
     array = scratch / "array.json"
     array.write_text(json.dumps(TWO, indent=1))
     got = run(replay, "--json", array)
@@ -112,17 +114,19 @@ def command_line(replay, scratch, node):
     check("--id of none is an error", got.returncode == 2 and "three" in got.stderr and not got.stdout)
 
     odd = ['a "quoted" id', "", "\u00fc\u4e2d\U0001f600", "</script><b>", "a\nb", "\u0000"]
-    file = write_lines(scratch / "odd.jsonl", [{"id": i, "prog": [["log", i], ["log", 5], ["log", None]]} for i in odd])
+    file = write_lines(scratch / "odd.jsonl",
+                       [{"id": i, "prog": [["log", i], ["log", 5], ["log", None]]} for i in odd])
     got = run(replay, "--json", file)
     parsed = [json.loads(line) for line in got.stdout.splitlines()]
-    check("ids and labels may be any text", parsed == [{"id": i, "labels": [i, 5, None]} for i in odd], got.stdout)
+    check("ids and labels may be any text", parsed == [{"id": i, "labels": [i, 5, None]} for i in odd],
+          got.stdout)
 
     wrong = write_lines(scratch / "wrong.jsonl", [dict(TWO[0], expect=["b", "a", "c"]), TWO[1]])
     got = run(replay, "--expect", wrong)
     rows = [line.split() for line in got.stdout.splitlines()]
     check("--expect shows both orders and marks the first difference, exit code 1",
-          got.returncode == 1 and ["->", "b", "a"] in rows and ["|", "a", "b"] in rows and ["|", "c", "-"] in rows and
-          "2 scenarios: 1 as expected, 1 different" in got.stdout, got.stdout)
+          got.returncode == 1 and ["->", "b", "a"] in rows and ["|", "a", "b"] in rows and
+          ["|", "c", "-"] in rows and "2 scenarios: 1 as expected, 1 different" in got.stdout, got.stdout)
     columns = {line.index(word) for line in got.stdout.splitlines()[1:5] for word in line.split()[-1:]}
     check("the two columns are aligned", len(columns) == 1, got.stdout)
     got = run(replay, "--expect", "--json", wrong)
@@ -221,7 +225,8 @@ MALFORMED = [
     ("a chain without end", then_chain(50_000), "nested"),
     # These are found when they run.
     ("resolving too early", prog(["resolve", "d"], ["new", "d"]), "d is not made yet"),
-    ("then of what is no promise yet", prog(["do", ["then", ["p", "d"], []]], ["new", "d"]), "nothing catches"),
+    ("then of what is no promise yet", prog(["do", ["then", ["p", "d"], []]], ["new", "d"]),
+     "nothing catches"),
     ("an interval that is never cleared", prog(["every", 1, 1e12, [], "h"]), "not come to an end"),
     ("two intervals that keep each other going",
      prog(["every", 1, 2, [["log", "v"]], "h"], ["every", 1, 1e300, [], "h"]), "not come to an end"),
@@ -256,9 +261,11 @@ def malformed(replay, scratch):
     alone("an empty .jsonl", scratch / "empty.jsonl", "no scenario", b"")
     alone("an empty .json", scratch / "empty.json", "no scenario", b" \n")
     alone("an empty array", scratch / "array0.json", "no scenario", b"[]")
-    alone("an error in a .json, with its line", scratch / "line.json", "line.json:3:", b'{\n "id": "a",\n "prog" [],\n}')
+    alone("an error in a .json, with its line", scratch / "line.json", "line.json:3:",
+          b'{\n "id": "a",\n "prog" [],\n}')
     alone("zeros", scratch / "zeros.json", "no JSON", b"\0" * 4096)
-    alone("one bad scenario of an array", scratch / "array1.json", '[1]: "b"', b'[5, {"id": "b", "prog": [["x"]]}]')
+    alone("one bad scenario of an array", scratch / "array1.json", '[1]: "b"',
+          b'[5, {"id": "b", "prog": [["x"]]}]')
 
 
 # --- against Node ---------------------------------------------------------------------------------
@@ -283,7 +290,8 @@ class Node:
         self.node, self.folder, self.scratch = node, folder, scratch
         self.clock = scratch / "vclock.so"
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang-19")
-        built = compiler and run(compiler, "-O2", "-shared", "-fPIC", "-o", self.clock, folder / "vclock.c", "-ldl")
+        built = compiler and run(compiler, "-O2", "-shared", "-fPIC", "-o", self.clock,
+                                 folder / "vclock.c", "-ldl")
         self.ready = bool(built) and built.returncode == 0
 
     def generate(self, *arguments):
@@ -298,8 +306,8 @@ class Node:
         return labels_of(got.stdout)
 
     def model(self, which, file):
-        got = run(self.node, "--expose-internals", "--no-deprecation", "--no-warnings", self.folder / "model.js",
-                  which, file, timeout=600)
+        got = run(self.node, "--expose-internals", "--no-deprecation", "--no-warnings",
+                  self.folder / "model.js", which, file, timeout=600)
         return labels_of(got.stdout)
 
 
@@ -328,8 +336,10 @@ def differential(replay, node, count):
             for s in differing:
                 i = s["id"]
                 alone = lambda: node.play(write_lines(node.scratch / "one.jsonl", [s]), "--batch").get(i)
-                if ours.get(i) != by_rule[i] or (theirs.get(i) != as_node[i] and alone() not in (as_node[i], ours[i])):
-                    unexplained.append(f"{i}\n  node  {theirs.get(i)}\n  rondo {ours.get(i)}\n  {json.dumps(s)}")
+                if ours.get(i) != by_rule[i] or (theirs.get(i) != as_node[i] and
+                                                 alone() not in (as_node[i], ours[i])):
+                    unexplained.append(f"{i}\n  node  {theirs.get(i)}\n  rondo {ours.get(i)}\n"
+                                       f"  {json.dumps(s)}")
         fine = got.returncode == 0 and not unexplained and len(ours) == int(each) == len(theirs)
         name += f" ({len(differing)} show Node's timer lists)" if differing else ""
         check(name, fine, got.stderr[:500] + "\n".join(unexplained[:5]))
@@ -348,7 +358,8 @@ def real_random(replay, node):
         ours = labels_of(got.stdout)
         bad = [i for i in theirs if ours.get(i) != theirs[i]]
         if bad:  # a busy machine can be late: what differs gets a second chance, alone
-            again = write_lines(node.scratch / "again.jsonl", [s for s in scenarios_in(file) if s["id"] in bad])
+            again = write_lines(node.scratch / "again.jsonl",
+                                [s for s in scenarios_in(file) if s["id"] in bad])
             ours.update(labels_of(run(replay, "--json", "--backend", backend, again).stdout))
             bad = [i for i in bad if ours.get(i) != theirs[i]]
         check(name, not bad, "".join(f"\n  {i}\n  node  {theirs[i]}\n  rondo {ours.get(i)}" for i in bad[:5]))
@@ -359,7 +370,8 @@ def descriptors(replay, scratch):
     chain = [["log", "x"]]
     for _ in range(10):
         chain = [["io", chain], ["io", []]]
-    file = write_lines(scratch / "many.jsonl", [{"id": str(n), "start": "check", "prog": chain} for n in range(100)])
+    file = write_lines(scratch / "many.jsonl",
+                       [{"id": str(n), "start": "check", "prog": chain} for n in range(100)])
     for backend in "sim", "epoll", "uring":
         limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         got = run(replay, "--json", "--backend", backend, file, preexec_fn=limit)
@@ -389,7 +401,8 @@ def main():
             differential(replay, runner, count)
             real_random(replay, runner)
         else:
-            say("skipped", "random scenarios against Node 20", version if not node else "there is no C compiler here")
+            say("skipped", "random scenarios against Node 20",
+                version if not node else "there is no C compiler here")
     line = f"{counts['passed']} passed, {counts['failed']} failed"
     if counts["skipped"]:
         line += f", {counts['skipped']} skipped"

@@ -65,8 +65,10 @@ done
 check "a port out of range is refused" refuses "from 0 to 65535" "$samples/echo_server" --port 70000
 check "a port that is no number is refused" refuses "not 'http'" "$samples/echo_server" --port http
 check "an unknown option is refused" refuses "what is '--prot'" "$samples/echo_server" --prot 1
-check "an unknown backend is refused" refuses "auto, epoll, uring or sim" "$samples/echo_server" --backend kqueue
-check "an address that is none is refused" refuses "takes an IP address" "$samples/echo_load" --host localhost --port 1
+check "an unknown backend is refused" \
+    refuses "auto, epoll, uring or sim" "$samples/echo_server" --backend kqueue
+check "an address that is none is refused" \
+    refuses "takes an IP address" "$samples/echo_load" --host localhost --port 1
 
 echo "$passed passed, $failed failed"
 [[ $failed == 0 ]]

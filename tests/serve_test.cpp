@@ -201,7 +201,48 @@ TEST_CASE("serve: when the listener is closed it ends its sessions and says bad_
     });
 }
 
-// --- signals -------------------------------------------------------------------------------------------------
+/// What the library logs, as long as this lives.
+struct heard {
+    heard() {
+        set_log_sink(
+            [](const log_record& r, void* to) noexcept { *static_cast<std::string*>(to) += r.message; },
+            &text);
+    }
+    ~heard() { set_log_sink(nullptr); }
+    std::string text;
+};
+
+/// Time enough for a server to meet its fate, without a frame of the test's own.
+constexpr int a_few = 20;
+
+TEST_CASE("serve: without memory for a session it drops that connection, pauses, and serves on") {
+    heard log;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
+        co_await test::settle();
+        std::size_t dropped = 0;
+        for (std::size_t n = 1; n <= 8; ++n) {
+            CAPTURE(n);
+            detail::fail_allocation(n);
+            auto connected = co_await attempt(tcp_stream::connect(listener.local()));
+            for (int i = 0; i < a_few; ++i) co_await sleep_for(1ms);
+            detail::fail_allocation(0);
+            REQUIRE_FALSE(server.done());
+            if (connected) {
+                const std::string answer = co_await ask(*connected, "?");
+                if (answer != "?") ++dropped;
+            }
+            const std::string good = co_await asks(listener.local(), "fine");
+            CHECK(good == "fine");
+        }
+        CHECK(dropped > 0);
+        co_await ends(server);
+    });
+    CHECK(log.text.find("serve: out of memory; accepting again in") != std::string::npos);
+}
+
+// --- signals -----------------------------------------------------------------------------------------------
 
 struct dispositions {
     dispositions() {
@@ -209,7 +250,8 @@ struct dispositions {
         sigaction(SIGTERM, nullptr, &terminate);
     }
     bool operator==(const dispositions& o) const {
-        return interrupt.sa_handler == o.interrupt.sa_handler && terminate.sa_handler == o.terminate.sa_handler;
+        return interrupt.sa_handler == o.interrupt.sa_handler &&
+               terminate.sa_handler == o.terminate.sa_handler;
     }
     struct sigaction interrupt {};
     struct sigaction terminate {};
@@ -259,7 +301,8 @@ TEST_CASE("serve: a second signal cancels the sessions") {
     const dispositions before;
     test::run([]() -> task<> {
         tcp_listener listener = test::listen();
-        auto server = spawn(serving<decltype(&echo_by_value)>, std::ref(listener), &echo_by_value, signalled(1h));
+        auto server =
+            spawn(serving<decltype(&echo_by_value)>, std::ref(listener), &echo_by_value, signalled(1h));
         tcp_stream client = co_await tcp_stream::connect(listener.local());
         const std::string answer = co_await ask(client, "?");
         CHECK(answer == "?");
@@ -313,6 +356,34 @@ TEST_CASE("serve: cancelled during the grace, it does not wait for it") {
         CHECK(this_loop().stats().timers == 0);
     });
     CHECK(dispositions() == before);
+}
+
+TEST_CASE("serve: without memory for the timer of the grace, there is no grace") {
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        int without = 0;
+        for (std::size_t n = 1; n <= 4; ++n) {
+            CAPTURE(n);
+            auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(1h));
+            tcp_stream client = co_await tcp_stream::connect(listener.local());
+            const std::string answer = co_await ask(client, "?");
+            CHECK(answer == "?");
+            detail::fail_allocation(n);
+            std::raise(SIGTERM);
+            for (int i = 0; i < a_few; ++i) co_await sleep_for(1ms);
+            detail::fail_allocation(0);
+            if (server.done()) {
+                ++without;
+            } else {
+                std::raise(SIGTERM);
+            }
+            const auto ended = co_await attempt(server);
+            CHECK(ended);
+            const buffer end = co_await client.receive();
+            CHECK(end.empty());
+        }
+        CHECK(without > 0);
+    });
 }
 
 TEST_CASE("serve: several servers in one process stop at one signal, and the usual handlers come back last") {

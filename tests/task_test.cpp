@@ -62,7 +62,9 @@ task<long> many_awaits(int n) {
     co_return sum;
 }
 
-TEST_CASE("task: ten million synchronous awaits use no stack") { CHECK(test::run(many_awaits, 10'000'000) == 10'000'000); }
+TEST_CASE("task: ten million synchronous awaits use no stack") {
+    CHECK(test::run(many_awaits, 10'000'000) == 10'000'000);
+}
 
 task<long> chain(int depth) {
     if (depth == 0) {
@@ -72,7 +74,9 @@ task<long> chain(int depth) {
     co_return 1 + co_await chain(depth - 1);
 }
 
-TEST_CASE("task: a chain of 100,000 awaits suspends and returns") { CHECK(test::run(chain, 100'000) == 100'000); }
+TEST_CASE("task: a chain of 100,000 awaits suspends and returns") {
+    CHECK(test::run(chain, 100'000) == 100'000);
+}
 
 task<long> throwing_awaits(int n) {
     long caught = 0;
@@ -260,10 +264,36 @@ TEST_CASE("spawn: `cancelled` is not a std::exception, and a result cannot hide 
     });
 }
 
+TEST_CASE("spawn: a result that was faster than cancel() lets the child take one more step") {
+    test::run([]() -> task<> {
+        journal j;
+        auto child = spawn([](journal& log) -> task<> {
+            auto inner = spawn(number, 1);
+            const int n = co_await inner;
+            log.add("result " + std::to_string(n));
+            try {
+                co_await yield();
+                log.add("more");
+            } catch (const cancelled&) {
+                log.add("cancelled");
+                throw;
+            }
+        }, std::ref(j));
+        co_await yield();  // the child waits for the inner task,
+        co_await yield();  // and that one has ended
+        child.cancel();
+        CHECK(j.text().empty());
+        static_cast<void>(co_await attempt(child));
+        CHECK(j.text() == "result 1 cancelled");
+        CHECK(child.state() == task_state::cancelled);
+    });
+}
+
 TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the others, and reported") {
     std::string seen;
-    set_log_sink([](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
-                 &seen);
+    set_log_sink(
+        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+        &seen);
     test::run([]() -> task<> {
         bool stop = false;
         auto h = spawn([](const bool& end) -> task<> {
@@ -329,7 +359,7 @@ TEST_CASE("spawn: awaiting a handle in a cancelled task throws `cancelled`, and 
     });
 }
 
-// --- run ----------------------------------------------------------------------------------------------------
+// --- run --------------------------------------------------------------------------------------------------
 
 TEST_CASE("run: when the main task ends, what is left in the root scope is cancelled and awaited") {
     journal j;
@@ -394,6 +424,27 @@ TEST_CASE("run: a main task that waits for what cannot happen is a deadlock, wit
     CHECK(report.find(":" + std::to_string(line)) != std::string::npos);
     CHECK(report.find("task 2 waits for Godot at") != std::string::npos);
     CHECK(j.text() == "unwound");
+}
+
+TEST_CASE("run: a backend that RONDO_BACKEND names and nobody knows is an invalid_argument") {
+    const char* const named = std::getenv("RONDO_BACKEND");
+    const std::string before = named != nullptr ? named : "";
+    ::setenv("RONDO_BACKEND", "kqueue", 1);
+    std::error_code code;
+    std::string said;
+    try {
+        const loop l;
+    } catch (const io_error& e) {
+        code = e.code();
+        said = e.what();
+    }
+    loop_options chosen;
+    chosen.kind = backend_kind::sim;
+    const loop not_asked(chosen);  // then the environment does not matter
+    CHECK(not_asked.kind() == backend_kind::sim);
+    ::setenv("RONDO_BACKEND", before.c_str(), 1);
+    CHECK(code == std::errc::invalid_argument);
+    CHECK(said.find("RONDO_BACKEND must be auto, epoll, uring or sim, not kqueue") != std::string::npos);
 }
 
 TEST_CASE("run: stop() cancels the main task") {

@@ -293,6 +293,26 @@ TEST_CASE("tcp: a text that is no address is refused before anything is done") {
     });
 }
 
+TEST_CASE("tcp: try_bind gives as a result what bind throws") {
+    test::run([]() -> task<> {
+        auto made = tcp_listener::try_bind("127.0.0.1", 0);
+        REQUIRE(made);
+        tcp_listener listener = std::move(*made);
+        const auto at = listener.try_local();
+        REQUIRE(at);
+        CHECK(*at == listener.local());
+        connection c = co_await test::connect_to(listener);
+        CHECK(c.server.try_local().value() == *at);
+
+        CHECK(tcp_listener::try_bind(*at).error() == std::errc::address_in_use);
+        CHECK(tcp_listener::try_bind("localhost", 0).error() == std::errc::invalid_argument);
+        CHECK_FALSE(tcp_listener::try_bind(endpoint()));
+        co_await listener.close();
+        CHECK(listener.try_local().error() == std::errc::bad_file_descriptor);
+        CHECK(tcp_listener().try_local().error() == std::errc::bad_file_descriptor);
+    });
+}
+
 TEST_CASE("tcp: a port in use is refused, with its address, unless both want to share it") {
     test::run([]() -> task<> {
         tcp_listener first = test::listen();
@@ -354,6 +374,10 @@ TEST_CASE("tcp: options can be set") {
         }
         c.client.receive_buffer_size(65536);
         c.client.send_buffer_size(65536);
+        CHECK(c.server.try_no_delay(false));
+        CHECK(c.server.try_keep_alive(true));
+        CHECK(c.server.try_receive_buffer_size(65536));
+        CHECK(c.server.try_send_buffer_size(65536));
         if (!test::on_sim()) {
             int value = 0;
             socklen_t size = sizeof value;
@@ -361,6 +385,8 @@ TEST_CASE("tcp: options can be set") {
             CHECK(value == 1);
             ::getsockopt(c.client.native_handle(), SOL_SOCKET, SO_SNDBUF, &value, &size);
             CHECK(value >= 65536);
+            ::getsockopt(c.server.native_handle(), SOL_SOCKET, SO_KEEPALIVE, &value, &size);
+            CHECK(value == 1);
         }
         co_await c.client.write_all("still works");
         const buffer data = co_await c.server.receive();
@@ -397,6 +423,12 @@ task<> check_closed(tcp_stream& s) {
     CHECK(s.try_read_some(into).error() == bad);
     CHECK(s.try_write_some(from).error() == bad);
     CHECK(s.try_shutdown().error() == bad);
+    CHECK(s.try_reset_on_close().error() == bad);
+    CHECK(s.try_no_delay(true).error() == bad);
+    CHECK(s.try_keep_alive(true).error() == bad);
+    CHECK(s.try_receive_buffer_size(1).error() == bad);
+    CHECK(s.try_send_buffer_size(1).error() == bad);
+    CHECK(s.try_local().error() == bad);
     CHECK_THROWS_AS(s.shutdown(), io_error);
     CHECK_THROWS_AS(s.reset_on_close(), io_error);
     CHECK_THROWS_AS(s.no_delay(true), io_error);

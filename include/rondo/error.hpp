@@ -44,9 +44,13 @@ class RONDO_API deadlock_error : public std::runtime_error {
 }
 
 /// A value or an error_code: the non-throwing spelling (`co_await rondo::attempt(...)`).
-/// Reading the value of a failed result throws its system_error.
+/// Reading the value of a failed result throws its system_error. T is not itself an error code.
 template <class T>
 class [[nodiscard]] result {
+    static_assert(!std::is_same_v<std::remove_cv_t<T>, std::error_code> &&
+                      !std::is_same_v<std::remove_cv_t<T>, std::errc>,
+                  "a result whose value is an error code cannot be told from a failure; wrap the value");
+
  public:
     using value_type = T;
 

@@ -42,7 +42,8 @@ decltype(auto) run(const loop_options& options, F&& f, Args&&... args) {
     return run_on(l, std::forward<F>(f), std::forward<Args>(args)...);
 }
 
-/// The same with default options: RONDO_BACKEND chooses the backend.
+/// The same with default options: RONDO_BACKEND chooses the backend. A value it cannot have throws
+/// io_error(invalid_argument) from the loop's constructor, and so from here.
 template <class F, class... Args>
     requires(!std::is_convertible_v<F&&, const loop_options&>)
 decltype(auto) run(F&& f, Args&&... args) {

@@ -46,7 +46,9 @@ task<> serve_with(tcp_listener& listener, Session session, serve_options options
 
 /// Accepts connections from `listener` and runs `session(stream)` for each, as a task of its own that
 /// owns the stream (it may take it by reference or by value). A session that throws ends only
-/// itself: a peer that went away is logged at debug level, anything else as a warning.
+/// itself: a peer that went away is logged at debug level, anything else as a warning. A session for
+/// which there is no memory costs its connection: that is logged, and accepting pauses (5 ms doubling
+/// to 1 s).
 ///
 /// Ends, after a signal (see serve_options), when the last session has; throws io_error if the
 /// listener fails. Cancel: stops accepting, cancels the sessions, and waits for them to unwind.

@@ -3,6 +3,9 @@
 // One task reads and one task writes a stream at a time; a second one gets device_or_resource_busy.
 // A stream or listener must outlive the waits on it, may be moved while nobody waits, and belongs to
 // the loop that was running when it was made. Descriptors are CLOEXEC, and no write raises SIGPIPE.
+//
+// What is awaited does not throw inside attempt(); what does not wait has a spelling with try_, which
+// gives a result<T> instead of throwing.
 #pragma once
 
 #include <rondo/attempt.hpp>
@@ -42,7 +45,7 @@ class RONDO_API socket_handle {
 
     int control(sys_op& call) const noexcept;
     int set(sys_op::option which, int value) const noexcept;
-    endpoint local() const;
+    rondo::result<endpoint> local() const noexcept;
 
  private:
     loop* of_ = nullptr;
@@ -148,7 +151,8 @@ class RONDO_API borrow_awaiter : public stream_awaiter {
 
 class RONDO_API write_awaiter : public stream_awaiter {
  public:
-    write_awaiter(io_kind k, tcp_stream& of, const void* bytes, std::size_t count, std::size_t* written) noexcept
+    write_awaiter(io_kind k, tcp_stream& of, const void* bytes, std::size_t count,
+                  std::size_t* written) noexcept
         : stream_awaiter(k, of, const_cast<void*>(bytes), count), written_(written) {}
 
     rondo::result<std::size_t> finish();
@@ -261,7 +265,8 @@ class RONDO_API tcp_stream {
         a.flags |= io_op::all;
         return a;
     }
-    [[nodiscard]] detail::write_awaiter write_all(std::string_view from, std::size_t* written = nullptr) noexcept {
+    [[nodiscard]] detail::write_awaiter write_all(std::string_view from,
+                                                  std::size_t* written = nullptr) noexcept {
         return write_all(std::as_bytes(std::span(from.data(), from.size())), written);
     }
 
@@ -295,6 +300,7 @@ class RONDO_API tcp_stream {
     }
     /// Closing will reset the connection (SO_LINGER 0). Throws io_error.
     void reset_on_close();
+    rondo::result<void> try_reset_on_close() noexcept;
 
     // --- looking
 
@@ -303,14 +309,19 @@ class RONDO_API tcp_stream {
     /// The address of the other side, as it was when the connection was made.
     endpoint peer() const noexcept { return endpoint(peer_); }
     /// Throws io_error.
-    endpoint local() const { return socket_.local(); }
+    endpoint local() const;
+    rondo::result<endpoint> try_local() const noexcept { return socket_.local(); }
 
-    // --- options; each throws io_error
+    // --- options; each throws io_error, but for those that begin with try_
 
     void no_delay(bool on);
     void keep_alive(bool on);
     void receive_buffer_size(int bytes);
     void send_buffer_size(int bytes);
+    rondo::result<void> try_no_delay(bool on) noexcept;
+    rondo::result<void> try_keep_alive(bool on) noexcept;
+    rondo::result<void> try_receive_buffer_size(int bytes) noexcept;
+    rondo::result<void> try_send_buffer_size(int bytes) noexcept;
 
     /// The descriptor, still owned by the stream; -1 when closed. For looking, not for I/O.
     int native_handle() const noexcept { return socket_.fd(); }
@@ -345,10 +356,16 @@ class RONDO_API tcp_listener {
     /// Listens at `at`; port 0 lets the kernel choose (see local()). Needs a running loop. Throws
     /// io_error (address_in_use, permission_denied ...) that names the address.
     static tcp_listener bind(const endpoint& at, const listen_options& options = {});
-    /// The same with an address as text.
-    static tcp_listener bind(std::string_view address, std::uint16_t port, const listen_options& options = {}) {
+    /// The same with an address as text; throws system_error(invalid_argument) if it is none.
+    static tcp_listener bind(std::string_view address, std::uint16_t port,
+                             const listen_options& options = {}) {
         return bind(endpoint(address, port), options);
     }
+    /// bind() without a throw; a text that is no address gives invalid_argument.
+    static rondo::result<tcp_listener> try_bind(const endpoint& at,
+                                                const listen_options& options = {}) noexcept;
+    static rondo::result<tcp_listener> try_bind(std::string_view address, std::uint16_t port,
+                                                const listen_options& options = {}) noexcept;
 
     /// Waits for a connection. What is no fault of the listener is not an error: connections that died in
     /// the queue are skipped, and when descriptors or memory run out it logs, waits (5 ms doubling to
@@ -356,7 +373,9 @@ class RONDO_API tcp_listener {
     /// Cancel: no connection is lost; one that was accepted is returned all the same.
     [[nodiscard]] task<tcp_stream> accept();
 
-    endpoint local() const { return socket_.local(); }
+    /// Throws io_error.
+    endpoint local() const;
+    rondo::result<endpoint> try_local() const noexcept { return socket_.local(); }
     bool is_open() const noexcept { return socket_.open(); }
     int native_handle() const noexcept { return socket_.fd(); }
     /// How often accept() had to wait because descriptors or memory ran out.

@@ -29,6 +29,14 @@ TOKEN = re.compile(
 OPEN = {"(": ")", "[": "]", "{": "}"}
 STATEMENT_WORDS = {"if", "for", "while", "do", "switch", "try", "case", "default", "namespace"}
 HEADS = {"if", "while", "for", "switch"}
+# Words that a member of a trivially copyable aggregate is declared with. Of others nobody knows.
+PLAIN = set(
+    """const volatile mutable constexpr static inline std chrono signed unsigned int long short char
+    bool float double byte size_t ssize_t ptrdiff_t nanoseconds microseconds milliseconds seconds
+    minutes hours string_view coroutine_handle int8_t int16_t int32_t int64_t uint8_t uint16_t
+    uint32_t uint64_t""".split()
+)
+BASE_WORDS = {"final", "public", "std", "rondo", "detail"}
 ASSERTING = re.compile(r"(CHECK|REQUIRE|WARN)(_\w+)?|RONDO_ASSERT\w*|assert")
 
 
@@ -169,8 +177,79 @@ class Code:
         return left + 1, right
 
 
-def rules(code):
-    """Yields (position, message)."""
+def aggregates(code, known=()):
+    """The structs of `code`, beside those of `known`: {name: (no constructors, bits may be copied)}."""
+    found = dict(known)
+    for i, word in enumerate(code.words):
+        name, brace = code.word(i + 1), i + 2
+        if word != "struct" or not name.isidentifier():
+            continue
+        while code.word(brace) and code.word(brace) not in "{;()=":
+            brace += 1
+        if code.word(brace) == "{" and brace in code.match:
+            bases = [word for word in code.words[i + 2 : brace] if word.isidentifier()]
+            no_constructors, plain = members_of(code, name, brace)
+            plain &= all(found.get(base, (False, False))[1] for base in bases if base not in BASE_WORDS)
+            found[name] = no_constructors, plain
+    return found
+
+
+def members_of(code, name, brace):
+    """(no constructors, bits may be copied) of the struct whose body begins at brace."""
+    plain, declared, i = True, [], brace + 1
+    while i < code.match[brace]:
+        word = code.word(i)
+        if word in ("private", "protected", "virtual"):
+            return False, False
+        if word == "using" and name in code.words[i + 1 : i + 6]:
+            return False, False  # inherited constructors
+        if word == name and code.word(i + 1) == "(":
+            if declared[-1:] != ["~"]:
+                return False, False
+            plain = False
+        declared.append(word)
+        if word == ":" and declared[0] == "public":
+            declared = []
+        elif word in OPEN and i in code.match:
+            i = code.match[i]
+            if word == "{" and code.word(i + 1) not in (";", ","):
+                declared = []  # the body of a function
+        elif word == ";":
+            if not {"(", "using", "static", "friend", "struct", "enum", "class"} & set(declared):
+                plain &= plain_member(declared)
+            declared = []
+        i += 1
+    return True, plain
+
+
+def plain_member(declared):
+    """Of the tokens `type name = value;`: whether the bits of the type may be copied."""
+    depth = 0
+    for i, word in enumerate(declared):
+        depth += {"<": 1, ">": -1}.get(word, 0)
+        if depth == 0 and word in ("=", "{", "[", ";", ","):
+            type_ = declared[: i - 1]
+            return type_[-1:] in (["*"], ["&"]) or all(w in PLAIN for w in type_ if w.isidentifier())
+    return True
+
+
+def made_in_place(code, i, start):
+    """Whether the aggregate named at i is initialised right there, not by what a function returns."""
+    before, after = code.word(i - 1), code.word(i + 1)
+    if before in ("struct", "class", "enum", "~", ".", "->", "new", ">"):
+        return False
+    if before.isidentifier() and before not in ("co_await", "co_yield", "return", "co_return", "const"):
+        return False  # a variable of that name
+    if after in ("(", "{"):
+        return True
+    if i > start + 1 or not after.isidentifier():
+        return False
+    opener = i + 2 + (code.word(i + 2) == "=")  # `name variable{co_await ...}`
+    return code.word(opener) in ("(", "{") and bool(code.awaits(opener, code.match.get(opener, opener)))
+
+
+def rules(code, known):
+    """Yields (position, message). `known` are the aggregates, as aggregates() gives them."""
     for i, word in enumerate(code.words):
         after = i + 1
         if word in HEADS:
@@ -192,8 +271,12 @@ def rules(code):
                 yield i, "`? :` in a statement with co_await; use if and else"
             if code.word(i - 1) == "throw":
                 yield i, "throw co_await; await into a local first"
-            if code.starts_lambda(after) and captures_values(code, after):
-                yield i, "co_await on a closure that captures values; give the closure a name"
+            for j in code.visible(start, end):
+                if code.starts_lambda(j) and captures_values(code, j):
+                    yield j, "a closure that captures values in a statement with co_await; name it before"
+                elif known.get(code.words[j]) == (True, False) and made_in_place(code, j, start):
+                    name = code.words[j]
+                    yield j, f"the aggregate {name} made in a statement with co_await; name it before"
         elif code.word(after) == "(" and after in code.match:
             inside = code.awaits(after + 1, code.match[after])
             if word == "spawn":
@@ -215,9 +298,9 @@ def captures_values(code, bracket):
     return False
 
 
-def problems(text, first_line=1):
+def problems(text, first_line=1, known=()):
     code = Code(text, first_line)
-    found = {(code.lines[i], message) for i, message in rules(code)}
+    found = {(code.lines[i], message) for i, message in rules(code, aggregates(code, known))}
     return sorted(problem for problem in found if problem[0] not in code.allowed)
 
 
@@ -250,6 +333,20 @@ BAD = [
     "task<> f() { co_await [p]() -> task<> { co_await h(p); }(); }",
     "task<> f() { co_await [=]() -> task<> { co_await h(p); }(); }",
     "task<> f() { co_await [&, p = std::move(q)] { return h(p); }(); }",
+    "task<> f() { co_await spawn([c]() -> task<> { co_await h(c); }); }",
+    "task<> f() { co_await attempt(spawn([=] { return h(p); })); }",
+    "task<> f() { auto x = co_await spawn([&, p = std::move(q)](int n) -> task<> { co_await h(p); }, 1); }",
+    "task<> f() { co_await serve(listener, [config](tcp_stream& s) -> task<> { co_await h(s); }); }",
+    "task<> f() { use([p] { return p; }, co_await g()); }",
+    "struct note { std::string s; int n = 0; }; task<> f() { co_await send(note(\"x\", 1)); }",
+    "struct note { std::string s; }; task<> f() { co_await send(note{\"x\"}); }",
+    "struct note { std::vector<int> v{}; }; task<> f() { use(note{}, co_await g()); }",
+    "struct note { std::string s; int n; }; task<> f() { note m{co_await g(), 1}; }",
+    "struct note { std::string s; int n; }; task<> f() { const note m = {co_await g(), 1}; }",
+    "struct note { std::string s; int n; }; task<> f() { note m(co_await g(), 1); }",
+    "struct guard { int& n; ~guard() { --n; } }; task<> f() { co_await g(guard(n)); }",
+    "struct base { base(); }; struct note : base { int n; }; task<> f() { co_await g(note{{}, 1}); }",
+    "struct note { void f() { g(); } std::string s; }; task<> f() { co_await send(note(\"x\")); }",
     "task<> f() { CHECK(co_await g() == 1); }",
     "task<> f() { REQUIRE_EQ(co_await g(), 1); }",
     "task<> f() { RONDO_ASSERT(co_await g()); }",
@@ -278,6 +375,18 @@ GOOD = [
     "task<> f() { group.spawn([](int n) -> task<> { co_await g(n); }, 3); }",
     "task<> f() { co_await [&]() -> task<> { co_await g(); }(); }",
     "task<> f() { co_await [this]() -> task<> { co_await g(); }(); }",
+    "task<> f() { auto h = spawn([c]() -> task<> { co_await g(c); }); co_await h; }",
+    "task<> f() { co_await spawn([&c]() -> task<> { co_await g(c); }); }",
+    "task<> f() { co_await spawn(h, std::move(c)); table[c] = 1; }",
+    "void f() { run([c]() -> task<> { co_await g(c); }); }",
+    "struct note { std::string s; }; task<> f() { note m{\"x\"}; co_await send(std::move(m)); }",
+    "struct note { std::string s; }; task<> f() { note m = co_await g(); use(m); }",
+    "struct note { std::string s; }; task<> f() { const note m(\"x\"); auto h = spawn(g, m); co_await h; }",
+    "struct note { note(int); std::string s; }; task<> f() { co_await send(note(1)); }",
+    "struct opts { int n = 1; const char* s; std::uint32_t m[3]; }; task<> f() { co_await g(opts{1}); }",
+    "struct opts { int n = 1; bool ok() const { return n; } }; task<> f() { co_await g(opts{1}); }",
+    "class note { std::string s; }; task<> f() { co_await send(make_note(1)); }",
+    "struct note { std::string s; task<> f() { co_await g(); } };",
     "void f() { CHECK(run([&]() -> task<int> { co_return co_await g(); }) == 1); }",
     "void f() { CHECK_THROWS_AS(run([&]() -> task<> { co_await g(); }), error); }",
     "void f() { if (run([&]() -> task<bool> { co_return co_await g(); })) h(); }",
@@ -305,8 +414,14 @@ def main():
         return self_test()
     root = Path(sys.argv[1])
     count = 0
+    known = {}  # what the headers of a folder define; those of `include` are for everybody
     for path, line, text in sources(root):
-        for number, message in problems(text, line):
+        if path.suffix == ".hpp":
+            folder = path.relative_to(root).parts[0]
+            known[folder] = aggregates(Code(text, line), known.get(folder, known.get("include", {})))
+    for path, line, text in sources(root):
+        folder = path.relative_to(root).parts[0]
+        for number, message in problems(text, line, known.get(folder, known.get("include", {}))):
             print(f"{path.relative_to(root)}:{number}: {message}")
             count += 1
     print(f"{count} problems" if count else "no known miscompiled spelling")

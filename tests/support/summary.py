@@ -3,8 +3,8 @@
     summary.py TESTLOG.json
 
 Prints "PASSED FAILED SKIPPED". A program that ends with doctest's summary, or with a line "N passed,
-N failed", counts as many as it ran; any other test counts as one. A program that failed without a failed case (it crashed, hung,
-or a sanitizer spoke) counts as one failure more.
+N failed", counts as many as it ran; any other test counts as one. A program that failed without a
+failed case (it crashed, hung, or a sanitizer spoke) counts as one failure more.
 """
 
 import json

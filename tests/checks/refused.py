@@ -1,0 +1,63 @@
+"""Compiles what must not compile, and looks for the message that says why.
+
+    refused.py ROOT COMPILER...
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from compiling import precompile, try_compile, try_each
+
+PRELUDE = """\
+#include <rondo/rondo.hpp>
+using namespace rondo;
+task<std::error_code> last_error() { co_return std::error_code{}; }
+struct alignas(32) wide { char bytes[32]; };
+task<> takes(wide) { co_return; }
+"""
+
+FINE = "task<> f() { const std::error_code e = co_await last_error(); static_cast<void>(e); }"
+
+# (text, part of the message)
+REFUSED = [
+    ("result<std::error_code> r{std::error_code()};", "whose value is an error code"),
+    ("result<std::errc> r{std::errc()};", "whose value is an error code"),
+    ("task<> f() { auto r = co_await attempt(last_error()); }", "whose value is an error code"),
+    ("task<> f(task_handle<std::error_code>& h) { auto r = co_await attempt(h); }",
+     "whose value is an error code"),
+    ("auto f() { return spawn(takes, wide{}); }", "aligned to 16 bytes at most"),
+    ("auto f() { return spawn([](int) -> task<> { co_return; }, nullptr); }",
+     "cannot be called with these arguments"),
+]
+
+
+def main():
+    root, compiler = Path(sys.argv[1]), sys.argv[2:]
+    with tempfile.TemporaryDirectory() as folder:
+        include = ["-I", str(root / "include")]
+        prelude = Path(folder) / "prelude.hpp"
+        prelude.write_text(PRELUDE)
+        clang = "clang" in Path(compiler[-1]).name
+        compiled = Path(folder) / ("prelude.pch" if clang else "prelude.hpp.gch")
+        said = precompile(compiler, prelude, compiled, include)
+        use = ["-include-pch", str(compiled)] if clang else ["-include", str(prelude)]
+        said = said or try_compile(compiler, FINE, [*include, *use])
+        if said:
+            print(f"what must compile does not:\n{said}")
+            return 1
+
+        failed = 0
+        for (text, message), said in try_each(
+            lambda case: try_compile(compiler, case[0], [*include, *use]), REFUSED
+        ):
+            if message not in said:
+                failed += 1
+                print(f"{text}\nis not refused with '{message}', but: {said or 'compiles'}\n")
+    print(f"{len(REFUSED)} texts, {failed} of them not refused as they should be")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
