@@ -71,9 +71,7 @@ void print_place(const char* lead, const std::source_location& place) {
                  function_of(place).c_str());
 }
 
-}  // namespace
-
-std::string message_of(const std::exception_ptr& error) {
+std::string written_message(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const io_error& e) {
@@ -92,6 +90,16 @@ std::string message_of(const std::exception_ptr& error) {
         return "the main task was cancelled";
     } catch (...) {
         return "an exception that is not a std::exception";
+    }
+}
+
+}  // namespace
+
+std::string message_of(const std::exception_ptr& error) noexcept {
+    try {
+        return written_message(error);
+    } catch (const std::bad_alloc&) {
+        return "out of memory";  // short enough to need none
     }
 }
 

@@ -94,6 +94,54 @@ TEST_CASE("task: a hundred thousand throwing awaits use no stack") {
     CHECK(test::run(throwing_awaits, 100'000) == 100'000);
 }
 
+TEST_CASE("task: attempt of a reference refers to the same thing") {
+    static int there = 7;
+    struct local {
+        static task<int&> find(bool known) {
+            co_await rondo::yield();
+            if (!known) throw std::system_error(std::make_error_code(std::errc::no_such_process));
+            co_return there;
+        }
+        static task<> body() {
+            auto found = co_await attempt(find(true));
+            CHECK(&*found == &there);
+            auto lost = co_await attempt(find(false));
+            CHECK(lost.error() == std::errc::no_such_process);
+            CHECK_THROWS_AS(lost.value(), std::system_error);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("result: an assignment that throws leaves a failure, and destroys nothing twice") {
+    struct fragile {
+        explicit fragile(int* l) : live(l) { ++*live; }
+        fragile(fragile&& other) : live(other.live) {
+            if (other.armed) throw std::runtime_error("moved");
+            ++*live;
+        }
+        ~fragile() { --*live; }
+        int* live;
+        bool armed = false;
+    };
+    int live = 0;
+    {
+        result<fragile> a{fragile(&live)}, b{fragile(&live)};
+        b->armed = true;
+        CHECK_THROWS_AS(a = std::move(b), std::runtime_error);
+        CHECK(a.error() == std::errc::state_not_recoverable);
+        CHECK(live == 1);
+        b->armed = false;
+        a = std::move(b);
+        CHECK(a.has_value());
+        CHECK(live == 2);
+        a = result<fragile>(std::errc::io_error);
+        CHECK(a.error() == std::errc::io_error);
+        CHECK(live == 1);
+    }
+    CHECK(live == 0);
+}
+
 TEST_CASE("task: attempt gives system_errors as results, and lets everything else through") {
     test::run([]() -> task<> {
         const auto refused = [](int code) -> task<int> {

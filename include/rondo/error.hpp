@@ -66,10 +66,21 @@ class [[nodiscard]] result {
             std::construct_at(&error_, other.error_);
         }
     }
+    /// If moving the value throws, the old one is gone: this is then a failure (state_not_recoverable).
     result& operator=(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>) {
-        if (this != &other) {
-            std::destroy_at(this);
-            std::construct_at(this, std::move(other));
+        if (this == &other) return *this;
+        if (ok_) std::destroy_at(std::addressof(value_));
+        ok_ = false;
+        struct leave_a_failure {
+            result* in;
+            std::error_code error;
+            ~leave_a_failure() {
+                if (!in->ok_) std::construct_at(&in->error_, error);
+            }
+        } unless_ok{this, other.ok_ ? std::make_error_code(std::errc::state_not_recoverable) : other.error_};
+        if (other.ok_) {
+            std::construct_at(std::addressof(value_), std::move(other.value_));
+            ok_ = true;
         }
         return *this;
     }
@@ -107,6 +118,31 @@ class [[nodiscard]] result {
         std::error_code error_;
     };
     bool ok_;
+};
+
+/// Of a reference: what it refers to must outlive it.
+template <class T>
+class [[nodiscard]] result<T&> {
+ public:
+    using value_type = T&;
+
+    result(T& value) noexcept : value_(std::addressof(value)) {}  // NOLINT(*-explicit-*)
+    result(std::error_code error) noexcept : error_(error) {}     // NOLINT
+    result(std::errc error) noexcept : error_(std::make_error_code(error)) {}  // NOLINT
+
+    bool has_value() const noexcept { return value_ != nullptr; }
+    explicit operator bool() const noexcept { return has_value(); }
+    std::error_code error() const noexcept { return error_; }
+    T& value() const {
+        if (value_ == nullptr) throw std::system_error(error_);
+        return *value_;
+    }
+    T& operator*() const { return value(); }
+    T* operator->() const { return std::addressof(value()); }
+
+ private:
+    T* value_ = nullptr;
+    std::error_code error_;
 };
 
 template <>

@@ -451,7 +451,7 @@ class RONDO_API loop {
 
 namespace detail {
 /// An error in one line: kind, errno, operation, peer.
-RONDO_API std::string message_of(const std::exception_ptr& error);
+RONDO_API std::string message_of(const std::exception_ptr& error) noexcept;
 
 /// Prints what a program died of: kind, errno, operation, peer, and the awaits it came through.
 RONDO_API void report_escaped(const std::exception_ptr& error) noexcept;
