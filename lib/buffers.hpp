@@ -36,8 +36,9 @@ class buffer_pool {
         while (free_ != nullptr) {
             chunk* last = free_;
             free_ = last->next;
-            std::free(last);
+            discard(last);
         }
+        RONDO_ASSERT(made_ == 0, "a received buffer outlives its loop");
     }
 
     std::uint32_t size() const noexcept { return size_; }
@@ -47,6 +48,7 @@ class buffer_pool {
         if (free_ == nullptr) [[unlikely]] {
             void* memory = std::malloc(header + size_);
             if (memory == nullptr) return nullptr;
+            ++made_;
             auto* made = new (memory) chunk;
             made->data = static_cast<std::byte*>(memory) + header;
             return made;
@@ -60,7 +62,7 @@ class buffer_pool {
     void give_back(chunk& back) noexcept {
         if (--room_ < 0) [[unlikely]] {
             room_ = 0;
-            return std::free(&back);
+            return discard(&back);
         }
         back.next = free_;
         free_ = &back;
@@ -70,12 +72,18 @@ class buffer_pool {
     }
 
  private:
+    void discard(chunk* last) noexcept {
+        --made_;
+        std::free(last);
+    }
+
     static constexpr std::size_t header = 64;
     static_assert(sizeof(chunk) <= header);
 
     chunk* free_ = nullptr;
     std::uint32_t size_;
     std::int32_t room_;  // how many more it would keep
+    std::size_t made_ = 0;
 };
 
 }  // namespace rondo::detail

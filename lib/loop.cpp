@@ -21,6 +21,7 @@ constinit thread_local loop* current = nullptr;
 namespace {
 std::atomic<std::uint32_t> next_serial{1};
 thread_local char thread_mark;  // its address names the thread
+constinit thread_local loop* loops_here = nullptr;
 }
 }  // namespace detail
 
@@ -83,13 +84,15 @@ loop::loop(const loop_options& options)
     : options_(options),
       root_(*this, &root_child_ended),
       thread_(&detail::thread_mark),
-      serial_(detail::next_serial.fetch_add(1, std::memory_order_relaxed)),
       backend_(choose_backend(options.kind, options.backend, why_backend_)) {
     watch_ = options_.watch;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
     shared_ = new detail::remote_state(*backend_);
     now_ = backend_->now();
+    serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
+    if (backend_->kind() == backend_kind::sim) serial_ |= simulated_bit;
+    next_on_thread_ = std::exchange(detail::loops_here, this);
 }
 
 loop::~loop() {
@@ -105,7 +108,19 @@ loop::~loop() {
             c.invoke(c, detail::callback::act::drop);
         }
     detail::current = outer;
+    loop** at = &detail::loops_here;
+    while (*at != nullptr && *at != this) at = &(*at)->next_on_thread_;
+    if (*at != nullptr) *at = next_on_thread_;
     shared_->release();
+}
+
+loop* loop::living(std::uint32_t serial) noexcept {
+    loop* l = detail::current;
+    if (l != nullptr && l->serial_ == serial) [[likely]]
+        return l;
+    l = detail::loops_here;
+    while (l != nullptr && l->serial_ != serial) l = l->next_on_thread_;
+    return l;
 }
 
 class loop::running_scope {

@@ -3,6 +3,8 @@
 #include <rondo/suspend.hpp>
 
 #include <algorithm>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -49,13 +51,20 @@ void throw_io(int negative_errno, const char* operation, std::string subject) {
 // --- socket_handle --------------------------------------------------------------------------------------
 
 socket_handle::~socket_handle() {
-    if (fd_ >= 0) of_->reap(fd_);
+    if (fd_ < 0) return;
+    if (loop* const l = of(); l != nullptr) {
+        l->reap(fd_);
+    } else if (!loop::was_simulated(loop_)) {
+        ::close(fd_);
+    }
 }
 
 int socket_handle::control(sys_op& call) const noexcept {
     if (fd_ < 0) return -EBADF;
+    loop* const l = of();
+    if (l == nullptr) return -EBADF;
     call.fd = fd_;
-    return of_->control(call);
+    return l->control(call);
 }
 
 int socket_handle::set(sys_op::option which, int value) const noexcept {

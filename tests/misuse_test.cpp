@@ -1,5 +1,5 @@
 // What a program does wrong, and the message it gets. Each runs in a child process that must abort.
-#include "support/test.hpp"
+#include "support/net.hpp"
 
 #include <csignal>
 #include <thread>
@@ -146,6 +146,18 @@ TEST_CASE("misuse: after fork the child may not use the loop") {
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) _exit(0);
         std::abort();
     }), "fork");
+}
+
+TEST_CASE("misuse: a received buffer must not outlive its loop, and the message says so") {
+    struct local {
+        static task<buffer> receive_one() {
+            auto c = co_await test::connected();
+            co_await c.client.write_all("x");
+            co_return co_await c.server.receive();
+        }
+    };
+    CHECK_ABORTS(abort_message([] { const buffer kept = rondo::run(local::receive_one); }),
+                 "a received buffer outlives its loop");
 }
 
 #if RONDO_GCC12

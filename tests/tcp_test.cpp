@@ -1263,4 +1263,39 @@ TEST_CASE("tcp: a random program of reads, writes and cancels loses no byte and 
     }
 }
 
+TEST_CASE("tcp: streams and listeners may outlive their loop; they close, and refuse everything else") {
+    struct kept {
+        connection both;
+        tcp_listener listener;
+    };
+    struct local {
+        static task<kept> make() {
+            tcp_listener l = test::listen();
+            connection c = co_await test::connect_to(l);
+            co_return kept{std::move(c), std::move(l)};
+        }
+        static task<> use(kept* old) {
+            CHECK(old->both.client.try_shutdown().error() == std::errc::bad_file_descriptor);
+            CHECK(old->both.client.try_local().error() == std::errc::bad_file_descriptor);
+            CHECK(old->listener.try_local().error() == std::errc::bad_file_descriptor);
+            co_await old->both.client.close();
+            CHECK(!old->both.client.is_open());
+            co_await old->listener.close();
+            // a new connection must not be taken for the old one
+            connection fresh = co_await connected();
+            old->both.server = tcp_stream();
+            co_await fresh.client.write_all("x");
+            const buffer got = co_await fresh.server.receive();
+            CHECK(got.text() == "x");
+        }
+    };
+    const std::size_t before = test::open_descriptors();
+    {
+        kept old = rondo::run(local::make);
+        CHECK(old.both.client.is_open());
+        rondo::run(local::use, &old);
+    }
+    CHECK(test::open_descriptors() == before);
+}
+
 }  // namespace

@@ -325,6 +325,11 @@ class RONDO_API loop {
         return true;
     }
     void cancel(io_op& o) noexcept { backend_->cancel(o); }
+    /// The loop of this serial number if it still lives on this thread, else null. A handle that may
+    /// outlive its loop asks so; O(loops of this thread).
+    static loop* living(std::uint32_t serial) noexcept;
+    std::uint32_t serial() const noexcept { return serial_; }
+    static bool was_simulated(std::uint32_t serial) noexcept { return (serial & simulated_bit) != 0; }
     int control(sys_op& o) noexcept { return backend_->control(o); }
     backend& io() noexcept { return *backend_; }
     /// Closes `fd` without anyone waiting for it.
@@ -443,7 +448,9 @@ class RONDO_API loop {
     void* hook_context_ = nullptr;
     std::exception_ptr escaped_;
     const void* thread_ = nullptr;
-    std::uint32_t serial_;  // no other loop of this process has it
+    static constexpr std::uint32_t simulated_bit = 0x8000'0000;
+    std::uint32_t serial_ = 0;       // no other loop of this process has it
+    loop* next_on_thread_ = nullptr;
     std::string why_backend_;
     std::unique_ptr<rondo::backend> backend_;
     detail::remote_state* shared_ = nullptr;

@@ -2,7 +2,8 @@
 //
 // One task reads and one task writes a stream at a time; a second one gets device_or_resource_busy.
 // A stream or listener must outlive the waits on it, may be moved while nobody waits, and belongs to
-// the loop that was running when it was made. Descriptors are CLOEXEC, and no write raises SIGPIPE.
+// the loop that was running when it was made; it may outlive that loop, but is of no use then
+// (bad_file_descriptor). Descriptors are CLOEXEC, and no write raises SIGPIPE.
 //
 // What is awaited does not throw inside attempt(); what does not wait has a spelling with try_, which
 // gives a result<T> instead of throwing.
@@ -24,15 +25,16 @@ class tcp_stream;
 namespace detail {
 
 /// A descriptor and its loop: what stream and listener share. The destructor never waits: it hands
-/// the descriptor to the loop, which ends what is in flight and closes it.
+/// the descriptor to the loop, which ends what is in flight and closes it; if the loop is gone, it
+/// closes the descriptor itself.
 class RONDO_API socket_handle {
  public:
     socket_handle() noexcept = default;
-    socket_handle(loop& of, int fd) noexcept : of_(&of), fd_(fd) {}
+    socket_handle(loop& of, int fd) noexcept : loop_(of.serial()), fd_(fd) {}
     socket_handle(socket_handle&& other) noexcept
-        : of_(other.of_), fd_(std::exchange(other.fd_, -1)) {}
+        : loop_(other.loop_), fd_(std::exchange(other.fd_, -1)) {}
     socket_handle& operator=(socket_handle other) noexcept {
-        std::swap(of_, other.of_);
+        std::swap(loop_, other.loop_);
         std::swap(fd_, other.fd_);
         return *this;
     }
@@ -40,7 +42,8 @@ class RONDO_API socket_handle {
 
     bool open() const noexcept { return fd_ >= 0; }
     int fd() const noexcept { return fd_; }
-    loop& of() const noexcept { return *of_; }
+    /// Null when it is gone.
+    loop* of() const noexcept { return loop::living(loop_); }
     int release() noexcept { return std::exchange(fd_, -1); }
 
     int control(sys_op& call) const noexcept;
@@ -48,7 +51,7 @@ class RONDO_API socket_handle {
     rondo::result<endpoint> local() const noexcept;
 
  private:
-    loop* of_ = nullptr;
+    std::uint32_t loop_ = 0;  // its serial number
     int fd_ = -1;
 };
 
@@ -169,7 +172,10 @@ class RONDO_API write_awaiter : public stream_awaiter {
 
 class RONDO_API close_awaiter : public io_awaiter {
  public:
-    close_awaiter(loop& of, int descriptor) noexcept : io_awaiter(io_kind::close, descriptor), of_(&of) {}
+    explicit close_awaiter(socket_handle& socket) noexcept : io_awaiter(io_kind::close, -1), of_(socket.of()) {
+        if (of_ != nullptr) fd = socket.release();
+        socket = {};
+    }
 
     bool await_ready() const noexcept { return fd < 0; }
     template <rondo_promise Promise>
@@ -294,9 +300,8 @@ class RONDO_API tcp_stream {
     /// task and cannot be cancelled. Unread input makes the kernel reset the connection; to be sure
     /// that the peer reads your last words, shutdown() first and read to the end.
     [[nodiscard]] detail::close_awaiter close() noexcept {
-        loop& l = socket_.open() ? socket_.of() : this_loop();
         stash_.kept.reset();
-        return {l, socket_.release()};
+        return detail::close_awaiter(socket_);
     }
     /// Closing will reset the connection (SO_LINGER 0). Throws io_error.
     void reset_on_close();
@@ -383,8 +388,7 @@ class RONDO_API tcp_listener {
 
     /// As tcp_stream::close(). Connections that nobody has accepted are refused.
     [[nodiscard]] detail::close_awaiter close() noexcept {
-        loop& l = socket_.open() ? socket_.of() : this_loop();
-        return {l, socket_.release()};
+        return detail::close_awaiter(socket_);
     }
 
  private:

@@ -152,6 +152,7 @@ class uring_backend final : public posix_backend {
     buffer_ring buffers_;
     descriptor_table<record> table_;
     buffer_pool heap_;
+    std::size_t lent_ = 0;  // buffers of the ring in the hands of programs
     std::size_t in_kernel_ = 0;  // requests that point at memory of ours or of an op
     bool wake_watched_ = false;
     bool woken_ = false;

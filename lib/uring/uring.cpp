@@ -74,6 +74,7 @@ uring_backend::~uring_backend() {
             });
         }
     }
+    RONDO_ASSERT(lent_ == 0, "a received buffer outlives its loop");
     if (in_kernel_ > 0) {
         buffers_.abandon();
         return;
@@ -206,6 +207,7 @@ void uring_backend::give_back(void* data, std::uint32_t, std::uint16_t buffer) n
     if (buffer == chunk::heap) {
         heap_.give_back(data);
     } else {
+        --lent_;
         buffers_.give_back(buffers_.at(buffer));
     }
 }
@@ -303,6 +305,7 @@ std::int32_t uring_backend::serve_borrow(record& r, io_op& what) noexcept {
         what.data = from.id == chunk::heap ? from.data : from.data + from.begin;
         what.size = from.size();
         what.buffer = from.id;
+        lent_ += from.id != chunk::heap;
         return static_cast<std::int32_t>(what.size);
     }
     if (r.ended == 0) return would_block;
