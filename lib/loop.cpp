@@ -345,15 +345,20 @@ void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
     using detail::fiber;
     if (root != nullptr) f.vt->finish(f, *root);
     f.flags |= fiber::ended;
-    detail::scope& home = *f.home;
+    detail::scope& home = *f.inside;
     f.unlink();
     --home.count;
     --stats_.tasks;
+    if (home.waiting_to_start.empty()) [[likely]] {
+        ++home.may_start;
+    } else {
+        make_ready(static_cast<fiber&>(home.waiting_to_start.pop()));
+    }
     home.on_ended(home, f);
-    f.home = nullptr;
+    f.inside = nullptr;
     current_fiber_ = nullptr;
     if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
-    if (!(f.flags & fiber::held)) f.vt->free(f);
+    if (!(f.flags & (fiber::held | fiber::kept))) f.vt->free(f);
     if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
 }
 
@@ -550,11 +555,15 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 
 void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
     f.id = ++next_task_id_;
-    f.home = &home;
+    f.inside = &home;
     home.fibers.push_back(f);
     ++home.count;
     ++stats_.tasks;
-    if (home.cancelled) f.flags |= detail::fiber::cancel_pending;
+    if (detail::is_cancelled(f)) [[unlikely]]
+        f.flags |= detail::fiber::cancel_pending;
+    if (home.may_start == 0) [[unlikely]]
+        return home.waiting_to_start.push(f);
+    --home.may_start;
     make_ready(f);
 }
 

@@ -10,22 +10,134 @@
 
 namespace rondo::detail {
 
+// --- cancelling ----------------------------------------------------------------------------------------
+
+bool is_cancelled(const fiber& f) noexcept {
+    const fiber* at = &f;  // whose scopes we are among
+    for (const scope* s = f.inside; s != nullptr; s = s->parent) {
+        if (s->holder != at) {
+            if (at->flags & fiber::cancel_asked) return true;
+            at = s->holder;
+        }
+        if (s->cancelled) return true;
+        if (s->shielded) return false;
+        if (at == nullptr) return false;
+    }
+    return false;
+}
+
+namespace {
+
+// A wait is only asked to end: that queues, and changes none of the lists that are walked.
+void interrupt(fiber& f) noexcept {
+    f.flags |= fiber::cancel_pending;
+    if (f.waiting == nullptr || !f.waiting->pending()) return;
+    // A task may be cancelled while its loop does not run: its ops look for the current one.
+    loop* const outer = std::exchange(current, &f.inside->of);
+    f.waiting->vt->cancel(*f.waiting);
+    current = outer;
+}
+
+// The scopes whose tasks are still to be visited. A stack through the scopes themselves: the tree may
+// be as deep as there is memory.
+struct to_visit {
+    scope* top = nullptr;
+    void push(scope& s) noexcept { s.next_visited = std::exchange(top, &s); }
+    scope& pop() noexcept { return *std::exchange(top, top->next_visited); }
+};
+
+// `f` and the scopes it has entered below `outermost`, which it is in: down to the first shield.
+void reach(fiber& f, const scope* outermost, to_visit& more) noexcept {
+    scope* reached = f.inside;
+    for (scope* s = f.inside; s != outermost; s = s->parent)
+        if (s->shielded) reached = s->parent;
+    if (reached == f.inside) interrupt(f);
+    for (scope* s = reached; s != outermost; s = s->parent) more.push(*s);
+}
+
+void reach_all(to_visit& more) noexcept {
+    while (more.top != nullptr) {
+        scope& s = more.pop();
+        while (!s.waiting_to_start.empty()) {  // they end without having run
+            s.of.make_ready(static_cast<fiber&>(s.waiting_to_start.pop()));
+        }
+        s.fibers.for_each([&](fiber& f) { reach(f, &s, more); });
+    }
+}
+
+}  // namespace
+
 void scope::cancel() noexcept {
+    if (cancelled) return;
     cancelled = true;
-    // Cancelling only queues, so nobody leaves the list during the walk.
-    fibers.for_each([](fiber& f) { cancel_fiber(f); });
+    to_visit more;
+    if (holder == nullptr) {
+        more.push(*this);
+    } else {
+        const bool shield = std::exchange(shielded, false);  // it keeps out what comes from outside
+        reach(*holder, parent, more);
+        shielded = shield;
+    }
+    reach_all(more);
 }
 
 void cancel_fiber(fiber& f) noexcept {
     if (f.flags & fiber::ended) return;
-    if (f.home != nullptr) f.home->of.check_thread("cancel");
-    f.flags |= fiber::cancel_pending;
-    if (f.waiting == nullptr || !f.waiting->pending()) return;
-    // A task may be cancelled while its loop does not run: its ops look for the current one.
-    loop* const outer = std::exchange(current, &f.home->of);
-    f.waiting->vt->cancel(*f.waiting);
-    current = outer;
+    f.inside->of.check_thread("cancel");
+    f.flags |= fiber::cancel_asked;
+    const scope* home = f.inside;
+    while (home->holder == &f) home = home->parent;
+    to_visit more;
+    reach(f, home, more);
+    reach_all(more);
 }
+
+void renew_cancellation(scope& s) noexcept {
+    to_visit more;
+    const auto renew = [&more](fiber& f, const scope* outermost) {
+        if (!is_cancelled(f)) {
+            f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+        } else if (!(f.flags & fiber::cancel_pending)) {
+            interrupt(f);
+        }
+        for (scope* own = f.inside; own != outermost; own = own->parent) more.push(*own);
+    };
+    renew(*s.holder, s.parent);
+    while (more.top != nullptr) {
+        scope& next = more.pop();
+        next.fibers.for_each([&](fiber& f) { renew(f, &next); });
+    }
+}
+
+// --- scopes of a task ----------------------------------------------------------------------------------
+
+void scope::enter(fiber& f) noexcept {
+    holder = &f;
+    parent = f.inside;
+    f.inside = this;
+    if (cancelled) f.flags |= fiber::cancel_pending;
+    if (shielded && !cancelled) f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+}
+
+void scope::leave() noexcept {
+    RONDO_ASSERT(holder->inside == this, "scopes are left in the reverse order");
+    holder->inside = parent;
+    if (is_cancelled(*holder)) {
+        holder->flags |= fiber::cancel_pending;
+    } else {
+        holder->flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+    }
+}
+
+void scope::destroyed_with_tasks() const noexcept {
+    char text[200];
+    const fiber& first = fibers.front();
+    std::snprintf(text, sizeof text, "a scope was destroyed with %zu live %s in it, task %u among them", count,
+                  count == 1 ? "task" : "tasks", static_cast<unsigned>(first.id));
+    assertion_failed(text, nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
+}
+
+// --- handles -------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -45,6 +157,7 @@ void unseen_error(fiber& f) noexcept {
 void release_handle(fiber& f) noexcept {
     f.flags &= static_cast<std::uint8_t>(~fiber::held);
     if (!(f.flags & fiber::ended)) return;
+    if (f.flags & fiber::kept) return;
     if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) unseen_error(f);
     f.vt->free(f);
 }

@@ -84,6 +84,9 @@ struct fiber : ready_node, links {
         has_value = 8,       // the outcome is a value ...
         has_error = 16,      // ... or an exception; neither: cancelled
         taken = 32,          // someone has seen the outcome
+        cancel_asked = 64,   // the task itself was cancelled, not only a scope it is in
+        background = 128,    // its group does not wait for it
+        kept = background,   // once ended: its group still wants the outcome
     };
 
     /// Starts the body: creates its first coroutine and sets `leaf`.
@@ -99,7 +102,7 @@ struct fiber : ready_node, links {
 
     promise_base* leaf = nullptr;  // the innermost coroutine: who runs next; null before the first step
     op* waiting = nullptr;         // what it is suspended on; null while running
-    scope* home = nullptr;         // the scope whose `fibers` it is linked in
+    scope* inside = nullptr;       // the innermost scope it is in; null once it has ended
     const vtable* vt = nullptr;
     std::source_location place;    // where it was spawned
     op* joiner = nullptr;          // the op of whoever awaits its handle

@@ -5,11 +5,14 @@
 #include <rondo/buffer.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
+#include <rondo/exception_group.hpp>
 #include <rondo/fd.hpp>
+#include <rondo/group.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/run.hpp>
+#include <rondo/scope.hpp>
 #include <rondo/serve.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/suspend.hpp>

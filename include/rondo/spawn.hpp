@@ -137,7 +137,8 @@ RONDO_API void release_handle(fiber& f) noexcept;
 /// The value of an ended fiber, once; or throws its error.
 template <class T>
 T take_result(fiber& f) {
-    RONDO_ASSERT(!(f.flags & fiber::taken), "the result of a task is taken once");
+    RONDO_ASSERT((f.flags & (fiber::taken | fiber::has_value)) != (fiber::taken | fiber::has_value),
+                 "the result of a task is taken once");
     if (!(f.flags & (fiber::has_value | fiber::has_error))) throw_child_cancelled(f);
     f.flags |= fiber::taken;
     return static_cast<const spawned_vtable<T>*>(f.vt)->result(f).take();

@@ -57,7 +57,8 @@ def main():
             path, line, text = snippet
             flags = include if is_program(text) else [*include, *use]
             # A sample shows one thing; that it leaves something unused says nothing.
-            flags = [*flags, "-Wno-unused", "-Wno-unused-parameter", "-Wno-missing-braces"]
+            flags = [*flags, "-Wno-unused", "-Wno-unused-parameter", "-Wno-missing-braces",
+                     "-Wno-unknown-warning-option", "-Wno-subobject-linkage"]  # g++ takes it for a header
             return try_compile(compiler, f'#line {line} "{path}"\n{text}', flags)
 
         failed = 0

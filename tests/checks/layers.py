@@ -21,7 +21,7 @@ LAYERS = [
     ["loop"],
     ["suspend", "task"],
     ["spawn", "attempt"],
-    ["run", "scope", "when", "sync"],
+    ["run", "scope", "exception_group", "group", "when", "sync"],
     ["channel", "actor"],
     ["fd", "buffer", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],

@@ -1,35 +1,63 @@
 // Where tasks belong: a scope holds its tasks, cancels them, and ends when the last one has.
+//
+// Scopes form a tree through tasks: a scope's parent is the one its holder was in when it entered it,
+// and a task is in the innermost scope it has entered, at first in the one it was spawned into. So
+// everything below a scope is found from it: its tasks, and what these are in.
 #pragma once
 
 #include <rondo/op.hpp>
+#include <rondo/time.hpp>
 
 #include <cstddef>
 #include <exception>
 
 namespace rondo::detail {
 
-/// The core of every scope: the loop's root, and what groups are made of. Not movable: its fibers
-/// point to it.
+/// The core of every scope: the loop's root, groups, and the cancel scopes that hold no task but their
+/// own. Not movable: its tasks point to it.
 class RONDO_API scope {
  public:
     /// What a scope does when one of its fibers has ended; the outcome is still in the fiber.
     using ended_hook = void (*)(scope&, fiber&) noexcept;
 
     explicit scope(loop& l, ended_hook hook) noexcept : of(l), on_ended(hook) {}
-    ~scope() { RONDO_ASSERT(count == 0, "a scope was destroyed with live tasks in it"); }
+    ~scope() {
+        if (count != 0) [[unlikely]]
+            destroyed_with_tasks();
+    }
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
 
-    /// Asks every task in it to end; tasks spawned later are cancelled at birth. O(tasks).
+    /// Makes this the innermost scope of `f`, a running task, until leave().
+    void enter(fiber& f) noexcept;
+    void leave() noexcept;
+
+    /// Asks every task in it to end; tasks spawned later are cancelled at birth. O(tasks below it).
     void cancel() noexcept;
 
     loop& of;
     ended_hook on_ended;
     ring<fiber> fibers;
+    queue<ready_node> waiting_to_start;      // of `fibers`, those that are one too many
+    std::size_t may_start = ~std::size_t{0};  // how many more may run at once
     std::size_t count = 0;
-    op* joiner = nullptr;  // completed with 0 when `count` falls to 0
+    op* joiner = nullptr;                    // completed with 0 when `count` falls to 0
+    scope* parent = nullptr;                 // what the holder was in before; null for a root
+    fiber* holder = nullptr;                 // the task that has entered it; null for a root
+    scope* next_visited = nullptr;           // during cancel()
+    time_point deadline = never;             // for current_deadline()
     bool cancelled = false;
+    bool shielded = false;                   // what is cancelled outside does not reach in
+
+ private:
+    [[noreturn]] void destroyed_with_tasks() const noexcept;
 };
+
+/// Whether what the task waits for now has to answer "cancelled". O(scopes around it).
+RONDO_API bool is_cancelled(const fiber& f) noexcept;
+
+/// After a shield was put up or taken down: what every task below may wait for. O(tasks below it).
+RONDO_API void renew_cancellation(scope& s) noexcept;
 
 /// Cancels one fiber: every later wait answers -ECANCELED, and the present one is asked to end.
 RONDO_API void cancel_fiber(fiber& f) noexcept;

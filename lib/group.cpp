@@ -1,0 +1,126 @@
+#include <rondo/group.hpp>
+
+#include <rondo/log.hpp>
+
+#include <cerrno>
+#include <cstdio>
+#include <vector>
+
+namespace rondo {
+namespace detail {
+
+group::~group() { RONDO_ASSERT(!open_, "a group was destroyed while its body runs"); }
+
+void group::open(fiber& f, std::size_t max_running) noexcept {
+    may_start = max_running != 0 ? max_running : 1;
+    open_ = true;
+    enter(f);
+}
+
+void group::body_ended(const std::exception_ptr& error) noexcept {
+    body_done_ = true;
+    if (error || (count != 0 && background_ == count)) cancel();
+}
+
+void group::close() noexcept {
+    open_ = false;
+    leave();
+}
+
+void group::child_ended(fiber& f) noexcept {
+    if (f.flags & fiber::background) {
+        f.flags &= static_cast<std::uint8_t>(~fiber::background);
+        --background_;
+    } else if (!(f.flags & (fiber::has_value | fiber::has_error))) {
+        incomplete_ = true;
+    }
+    if (body_done_ && count == background_ && count != 0) cancel();
+}
+
+namespace {
+constexpr op_vtable empty_vtable = {
+    [](op&) noexcept {},  // the scope's tasks are cancelled by whoever cancels this one
+    &wake_owner,
+    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "the tasks of its group"); },
+};
+}  // namespace
+
+empty_awaiter::empty_awaiter(scope& s) noexcept : op(empty_vtable), scope_(s) {}
+
+std::exception_ptr no_value_error() {
+    return std::make_exception_ptr(io_error(errno_code(ECANCELED), "task group", "cancelled before its body gave a value"));
+}
+
+}  // namespace detail
+
+// --- task_group ----------------------------------------------------------------------------------------
+
+task_group::task_group(loop& l, const task_group_options& options) noexcept
+    : spawner(l, &ended), options_(options) {}
+
+void task_group::ended(detail::scope& base, detail::fiber& f) noexcept {
+    auto& self = static_cast<task_group&>(of_core(base));
+    self.child_ended(f);
+    if (!(f.flags & detail::fiber::has_error)) return;
+    f.flags |= detail::fiber::kept;
+    self.failed_.push_back(f);
+    self.cancel();
+}
+
+void task_group::body_ended(const std::exception_ptr& error) noexcept {
+    body_failed_first_ = failed_.empty();
+    spawner::body_ended(error);
+}
+
+// Everything that failed, first failure first; `cancelled` is not a failure. A group is left by now: a
+// cancel that is still pending comes from further out.
+std::exception_ptr task_group::take_errors(std::exception_ptr body_error) noexcept {
+    const bool body_failed = body_error && !detail::is_cancellation(body_error);
+    std::vector<std::exception_ptr> errors;
+    std::exception_ptr first;
+    bool lost = false;
+    const auto add = [&](std::exception_ptr error) {
+        if (!first) first = error;
+        try {
+            errors.push_back(std::move(error));
+        } catch (const std::bad_alloc&) {
+            lost = true;
+        }
+    };
+    if (body_failed && body_failed_first_) add(body_error);
+    while (!failed_.empty()) {
+        detail::fiber& f = failed_.pop_front();
+        add(f.vt->error(f));
+        f.flags &= static_cast<std::uint8_t>(~detail::fiber::kept);
+        f.flags |= detail::fiber::taken;
+        if (!(f.flags & detail::fiber::held)) f.vt->free(f);
+    }
+    if (body_failed && !body_failed_first_) add(body_error);
+    if (!first) return body_error;  // a cancellation, or nothing
+    if (lost || (errors.size() == 1 && options_.unwrap_single)) return first;
+    try {
+        return std::make_exception_ptr(exception_group(std::move(errors)));
+    } catch (...) {
+        return first;
+    }
+}
+
+// --- supervisor_group ----------------------------------------------------------------------------------
+
+supervisor_group::supervisor_group(loop& l, const supervisor_group_options& options) noexcept
+    : spawner(l, &ended), options_(options) {}
+
+void supervisor_group::ended(detail::scope& base, detail::fiber& f) noexcept {
+    using detail::fiber;
+    auto& self = static_cast<supervisor_group&>(of_core(base));
+    self.child_ended(f);
+    if ((f.flags & (fiber::has_error | fiber::held)) != fiber::has_error) return;
+    f.flags |= fiber::taken;
+    const std::exception_ptr error = f.vt->error(f);
+    if (self.options_.on_error != nullptr) return self.options_.on_error(error, f.place, self.options_.context);
+    static detail::log_gate gate;
+    detail::write_log(gate, log_level::error, f.place, "task %u failed: %s", static_cast<unsigned>(f.id),
+                      detail::message_of(error).c_str());
+}
+
+}  // namespace rondo

@@ -1,0 +1,699 @@
+// Cancel scopes and groups: how they begin, fail, are cancelled and end.
+#include "support/every_step.hpp"
+
+#include <memory>
+#include <vector>
+
+using namespace rondo;
+using test::journal;
+using namespace std::chrono_literals;
+
+namespace {
+
+task<int> answer_after(duration d, int value) {
+    co_await sleep_for(d);
+    co_return value;
+}
+
+task<> fail_after(duration d, const char* what) {
+    if (d > duration::zero()) co_await sleep_for(d);
+    throw std::runtime_error(what);
+}
+
+task<> note_cancel(journal& j, const char* name) {
+    try {
+        co_await sleep_for(1h);
+        j.add(name);
+    } catch (const cancelled&) {
+        std::string text = name;
+        j.add(text.append(" cancelled"));
+        throw;
+    }
+}
+
+std::string first_error(const exception_group& group) {
+    try {
+        std::rethrow_exception(group.first());
+    } catch (const std::exception& e) {
+        return e.what();
+    }
+}
+
+// --- deadlines -----------------------------------------------------------------------------------------
+
+TEST_CASE("with_timeout: gives the value in time, and throws timeout_error when the time is over") {
+    struct local {
+        static task<> body() {
+            const int in_time = co_await with_timeout(1h, answer_after, 1ms, 42);
+            CHECK(in_time == 42);
+            const time_point before = now();
+            bool timed_out = false;
+            try {
+                co_await with_timeout(2ms, answer_after, 1h, 1);
+            } catch (const std::system_error& e) {
+                timed_out = e.code() == std::errc::timed_out;
+            }
+            CHECK(timed_out);
+            CHECK(now() - before >= 2ms);
+            CHECK(now() - before < 1h);
+            // the task itself is not cancelled
+            co_await sleep_for(1ms);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("with_timeout: an error of the body is that error, also when the deadline has passed meanwhile") {
+    struct local {
+        static task<int> converts() {
+            bool was_cancelled = false;
+            try {
+                co_await sleep_for(1h);
+            } catch (const cancelled&) {
+                was_cancelled = true;
+            }
+            if (was_cancelled) throw std::runtime_error("own error");
+            co_return 0;
+        }
+        static task<int> completes() {
+            bool was_cancelled = false;
+            try {
+                co_await sleep_for(1h);
+            } catch (const cancelled&) {
+                was_cancelled = true;
+            }
+            co_return was_cancelled ? 7 : 0;
+        }
+        static task<> body() {
+            bool own = false;
+            try {
+                co_await with_timeout(1ms, converts);
+            } catch (const std::runtime_error& e) {
+                own = std::string(e.what()) == "own error";
+            }
+            CHECK(own);
+            const int value = co_await with_timeout(1ms, completes);
+            CHECK(value == 7);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("with_timeout: nested, the inner and the outer deadline are told apart") {
+    struct local {
+        static task<int> inner(journal& j, duration limit) {
+            try {
+                co_return co_await with_timeout(limit, answer_after, 1h, 1);
+            } catch (const timeout_error&) {
+                j.add("inner");
+            }
+            co_return -1;
+        }
+        static task<> body(journal& j) {
+            const int a = co_await with_timeout(1h, inner, j, 1ms);
+            CHECK(a == -1);
+            try {
+                co_await with_timeout(1ms, inner, j, 1h);
+            } catch (const timeout_error&) {
+                j.add("outer");
+            }
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "inner outer");
+}
+
+TEST_CASE("with_timeout: a limit of zero lets the body run to its first wait") {
+    struct local {
+        static task<> body(journal& j) {
+            try {
+                co_await with_timeout(0ms, note_cancel, j, "a");
+            } catch (const timeout_error&) {
+                j.add("timeout");
+            }
+            const int no_wait = co_await with_timeout(-1s, at_once);
+            CHECK(no_wait == 3);
+        }
+        static task<int> at_once() { co_return 3; }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "a cancelled timeout");
+}
+
+TEST_CASE("move_on_after: running out of time is an empty answer") {
+    struct local {
+        static task<> body() {
+            const auto late = co_await move_on_after(1ms, answer_after, 1h, 1);
+            CHECK(!late.has_value());
+            const auto early = co_await move_on_after(1h, answer_after, 1ms, 2);
+            CHECK(early == 2);
+            const bool done = co_await move_on_after(1ms, sleeper, 1h);
+            CHECK(!done);
+            const bool finished = co_await move_on_after(1h, sleeper, 1ms);
+            CHECK(finished);
+        }
+        static task<> sleeper(duration d) { co_await sleep_for(d); }
+    };
+    run(local::body);
+}
+
+TEST_CASE("scopes: the effective deadline is the earliest one as far as the next shield") {
+    struct local {
+        static task<> innermost(time_point outer) {
+            CHECK(current_deadline() == outer);
+            co_return;
+        }
+        static task<> shielded(time_point) {
+            CHECK(current_deadline() == never);
+            co_return;
+        }
+        static task<> middle(time_point outer) {
+            co_await with_timeout(2h, innermost, outer);
+            co_await shield(shielded, outer);
+        }
+        static task<> body() {
+            CHECK(current_deadline() == never);
+            const time_point soon = now() + 1h;
+            co_await with_deadline(soon, middle, soon);
+            CHECK(current_deadline() == never);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("cancel scope: level-triggered, every wait in it says cancelled; outside none does") {
+    struct local {
+        static task<> stubborn(int& refused) {
+            for (int i = 0; i < 3; ++i) {
+                try {
+                    co_await sleep_for(1h);
+                } catch (const cancelled&) {
+                    ++refused;
+                }
+            }
+            co_await sleep_for(1h);
+        }
+        static task<> body() {
+            int refused = 0;
+            auto in_scope = [&](cancel_scope& s) -> task<> {
+                s.cancel("enough");
+                co_await stubborn(refused);
+            };
+            const bool completed = co_await with_cancel_scope(in_scope);
+            CHECK(!completed);
+            CHECK(refused == 3);
+            co_await sleep_for(1ms);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("shield: keeps a cancel out until it ends; then the next wait sees it") {
+    struct local {
+        static task<> shielded_part(journal& j) {
+            co_await sleep_for(5ms);
+            j.add("finished");
+        }
+        static task<> victim(journal& j) {
+            co_await shield(shielded_part, j);
+            j.add("after");
+            co_await note_cancel(j, "next");
+        }
+        static task<> body(journal& j) {
+            auto t = spawn(victim, std::ref(j));
+            co_await sleep_for(1ms);
+            t.cancel();
+            const auto r = co_await attempt(t);
+            CHECK(r.error() == std::errc::operation_canceled);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "finished after next cancelled");
+}
+
+TEST_CASE("shield: taken down, it lets in what was cancelled meanwhile") {
+    struct local {
+        static task<> body(journal& j) {
+            cancel_scope* inner = nullptr;
+            auto shielded = [&](cancel_scope& s) -> task<> {
+                inner = &s;
+                co_await note_cancel(j, "inner");
+            };
+            auto outer = [&](cancel_scope&) -> task<> {
+                co_await with_cancel_scope(shielded, {.shielded = true});
+            };
+            auto helper = [&]() -> task<> {
+                co_await sleep_for(2ms);
+                j.add("unshield");
+                inner->set_shielded(false);
+            };
+            auto t = spawn(helper);
+            const bool done = co_await with_cancel_scope(outer, {.deadline = now() + 1ms});
+            CHECK(!done);
+            co_await t;
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "unshield inner cancelled");
+}
+
+TEST_CASE("cancel scope: a deadline can be moved") {
+    struct local {
+        static task<> body() {
+            auto extended = [](cancel_scope& s) -> task<int> {
+                s.set_deadline(now() + 1h);
+                co_await sleep_for(5ms);
+                s.set_deadline(never);
+                co_await sleep_for(1ms);
+                s.set_deadline(now());
+                co_await sleep_for(1h);
+                co_return 1;
+            };
+            const auto got = co_await with_cancel_scope(extended, {.deadline = now() + 1ms});
+            CHECK(!got);
+        }
+    };
+    run(local::body);
+}
+
+// --- task groups ---------------------------------------------------------------------------------------
+
+TEST_CASE("task group: waits for all its children, and gives what its body gives") {
+    struct local {
+        static task<> body() {
+            int ended = 0;
+            auto child = [&](int ms) -> task<> {
+                co_await sleep_for(std::chrono::milliseconds(ms));
+                ++ended;
+            };
+            auto group_body = [&](task_group& g) -> task<int> {
+                for (int i = 0; i < 5; ++i) g.spawn(child, i);
+                co_return 9;
+            };
+            const int value = co_await with_task_group(group_body);
+            CHECK(value == 9);
+            CHECK(ended == 5);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("task group: handles give values to the body") {
+    struct local {
+        static task<> body() {
+            auto group_body = [](task_group& g) -> task<int> {
+                auto a = g.spawn(answer_after, 2ms, 1);
+                auto b = g.spawn(answer_after, 1ms, 2);
+                const int x = co_await a;
+                const int y = co_await b;
+                co_return x * 10 + y;
+            };
+            const int value = co_await with_task_group(group_body);
+            CHECK(value == 12);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("task group: the first failure cancels siblings and body; all errors come, the first in front") {
+    struct local {
+        static task<> failing_cleanup() {
+            bool was_cancelled = false;
+            try {
+                co_await sleep_for(1h);
+            } catch (const cancelled&) {
+                was_cancelled = true;
+            }
+            if (was_cancelled) throw std::runtime_error("cleanup");
+        }
+        static task<> body(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn(note_cancel, std::ref(j), "sibling");
+                g.spawn(failing_cleanup);
+                g.spawn(fail_after, 1ms, "root cause");
+                co_await note_cancel(j, "body");
+            };
+            try {
+                co_await with_task_group(group_body);
+                FAIL_CHECK("no error");
+            } catch (const exception_group& group) {
+                CHECK(group.errors().size() == 2);
+                CHECK(first_error(group) == "root cause");
+                CHECK(group.tree() == "2 errors\n|- std::runtime_error: root cause\n`- std::runtime_error: cleanup");
+            }
+            co_await sleep_for(1ms);  // not cancelled any more
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "body cancelled sibling cancelled");
+}
+
+TEST_CASE("task group: {child throws before its first wait, after, while cancelled} x "
+          "{body waits, has ended, its parent is cancelled}") {
+    enum class when { before, after, in_cleanup };
+    enum class body_is { waiting, over, cancelled };
+    struct local {
+        static task<> child(when w) {
+            if (w == when::before) throw std::runtime_error("child");
+            bool was_cancelled = false;
+            const duration wait = w == when::after ? duration(1ms) : duration(1h);
+            try {
+                co_await sleep_for(wait);
+            } catch (const cancelled&) {
+                was_cancelled = true;
+            }
+            // a deadline cancels the whole in the third case; in cleanup, the child turns that into an error
+            if (was_cancelled && w != when::in_cleanup) throw cancelled{};
+            throw std::runtime_error("child");
+        }
+        static task<> group_body(task_group& g, when w, body_is b) {
+            g.spawn(child, w);
+            if (b != body_is::over) co_await sleep_for(1h);
+        }
+        static task<> whole(when w, body_is b) {
+            auto call = [=](task_group& g) -> task<> { return group_body(g, w, b); };
+            co_await with_task_group(call);
+        }
+        static task<> body(when w, body_is b) {
+            std::string got = "nothing";
+            const bool needs_cancel = b == body_is::cancelled || w == when::in_cleanup;
+            const duration limit = b == body_is::cancelled && w == when::after ? 0ms : 5ms;
+            try {
+                if (needs_cancel) {
+                    co_await with_timeout(limit, whole, w, b);
+                } else {
+                    co_await whole(w, b);
+                }
+            } catch (const exception_group& group) {
+                got = first_error(group);
+            } catch (const timeout_error&) {
+                got = "timeout";
+            }
+            const bool never_ran_on = b == body_is::cancelled && w == when::after;
+            CHECK(got == (never_ran_on ? "timeout" : "child"));
+        }
+    };
+    for (const when w : {when::before, when::after, when::in_cleanup})
+        for (const body_is b : {body_is::waiting, body_is::over, body_is::cancelled}) {
+            CAPTURE(static_cast<int>(w));
+            CAPTURE(static_cast<int>(b));
+            run(local::body, w, b);
+        }
+}
+
+TEST_CASE("task group: a body that fails cancels its children, and its error is in the group") {
+    struct local {
+        static task<> body(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn(note_cancel, std::ref(j), "child");
+                co_await sleep_for(1ms);
+                throw std::runtime_error("body");
+            };
+            bool thrown = false;
+            try {
+                co_await with_task_group(group_body, {.unwrap_single = true});
+            } catch (const std::runtime_error& e) {
+                thrown = std::string(e.what()) == "body";
+            }
+            CHECK(thrown);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "child cancelled");
+}
+
+TEST_CASE("task group: a cancel from outside reaches body, children and grandchildren, and goes on") {
+    struct local {
+        static task<> inner(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn(note_cancel, std::ref(j), "grandchild");
+                co_return;
+            };
+            co_await with_task_group(group_body);
+        }
+        static task<> outer(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn(inner, std::ref(j));
+                co_await note_cancel(j, "body");
+            };
+            co_await with_task_group(group_body);
+            j.add("not reached");
+        }
+        static task<> body(journal& j) {
+            auto t = spawn(outer, std::ref(j));
+            co_await sleep_for(1ms);
+            t.cancel();
+            const auto r = co_await attempt(t);
+            CHECK(r.error() == std::errc::operation_canceled);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK((j.text() == "grandchild cancelled body cancelled" || j.text() == "body cancelled grandchild cancelled"));
+}
+
+TEST_CASE("task group: cancelled from inside, it ends without an error; with a value due, it says so") {
+    struct local {
+        static task<> body() {
+            auto quiet = [](task_group& g) -> task<> {
+                g.spawn(answer_after, 1h, 1);
+                g.cancel();
+                co_await sleep_for(1h);
+            };
+            co_await with_task_group(quiet);
+            auto with_value = [](task_group& g) -> task<int> {
+                g.cancel();
+                co_await sleep_for(1h);
+                co_return 1;
+            };
+            bool said = false;
+            try {
+                static_cast<void>(co_await with_task_group(with_value));
+            } catch (const std::system_error& e) {
+                said = e.code() == std::errc::operation_canceled;
+            }
+            CHECK(said);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("task group: at most max_running children run at once, in the order they were spawned") {
+    struct local {
+        static task<> body(journal& j) {
+            int running = 0, most = 0;
+            auto child = [&](int i) -> task<> {
+                most = std::max(most, ++running);
+                j.add(std::to_string(i));
+                co_await sleep_for(1ms);
+                --running;
+            };
+            auto group_body = [&](task_group& g) -> task<> {
+                for (int i = 0; i < 7; ++i) g.spawn(child, i);
+                co_return;
+            };
+            co_await with_task_group(group_body, {.max_running = 3});
+            CHECK(most == 3);
+            CHECK(running == 0);
+
+            auto cancelled_body = [&](task_group& g) -> task<> {
+                for (int i = 10; i < 20; ++i) g.spawn(child, i);
+                co_await yield();
+                g.cancel();
+            };
+            co_await with_task_group(cancelled_body, {.max_running = 1});
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "0 1 2 3 4 5 6 10");
+}
+
+TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
+    struct local {
+        static task<> body(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn_background(note_cancel, std::ref(j), "background");
+                auto child = [](journal& to) -> task<> {
+                    co_await sleep_for(2ms);
+                    to.add("child");
+                };
+                g.spawn(child, std::ref(j));
+                co_return;
+            };
+            co_await with_task_group(group_body);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "child background cancelled");
+}
+
+TEST_CASE("task group: a child spawned into a cancelled group never runs") {
+    struct local {
+        static task<> body(journal& j) {
+            auto group_body = [&](task_group& g) -> task<> {
+                g.cancel();
+                auto h = g.spawn(note_cancel, std::ref(j), "never");
+                bool was_cancelled = false;
+                try {
+                    co_await sleep_for(1ms);
+                } catch (const cancelled&) {
+                    was_cancelled = true;
+                }
+                CHECK(was_cancelled);
+            };
+            co_await with_task_group(group_body);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "");
+}
+
+TEST_CASE("task group: a cancel reaches through 10,000 groups, and comes back through all of them") {
+    struct local {
+        static task<> deeper(int depth) {
+            auto group_body = [depth](task_group& g) -> task<> {
+                if (depth > 0) {
+                    g.spawn(deeper, depth - 1);
+                } else {
+                    g.spawn(answer_after, 1h, 1);
+                }
+                co_return;
+            };
+            co_await with_task_group(group_body);
+        }
+        static task<> body() {
+            const bool ended = co_await move_on_after(5ms, deeper, 10'000);
+            CHECK(!ended);
+        }
+    };
+    run(local::body);
+}
+
+// --- supervisor groups ---------------------------------------------------------------------------------
+
+TEST_CASE("supervisor group: a failure harms nobody else; held, it is the handle's, else the handler's") {
+    struct seen {
+        int count = 0;
+        std::string last;
+    };
+    struct local {
+        static task<> body(seen& s) {
+            auto group_body = [](supervisor_group& g) -> task<int> {
+                g.spawn(fail_after, 1ms, "unheld");
+                auto held = g.spawn(fail_after, 1ms, "held");
+                auto value = g.spawn(answer_after, 5ms, 3);
+                std::string got;
+                try {
+                    co_await held;
+                } catch (const std::runtime_error& e) {
+                    got = e.what();
+                }
+                CHECK(got == "held");
+                co_return co_await value;
+            };
+            supervisor_group_options options;
+            options.context = &s;
+            options.on_error = [](const std::exception_ptr& error, std::source_location, void* context) {
+                auto& to = *static_cast<seen*>(context);
+                ++to.count;
+                try {
+                    std::rethrow_exception(error);
+                } catch (const std::exception& e) {
+                    to.last = e.what();
+                }
+            };
+            const int value = co_await with_supervisor_group(group_body, options);
+            CHECK(value == 3);
+        }
+    };
+    seen s;
+    run(local::body, std::ref(s));
+    CHECK(s.count == 1);
+    CHECK(s.last == "unheld");
+}
+
+TEST_CASE("supervisor group: its body's failure cancels the children and is thrown as it is") {
+    struct local {
+        static task<> body(journal& j) {
+            auto group_body = [&](supervisor_group& g) -> task<> {
+                g.spawn(note_cancel, std::ref(j), "child");
+                co_await sleep_for(1ms);
+                throw std::runtime_error("body");
+            };
+            bool thrown = false;
+            try {
+                co_await with_supervisor_group(group_body);
+            } catch (const std::runtime_error&) {
+                thrown = true;
+            }
+            CHECK(thrown);
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "child cancelled");
+}
+
+// --- groups of errors ----------------------------------------------------------------------------------
+
+TEST_CASE("exception_group: splits by type through nested groups, and prints as a tree") {
+    std::vector<std::exception_ptr> inner{std::make_exception_ptr(std::runtime_error("a")),
+                                          std::make_exception_ptr(std::logic_error("b"))};
+    std::vector<std::exception_ptr> outer{std::make_exception_ptr(exception_group(std::move(inner))),
+                                          std::make_exception_ptr(std::runtime_error("c"))};
+    const exception_group group(std::move(outer));
+    CHECK(std::string(group.what()) == "2 errors; the first: 2 errors; the first: std::runtime_error: a");
+    CHECK(group.tree() ==
+          "2 errors\n|- 2 errors\n|  |- std::runtime_error: a\n|  `- std::logic_error: b\n`- std::runtime_error: c");
+    const auto [runtime, rest] = group.split<std::runtime_error>();
+    CHECK(runtime.size() == 2);
+    CHECK(rest.size() == 1);
+    CHECK(group.subgroup<std::logic_error>().size() == 1);
+    CHECK_THROWS_AS(group.rethrow_except<std::runtime_error>(), exception_group);
+    CHECK_NOTHROW(group.rethrow_except<std::exception>());
+    CHECK_THROWS_AS(exception_group({}), std::invalid_argument);
+}
+
+// --- everything, cancelled everywhere --------------------------------------------------------------------
+
+TEST_CASE("cancel at every step: groups in groups with deadlines, shields and limits") {
+    struct local {
+        static task<> leaf(duration d) {
+            co_await shield(rest);
+            co_await sleep_for(d);
+        }
+        static task<> rest() {
+            co_await yield();
+            co_await sleep_for(1us);
+        }
+        static task<> nested() {
+            auto group_body = [](task_group& g) -> task<> {
+                for (int i = 0; i < 3; ++i) g.spawn(leaf, std::chrono::microseconds(i));
+                co_await with_timeout(1h, leaf, 3us);
+            };
+            co_await with_task_group(group_body, {.max_running = 2});
+        }
+        static task<> body() {
+            auto group_body = [](supervisor_group& g) -> task<> {
+                auto a = g.spawn(nested);
+                auto b = g.spawn(nested);
+                co_await move_on_after(1us, leaf, 1h);
+                co_await a;
+                co_await b;
+            };
+            co_await with_supervisor_group(group_body);
+        }
+    };
+    CHECK(test::cancel_at_every_step(local::body) > 0);
+}
+
+}  // namespace
