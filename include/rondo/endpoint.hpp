@@ -32,8 +32,8 @@ class RONDO_API ip_address {
     /// The shortest form (RFC 5952 for IPv6), with the zone.
     std::string to_string() const;
 
-    friend bool operator==(const ip_address& a, const ip_address& b) noexcept;
-    friend std::strong_ordering operator<=>(const ip_address& a, const ip_address& b) noexcept;
+    friend RONDO_API bool operator==(const ip_address& a, const ip_address& b) noexcept;
+    friend RONDO_API std::strong_ordering operator<=>(const ip_address& a, const ip_address& b) noexcept;
 
  private:
     friend class endpoint;
@@ -61,8 +61,8 @@ class RONDO_API endpoint {
     /// As parse() reads it; "(none)" for an empty one.
     std::string to_string() const;
 
-    friend bool operator==(const endpoint& a, const endpoint& b) noexcept;
-    friend std::strong_ordering operator<=>(const endpoint& a, const endpoint& b) noexcept;
+    friend RONDO_API bool operator==(const endpoint& a, const endpoint& b) noexcept;
+    friend RONDO_API std::strong_ordering operator<=>(const endpoint& a, const endpoint& b) noexcept;
 
  private:
     raw_address raw_;

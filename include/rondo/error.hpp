@@ -14,7 +14,7 @@ namespace rondo {
 
 /// Thrown by a wait whose task was cancelled. Not an error, and on purpose not a std::exception:
 /// let it pass (clean up in destructors), so that `catch (const std::exception&)` does not eat it.
-struct cancelled {};
+struct RONDO_API cancelled {};
 
 /// A failure of the world, with what was being done and to whom.
 class RONDO_API io_error : public std::system_error {

@@ -79,7 +79,7 @@ struct handle_node : linked_op {
     enum class act : std::uint8_t { run, drop };
     enum class sort : std::uint8_t { timer, interval, immediate, idle, prepare, check, close };
 
-    handle_node(void (*f)(handle_node&, act), std::source_location made) noexcept;
+    RONDO_API handle_node(void (*f)(handle_node&, act), std::source_location made) noexcept;
 
     bool is_timer() const noexcept { return what <= sort::interval; }
 

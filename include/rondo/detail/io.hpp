@@ -23,7 +23,7 @@ struct io_awaiter : io_op {
 
     /// Whether it ended because its task was cancelled; then awaiting throws `cancelled`, also in
     /// the non-throwing spelling.
-    void check_cancelled() const;
+    RONDO_API void check_cancelled() const;
 };
 
 /// `cancelled` if that is what it was, else an io_error with the operation and whom it was about.
