@@ -2,6 +2,7 @@
 # The samples as a user runs them: samples_test.sh BUILD_DIR. One line per check, then the count.
 set -uo pipefail
 samples=$1/samples
+source=$(cd "$(dirname "$0")/.." && pwd)
 passed=0
 failed=0
 check() {  # check NAME COMMAND...
@@ -53,6 +54,21 @@ refuses() {  # refuses TEXT COMMAND...: exit code 2 and the text on standard err
     [[ $code == 2 ]] && grep -q -- "$text" "$work/err"
 }
 
+# samples/run itself, in a tree where building is a matter of a line.
+runs_where_its_caller_is() {
+    local tree="$work/a tree"
+    mkdir -p "$tree/samples" "$tree/tests/support" "$tree/build/release/samples" "$work/elsewhere"
+    cp "$source/samples/run" "$tree/samples"
+    echo '// Shows.' >"$tree/samples/show.cpp"
+    echo 'build_packages=(); need_packages() { :; }; configure() { :; }; build() { :; }
+          say() { echo "$*"; }' >"$tree/tests/support/setup.sh"
+    printf '#!/bin/sh\necho "$2"; cat "$1"\n' >"$tree/build/release/samples/show"
+    chmod +x "$tree/build/release/samples/show"
+    echo 'found' >"$work/elsewhere/file"
+    (cd "$work/elsewhere" && [[ $("../a tree/samples/run" show file 'two words') == $'two words\nfound' ]])
+}
+
+check "samples/run finds a file named relative to its caller" runs_where_its_caller_is
 check "timer runs" "$samples/timer"
 check "timer runs on sim" env RONDO_BACKEND=sim "$samples/timer"
 for backend in epoll auto; do
