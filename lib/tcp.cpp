@@ -255,7 +255,7 @@ endpoint own_address(const detail::socket_handle& socket) {
 
 }  // namespace
 
-rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) noexcept {
+rondo::result<std::size_t> tcp_stream::try_read_some(writable_bytes into) noexcept {
     if (detail::stash* kept = stash_.kept.get()) {
         const std::size_t count = std::min(into.size(), kept->end - kept->begin);
         if (count != 0) std::memcpy(into.data(), kept->bytes.get() + kept->begin, count);
@@ -271,9 +271,9 @@ rondo::result<std::size_t> tcp_stream::try_read_some(std::span<std::byte> into) 
     return static_cast<std::size_t>(r);
 }
 
-rondo::result<std::size_t> tcp_stream::try_write_some(std::span<const std::byte> from) noexcept {
+rondo::result<std::size_t> tcp_stream::try_write_some(bytes_view from) noexcept {
     sys_op call{.what = sys_op::call::try_send,
-                .data = const_cast<std::byte*>(from.data()),
+                .data = const_cast<void*>(from.data()),
                 .size = std::min(from.size(), transfer_max)};
     const int r = socket_.control(call);
     if (r < 0) return errno_code(-r);

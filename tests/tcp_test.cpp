@@ -3,11 +3,13 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <csignal>
 #include <deque>
+#include <vector>
 
 using namespace rondo;
-using namespace std::chrono_literals;
+using namespace std::literals;
 using test::as_bytes;
 using test::as_text;
 using test::bytes;
@@ -107,6 +109,69 @@ TEST_CASE("tcp: an IPv6 listener takes IPv4 connections only if asked to") {
         CHECK(refused == std::errc::connection_refused);
     }, std::ref(there));
     if (!there) MESSAGE("skipped: this machine has no IPv6");
+}
+
+// --- what is read and written ---------------------------------------------------------------------
+
+task<> writes_any_bytes(tcp_stream& to) {
+    const std::string text = "1 string, ";
+    const std::vector<unsigned char> numbers = {'2', ' ', 'v', 'e', 'c', 't', 'o', 'r', ',', ' '};
+    const std::array<std::byte, 2> raw = {std::byte{'3'}, std::byte{' '}};
+    std::array<char, 4> fixed = {'4', ' ', '\0', ' '};
+    const char* c_string = "5 ";
+    char array[8] = "6 ";  // a text, too: it ends at its zero
+    co_await to.write_all(text);
+    co_await to.write_all(numbers);
+    co_await to.write_all(raw);
+    co_await to.write_all(fixed);
+    co_await to.write_all(c_string);
+    co_await to.write_all(array);
+    co_await to.write_all("7 ");
+    co_await to.write_all(std::span(numbers).first(2));
+    co_await to.write_all(text + "a temporary, ");
+    co_await to.write_some(std::string_view("8 "));
+    co_await to.write_some({c_string, 1});
+    const auto tried = to.try_write_some("!");
+    CHECK(tried.value() == 1);
+    co_await to.write_all(std::span<const char>());
+    to.shutdown();
+}
+
+TEST_CASE("tcp: whatever holds bytes in a row can be written, a text without its zero") {
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        auto writer = spawn(writes_any_bytes, std::ref(c.client));
+        const test::bytes all = co_await test::read_to_end(c.server);
+        co_await writer;
+        CHECK(test::as_text(all) == "1 string, 2 vector, 3 4 \0 5 6 7 2 1 string, a temporary, 8 5!"s);
+    });
+}
+
+TEST_CASE("tcp: whatever holds writable bytes in a row can be read into") {
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        co_await c.client.write_all("abcdefghijkl");
+        co_await test::settle();
+        char array[2];
+        std::string text(2, ' ');
+        std::vector<unsigned char> numbers(2);
+        std::array<std::byte, 2> raw;
+        co_await c.server.read_exactly(array);
+        CHECK(std::string_view(array, 2) == "ab");
+        co_await c.server.read_exactly(text);
+        CHECK(text == "cd");
+        co_await c.server.read_some(numbers);
+        CHECK((numbers[0] == 'e' && numbers[1] == 'f'));
+        co_await c.server.read_some(raw);
+        CHECK((raw[0] == std::byte{'g'} && raw[1] == std::byte{'h'}));
+        co_await c.server.read_some(std::span(array).first(1));
+        CHECK(array[0] == 'i');
+        co_await c.server.read_some({text.data(), 1});
+        CHECK(text == "jd");
+        const auto tried = c.server.try_read_some(text);
+        CHECK(tried.value() == 2);
+        CHECK(text == "kl");
+    });
 }
 
 // --- ends of streams ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include <rondo/attempt.hpp>
 #include <rondo/buffer.hpp>
+#include <rondo/bytes.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
 #include <rondo/exception_group.hpp>

@@ -11,6 +11,7 @@
 
 #include <rondo/attempt.hpp>
 #include <rondo/buffer.hpp>
+#include <rondo/bytes.hpp>
 #include <rondo/detail/io.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/task.hpp>
@@ -230,16 +231,16 @@ class RONDO_API tcp_stream {
     // --- reading
 
     /// Reads at least one byte into `into`; returns how many (<= into.size()), 0 at end of stream or
-    /// for an empty span. Throws io_error. `into` must stay valid until this ends.
+    /// for an empty place. Throws io_error. `into` must stay valid until this ends.
     /// Cancel: nothing is lost; what had not been read stays for the next read.
-    [[nodiscard]] detail::read_awaiter read_some(std::span<std::byte> into) noexcept {
+    [[nodiscard]] detail::read_awaiter read_some(writable_bytes into) noexcept {
         return {io_kind::receive, *this, into.data(), into.size()};
     }
 
     /// Reads until `into` is full; returns how many bytes, less than into.size() only at end of
     /// stream. Throws io_error. At most 2 GiB at once.
     /// Cancel: bytes that had arrived go back to the stream and are the first of the next read.
-    [[nodiscard]] detail::read_awaiter read_exactly(std::span<std::byte> into) noexcept {
+    [[nodiscard]] detail::read_awaiter read_exactly(writable_bytes into) noexcept {
         RONDO_ASSERT(into.size() <= detail::transfer_max, "read_exactly takes less than 2 GiB at once");
         detail::read_awaiter a{io_kind::receive, *this, into.data(), into.size()};
         a.flags |= io_op::all;
@@ -252,28 +253,24 @@ class RONDO_API tcp_stream {
 
     /// Reads what is there without waiting: a count, 0 at end of stream, or
     /// resource_unavailable_try_again.
-    rondo::result<std::size_t> try_read_some(std::span<std::byte> into) noexcept;
+    rondo::result<std::size_t> try_read_some(writable_bytes into) noexcept;
 
     // --- writing
 
     /// Writes at least one byte of `from`, as much as the kernel takes; returns how many. Throws
     /// io_error (broken_pipe, connection_reset ...). `from` must stay valid until this ends.
-    [[nodiscard]] detail::write_awaiter write_some(std::span<const std::byte> from) noexcept {
+    [[nodiscard]] detail::write_awaiter write_some(bytes_view from) noexcept {
         return {io_kind::send, *this, from.data(), from.size(), nullptr};
     }
 
     /// Writes all of `from`; returns from.size(). At most 2 GiB at once. `written`, if given, is set to
     /// how many bytes went out, however this ends. Cancel: it stops between two bytes; ask `written`.
-    [[nodiscard]] detail::write_awaiter write_all(std::span<const std::byte> from,
+    [[nodiscard]] detail::write_awaiter write_all(bytes_view from,
                                                   std::size_t* written = nullptr) noexcept {
         RONDO_ASSERT(from.size() <= detail::transfer_max, "write_all takes less than 2 GiB at once");
         detail::write_awaiter a{io_kind::send, *this, from.data(), from.size(), written};
         a.flags |= io_op::all;
         return a;
-    }
-    [[nodiscard]] detail::write_awaiter write_all(std::string_view from,
-                                                  std::size_t* written = nullptr) noexcept {
-        return write_all(std::as_bytes(std::span(from.data(), from.size())), written);
     }
 
     /// Gathers: writes all bytes of all `parts`, in order, with as few system calls as it takes.
@@ -286,7 +283,7 @@ class RONDO_API tcp_stream {
     }
 
     /// Writes what fits without waiting: a count, or resource_unavailable_try_again.
-    rondo::result<std::size_t> try_write_some(std::span<const std::byte> from) noexcept;
+    rondo::result<std::size_t> try_write_some(bytes_view from) noexcept;
 
     // --- ending
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["spawn", "attempt"],
     ["run", "scope", "exception_group", "group", "when", "sync"],
     ["channel", "actor"],
-    ["fd", "buffer", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
+    ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],
     ["sim"],
     ["rondo"],
