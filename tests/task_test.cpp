@@ -204,6 +204,45 @@ TEST_CASE("spawn: arguments live in the child's block, also those taken by refer
     });
 }
 
+struct counter {
+    int total = 0;
+    task<int> add(int n) {
+        co_await yield();
+        co_return total += n;
+    }
+};
+
+TEST_CASE("spawn: a member function, of an object by pointer, by reference or as a copy") {
+    test::run([]() -> task<> {
+        counter c;
+        auto by_pointer = spawn(&counter::add, &c, 1);
+        auto by_reference = spawn(&counter::add, std::ref(c), 10);
+        auto on_a_copy = spawn(&counter::add, c, 100);
+        const int one = co_await by_pointer;
+        const int eleven = co_await by_reference;
+        const int hundred = co_await on_a_copy;
+        CHECK(one == 1);
+        CHECK(eleven == 11);
+        CHECK(hundred == 100);
+        CHECK(c.total == 11);
+    });
+}
+
+TEST_CASE("attempt: of a plain wait is a value, and lets `cancelled` through") {
+    test::run([]() -> task<> {
+        const auto slept = co_await attempt(sleep_for(1ms));
+        const auto yielded = co_await attempt(yield());
+        const auto next = co_await attempt(immediate());
+        CHECK((slept.has_value() && yielded.has_value() && next.has_value()));
+        auto sleeper = spawn([]() -> task<> { static_cast<void>(co_await attempt(sleep_for(1h))); });
+        co_await yield();
+        sleeper.cancel();
+        const auto ended = co_await attempt(sleeper);
+        CHECK(ended.error() == std::errc::operation_canceled);
+        CHECK(sleeper.state() == task_state::cancelled);
+    });
+}
+
 TEST_CASE("spawn: a capturing lambda outlives the closure it was made from") {
     test::run([]() -> task<> {
         task_handle<std::string> h;

@@ -10,6 +10,15 @@ namespace detail {
 template <class A>
 concept attemptable = requires(A a) { a.finish(); };
 
+/// A handle of what can be awaited so.
+template <class H>
+concept attemptable_handle = requires(H& h) {
+    { h.operator co_await() } -> attemptable;
+};
+
+template <class A>
+concept can_attempt = attemptable<A> || attemptable_handle<A> || is_task<A>;
+
 template <class A>
 class attempt_awaiter : public A {
  public:
@@ -44,17 +53,16 @@ class attempt_task : public task<T> {
 /// `co_await attempt(stream.read_some(buffer))` gives a result<T> where `co_await
 /// stream.read_some(buffer)` would throw a system_error. A task works too: its system_errors become
 /// results, and everything else it throws still does. `cancelled` is thrown in both spellings, so
-/// that `if (!r) continue;` cannot spin in a cancelled task.
+/// that `if (!r) continue;` cannot spin in a cancelled task. `attempt(sleep_for(1s))`, and of the other
+/// plain waits, is a result<void> that holds a value: they only ever end by `cancelled`.
+/// A wait of your own works if it has a `finish()` that gives a result.
 template <detail::attemptable A>
 [[nodiscard]] auto attempt(A operation) {
     return detail::attempt_awaiter<A>(std::move(operation));
 }
 
 /// Also for what is awaited through a handle: `co_await attempt(child)`.
-template <class H>
-    requires requires(H& h) {
-        { h.operator co_await() } -> detail::attemptable;
-    }
+template <detail::attemptable_handle H>
 [[nodiscard]] auto attempt(H& h) {
     return attempt(h.operator co_await());
 }
@@ -62,6 +70,13 @@ template <class H>
 template <class T>
 [[nodiscard]] auto attempt(task<T> t) noexcept {
     return detail::attempt_task<T>(std::move(t));
+}
+
+template <class A>
+    requires(!detail::can_attempt<std::remove_cvref_t<A>>)
+void attempt(A&&) {
+    static_assert(detail::can_attempt<std::remove_cvref_t<A>>,
+                  "attempt takes a task, a task_handle, or a wait whose finish() gives a result");
 }
 
 }  // namespace rondo

@@ -121,6 +121,17 @@ struct promise_base {
     std::coroutine_handle<> self() const noexcept { return std::coroutine_handle<>::from_address(frame); }
 };
 
+template <class Promise>
+concept rondo_promise = std::is_base_of_v<promise_base, Promise>;
+
+/// The promise of who awaits; what is awaited by others, whom no loop resumes, does not compile.
+template <class Promise>
+promise_base& promise_of(std::coroutine_handle<Promise> waiting) noexcept {
+    static_assert(rondo_promise<Promise>,
+                  "only a coroutine that a rondo loop runs (task<T>) can await this");
+    if constexpr (rondo_promise<Promise>) return waiting.promise();
+}
+
 /// Answers -ECANCELED for a wait in a cancelled task, and counts it: a task that keeps waiting
 /// although every wait says "cancelled" is put behind the others, and reported.
 RONDO_API void refuse_cancelled(op& o) noexcept;
@@ -156,9 +167,6 @@ RONDO_API void wake_owner(op& o) noexcept;
 
 /// What await_resume does with a result nobody else explains.
 [[noreturn]] RONDO_API void throw_failure(int negative_errno, const char* operation);
-
-template <class Promise>
-concept rondo_promise = std::is_base_of_v<promise_base, Promise>;
 
 }  // namespace detail
 }  // namespace rondo

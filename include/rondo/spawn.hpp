@@ -2,6 +2,8 @@
 //
 // Function and arguments are copied (or moved) into the child's block and outlive it, so a capturing
 // lambda is safe here, and a parameter may be a reference: it refers to the copy (std::ref opts out).
+// `spawn(&type::function, &object, args...)` calls a member function; the object must outlive the task,
+// unless it is given by value.
 #pragma once
 
 #include <rondo/detail/scope.hpp>
@@ -20,7 +22,12 @@ RONDO_API bool is_cancellation(const std::exception_ptr& error) noexcept;
 /// the block's copies.
 template <class F, class... Args>
 decltype(auto) call_child(F& f, Args&... args) {
-    if constexpr (std::is_invocable_v<F&, Args&&...>) {
+    if constexpr (std::is_member_pointer_v<F>) {
+        // (apply calls as std::invoke does, and comes without <functional>)
+        static_assert(std::is_invocable_v<F&, Args&&...>,
+                      "the member function cannot be called on that object with these arguments");
+        return std::apply(f, std::tuple<Args&&...>(std::move(args)...));
+    } else if constexpr (std::is_invocable_v<F&, Args&&...>) {
         return f(std::move(args)...);
     } else {
         static_assert(std::is_invocable_v<F&, Args&...>,
@@ -29,10 +36,21 @@ decltype(auto) call_child(F& f, Args&... args) {
     }
 }
 
+template <class Returned>
+struct value_of_task {
+    static_assert(is_task<Returned>, "the function must give a task: spawn, run and serve take a coroutine "
+                                     "that returns rondo::task<T>");
+    using type = void;
+};
+template <class T>
+struct value_of_task<task<T>> {
+    using type = T;
+};
+
 /// The T of the task<T> that the call gives.
 template <class F, class... Args>
 using child_value =
-    typename decltype(call_child(std::declval<F&>(), std::declval<Args&>()...))::value_type;
+    typename value_of_task<decltype(call_child(std::declval<F&>(), std::declval<Args&>()...))>::type;
 
 /// What a handle needs of a block whose function and arguments it does not know.
 template <class T>
@@ -221,10 +239,10 @@ class task_handle {
      public:
         using join_op::join_op;
         bool await_ready() const noexcept { return false; }
-        template <detail::rondo_promise Promise>
+        template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> h,
                            std::source_location site = std::source_location::current()) noexcept {
-            if (!detail::begin(*this, h.promise(), site)) return detail::suspended(*this);
+            if (!detail::begin(*this, detail::promise_of(h), site)) return detail::suspended(*this);
             return start();
         }
         T await_resume() {

@@ -1,6 +1,7 @@
 // The plain waits: for time, and for a place in one of the loop's queues.
 //
-// Cancel, for all of them: the wait ends at once with `cancelled`; nothing is lost.
+// Cancel, for all of them: the wait ends at once with `cancelled`; nothing is lost. They fail in no
+// other way (but sleeping may throw bad_alloc), so attempt() has nothing to add; it takes them all the same.
 #pragma once
 
 #include <rondo/loop.hpp>
@@ -23,16 +24,20 @@ class sleep_awaiter : op {
     explicit sleep_awaiter(time_point deadline) noexcept : op(sleep_vtable), deadline_(deadline) {}
 
     bool await_ready() const noexcept { return false; }
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         start_sleep(*this, deadline_);
         return true;
     }
     void await_resume() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "sleep");
+    }
+    rondo::result<void> finish() const {
+        await_resume();
+        return {};
     }
 
  private:
@@ -45,10 +50,10 @@ template <void (*Queue)(fiber&) noexcept>
 class queue_awaiter {
  public:
     bool await_ready() const noexcept { return false; }
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        promise_base& p = h.promise();
+        promise_base& p = promise_of(h);
         fiber& f = *p.owner;
         p.site = site;
         if (f.flags & fiber::cancel_pending) [[unlikely]] {
@@ -63,6 +68,10 @@ class queue_awaiter {
         if (refused_) [[unlikely]]
             throw cancelled{};
     }
+    rondo::result<void> finish() const {
+        await_resume();
+        return {};
+    }
 
  private:
     bool refused_ = false;
@@ -75,16 +84,20 @@ class immediate_awaiter : linked_op {
     immediate_awaiter() noexcept : linked_op(immediate_vtable) {}
 
     bool await_ready() const noexcept { return false; }
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         queue_immediate(*this);
         return true;
     }
     void await_resume() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "immediate");
+    }
+    rondo::result<void> finish() const {
+        await_resume();
+        return {};
     }
 };
 

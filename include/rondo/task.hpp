@@ -188,10 +188,8 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> waiting,
                        std::source_location site = std::source_location::current()) const noexcept {
-        static_assert(detail::rondo_promise<Promise>,
-                      "only a coroutine that a rondo loop runs (task<T>) can await a task");
         RONDO_ASSERT(frame_ && !frame_.promise().owner, "a task is awaited once");
-        detail::promise_base& parent = waiting.promise();
+        detail::promise_base& parent = detail::promise_of(waiting);
         detail::promise_base& child = frame_.promise();
         parent.site = site;
         child.parent = &parent;

@@ -101,10 +101,10 @@ class RONDO_API read_awaiter : public stream_awaiter {
  public:
     using stream_awaiter::stream_awaiter;
 
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         return start();
     }
     rondo::result<std::size_t> finish();
@@ -130,10 +130,10 @@ class RONDO_API borrow_awaiter : public stream_awaiter {
  public:
     explicit borrow_awaiter(tcp_stream& of) noexcept : stream_awaiter(io_kind::borrow, of, nullptr, 0) {}
 
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         if (has_stash()) [[unlikely]]
             return start_from_stash();
         return !current->submit(*this);
@@ -179,10 +179,10 @@ class RONDO_API close_awaiter : public io_awaiter {
     }
 
     bool await_ready() const noexcept { return fd < 0; }
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        begin_shielded(*this, h.promise(), site);
+        begin_shielded(*this, promise_of(h), site);
         return start();
     }
     rondo::result<void> finish() const noexcept;
@@ -197,10 +197,10 @@ class RONDO_API connect_awaiter : public io_awaiter {
  public:
     explicit connect_awaiter(const endpoint& to) noexcept : io_awaiter(io_kind::connect, -1), to_(to.raw()) {}
 
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         return start();
     }
     rondo::result<tcp_stream> finish();

@@ -16,9 +16,29 @@ using namespace rondo;
 task<std::error_code> last_error() { co_return std::error_code{}; }
 struct alignas(32) wide { char bytes[32]; };
 task<> takes(wide) { co_return; }
+struct worker { task<> work(int) { co_return; } };
+struct foreign {  // a coroutine that no loop runs
+    struct promise_type {
+        foreign get_return_object() { return {}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() {}
+    };
+};
 """
 
-FINE = "task<> f() { const std::error_code e = co_await last_error(); static_cast<void>(e); }"
+FINE = """
+task<> f() { const std::error_code e = co_await last_error(); static_cast<void>(e); }
+auto f(worker& w) { return spawn(&worker::work, &w, 1); }
+"""
+
+FOREIGN = "(task<T>) can await this"
+AWAITED_BY_OTHERS = [
+    "last_error()", "sleep_for(std::chrono::seconds(1))", "yield()", "immediate()", "spawn(last_error)",
+    "wait_readable(0)", "s.read_some(c)", "s.receive()", "s.write_all(c)", "s.close()",
+    'tcp_stream::connect("::1", 1)',
+]
 
 # (text, part of the message)
 REFUSED = [
@@ -30,6 +50,16 @@ REFUSED = [
     ("auto f() { return spawn(takes, wide{}); }", "aligned to 16 bytes at most"),
     ("auto f() { return spawn([](int) -> task<> { co_return; }, nullptr); }",
      "cannot be called with these arguments"),
+    ("auto f(worker& w) { return spawn(&worker::work, &w); }", "member function cannot be called on that"),
+    ("auto f() { return spawn([] { return 1; }); }", "must give a task"),
+    ("void f() { run([] {}); }", "must give a task"),
+    ("task<> f(tcp_listener& l) { co_await serve(l, [](tcp_stream&) {}); }", "must give a task"),
+    ("auto f() { return attempt(7); }", "attempt takes a task"),
+    ("auto f(tcp_stream& s, const std::vector<char>& v) { return s.read_some(v); }", "writable_bytes"),
+    ("auto f(tcp_stream& s) { return s.read_some(std::vector<char>(4)); }", "writable_bytes"),
+    ("auto f(tcp_stream& s, std::vector<int>& v) { return s.write_some(v); }", "bytes_view"),
+    *((f"foreign f(tcp_stream& s, char (&c)[4]) {{ co_await {what}; }}", FOREIGN)
+      for what in AWAITED_BY_OTHERS),
 ]
 
 

@@ -14,10 +14,10 @@ struct io_awaiter : io_op {
 
     bool await_ready() const noexcept { return false; }
 
-    template <rondo_promise Promise>
+    template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, h.promise(), site)) return suspended(*this);
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
         return !current->submit(*this);
     }
 
