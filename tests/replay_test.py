@@ -135,6 +135,10 @@ def command_line(replay, scratch, node):
     got = run(replay, "--print", lines)
     check("--print shows JavaScript", "process.nextTick(() => console.log('b'))" in got.stdout, got.stdout)
 
+    spin = write_lines(scratch / "spin.jsonl", [{"id": "spin", "prog": [["spin", 2]]}])
+    got = run(replay, "--print", spin)
+    check("--print says what the number of computeFor is", "computeFor(2 /* ms */);" in got.stdout, got.stdout)
+
     page = scratch / "page.html"
     got = run(replay, "--timeline", page, file, lines)
     text = page.read_text(encoding="utf-8") if page.exists() else ""
@@ -152,6 +156,35 @@ def command_line(replay, scratch, node):
         check("the page's script is JavaScript", got.returncode == 0, got.stderr)
     else:
         say("skipped", "the page's script is JavaScript", "there is no node here")
+
+
+PROBE = """<script>
+  const left = $('scroll'), blocks_cut = () => blocks.filter(({ e }) =>
+    e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).length;
+  go(steps.length - 1);
+  document.body.dataset.probe = [run.id, blocks_cut(), document.documentElement.scrollWidth <= innerWidth,
+    left.scrollLeft + left.clientWidth >= left.scrollWidth - 1].join(' ');
+</script></body>"""
+
+
+def in_a_browser(replay, folder, scratch):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        return say("skipped", "the page in a browser", "there is no chromium here")
+    page = scratch / "probe.html"
+    run(replay, "--timeline", page, folder / "classic.jsonl", folder / "texts.jsonl")
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
+    for width, height in (1400, 900), (1280, 720), (500, 800):
+        try:
+            got = run(browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}",
+                      f"--user-data-dir={scratch / 'browser'}", "--dump-dom", page.as_uri(), timeout=60)
+        except subprocess.TimeoutExpired:
+            got = None
+        found = got and re.search(r'data-probe="([^"]*)"', got.stdout)
+        if not found:
+            return say("skipped", "the page in a browser", "it does not run here")
+        check(f"the page at {width} pixels: the well-known sample, no label cut, all in the window, the end seen",
+              found.group(1) == "event-loop-order 0 true true", found.group(1))
 
 
 # --- what is no scenario --------------------------------------------------------------------------
@@ -394,6 +427,7 @@ def main():
         scratch = Path(name)
         bundled(replay, folder, scratch)
         command_line(replay, scratch, node)
+        in_a_browser(replay, folder, scratch)
         malformed(replay, scratch)
         descriptors(replay, scratch)
         runner = Node(node, folder / "node", scratch) if node else None

@@ -157,7 +157,7 @@ class printer {
                 break;
             case verb::unref: text_ += handle(s.name) + ".unref()"; break;
             case verb::ref: text_ += handle(s.name) + ".ref()"; break;
-            case verb::spin: text_ += "computeFor(" + number(s.ms) + ")"; break;
+            case verb::spin: text_ += "computeFor(" + number(s.ms) + " /* ms */)"; break;
             case verb::evaluate: return print(*s.operand);
             case verb::let: text_ += "const " + promise(s.name) + " = "; return print(*s.operand);
             case verb::make:

@@ -32,6 +32,7 @@ const PHASE = 0, QUEUED = 1, REMOVED = 2, REFERENCED = 3, BEGUN = 4, STATEMENT =
 const PROGRAM = 1;  // the item that stands for it
 
 let run, steps, at = 0, playing = null;
+const narrow = matchMedia('(max-width: 1000px)');
 const ms = (t) => `${+t.toFixed(t < 10 ? 2 : 1)} ms`;
 
 // ---------------------------------------------------------------- steps
@@ -184,7 +185,7 @@ function tellPhases(events, before, s) {
 
 // ---------------------------------------------------------------- the program's text
 
-const TOKENS = /(\/\/[^\n]*)|('(?:\\.|[^'\\])*')|\b(const|await|async|try|catch|finally|throw|return|new)\b|([A-Za-z_$][\w$]*)(?=\()/g;
+const TOKENS = /(\/\/[^\n]*|\/\*.*?\*\/)|('(?:\\.|[^'\\])*')|\b(const|await|async|try|catch|finally|throw|return|new)\b|([A-Za-z_$][\w$]*)(?=\()/g;
 function colorize(text) {
   const classes = new Array(text.length).fill('');
   for (const m of text.matchAll(TOKENS)) {
@@ -235,19 +236,62 @@ function showSource(s) {
 
 // ---------------------------------------------------------------- the score: what ran where, in order
 
-const HEAD = 26, GAP = 5;
+const HEAD = 26, GAP = 4, LINE = 16, PAD = 20, DOT = 13;
 const SVG = 'http://www.w3.org/2000/svg';
-let rows, blocks, paths;
+let rows, blocks, paths, letters = 14;
 function laneHeights() {
-  const full = Math.max(28, Math.min(52, Math.round((window.innerHeight - 430) / 10.5)));
+  const thin = 18, bar = 16;
+  const room = $('score').clientHeight - HEAD - bar - THIN.size * thin;
+  const full = Math.max(narrow.matches ? 44 : 30, Math.min(76, Math.floor(room / (LANES.length - THIN.size))));
   let top = HEAD;
-  rows = {};
+  rows = { lines: Math.max(1, Math.min(3, Math.floor((full - 2 * GAP - 3) / LINE))) };
   for (const lane of LANES) {
-    const h = THIN.has(lane) ? Math.round(full * 0.42) + 2 : full;
+    const h = THIN.has(lane) ? thin : full;
     rows[lane] = { top, h };
     top += h;
   }
   rows.height = top;
+}
+
+// The least width at which `text` takes so many lines; no word is broken that need not be.
+function widthIn(text, lines) {
+  const words = text.split(' ').map(textWidth), space = textWidth(' ');
+  const whole = textWidth(text);
+  let w = Math.max(whole / lines, ...words.map((each) => Math.min(each, 260)));
+  for (; w < whole && w < 1200; w += 4) {
+    let count = 0, used = Infinity;
+    for (const each of words) {
+      if (used + space + each <= w) { used += space + each; continue; }
+      count += Math.max(1, Math.ceil(each / w));
+      used = each > w ? each % w : each;
+    }
+    if (count <= lines) break;
+  }
+  return Math.ceil(Math.min(w, whole)) + PAD;
+}
+
+// Everything is to be seen at once: by more lines, and at last by smaller letters. If nothing helps,
+// two lines are read best, and one scrolls.
+function blockWidths() {
+  const texts = [];
+  const s = newState(), items = {};
+  run.events.forEach((e, i) => {
+    apply(s, e, items);
+    if (e[0] === BEGUN) texts.push([printed(i) || s.running.text || s.running.lane, s.running.text || '']);
+  });
+  const room = $('scroll').clientWidth, most = Math.max(160, room - 60);
+  const others = run.events.filter((e) => e[0] === PHASE && PHASES[e[1]] !== 'none').length * DOT + texts.length * 8 + 76;
+  const tries = [[1, 14, 64], [1, 14, 34], [2, 14, 34], [3, 14, 34], [3, 13, 34], [3, 12, 34]];
+  const attempt = ([lines, size, least]) => {
+    $('staff').style.setProperty('--size', size + 'px');
+    letters = size;
+    return texts.map((both) => Math.max(least, Math.min(most, Math.max(...both.map((t) => widthIn(t, lines))))));
+  };
+  for (const how of tries.filter(([lines]) => lines <= rows.lines)) {
+    const widths = attempt(how);
+    if (widths.reduce((sum, w) => sum + w, others) <= room) return widths;
+  }
+  return attempt([Math.min(2, rows.lines), 14, 34]);
 }
 
 function drawScore() {
@@ -273,7 +317,7 @@ function drawScore() {
 
   blocks = [];
   let x = 10, turn = -1, starting = 0;
-  const points = [], s = newState(), items = {};
+  const points = [], s = newState(), items = {}, widths = blockWidths();
   const mark = (text, left) => {
     const t = make('div', 'turn', text);
     t.style.left = left + 'px';
@@ -304,22 +348,22 @@ function drawScore() {
           turn = s.turn;
         }
         const dot = make('div', 'dot');
-        dot.style.left = x + 7 + 'px';
+        dot.style.left = x + 6 + 'px';
         dot.style.top = rows[lane].top + rows[lane].h / 2 + 'px';
         dot.title = `${lane}, ${ms(s.time)}`;
-        add(dot, lane, n, 14);
-        points.push([x + 7, rows[lane].top + rows[lane].h / 2, n]);
-        x += 15;
+        add(dot, lane, n, 12);
+        points.push([x + 6, rows[lane].top + rows[lane].h / 2, n]);
+        x += DOT;
       } else if (e[0] === BEGUN) {
         const lane = s.running.lane;
         if (turn < 0) { newTurn('before the loop'); turn = 0; }
         const text = printed(i) || s.running.text || lane;
         const title = s.running.text;
-        const w = Math.round(Math.max(34, Math.min(200, 18 + textWidth(text))));
+        const w = widths.shift();
         const b = make('div', 'block', text);
         b.title = text;
         b.style.left = x + 'px'; b.style.width = w + 'px';
-        b.style.top = rows[lane].top + GAP + 'px'; b.style.height = b.style.lineHeight = rows[lane].h - 2 * GAP + 'px';
+        b.style.top = rows[lane].top + GAP + 'px'; b.style.height = rows[lane].h - 2 * GAP + 'px';
         add(b, lane, n, w);
         Object.assign(blocks[blocks.length - 1], { event: i, text, title });
         const y = rows[lane].top + rows[lane].h / 2;
@@ -331,7 +375,7 @@ function drawScore() {
   const end = make('div', 'end', s.over ? 'end' : '');
   end.style.left = x + 4 + 'px'; end.style.top = '4px';
   staff.append(end);
-  x += 60;
+  x += 44;
   staff.style.width = x + 'px';
   staff.style.height = rows.height + 'px';
   paths = ['', 'ahead'].map((cls) => {
@@ -348,7 +392,7 @@ function drawScore() {
 
 const ruler = document.createElement('canvas').getContext('2d');
 function textWidth(t) {
-  ruler.font = '14px ui-monospace, "DejaVu Sans Mono", monospace';
+  ruler.font = letters + 'px ui-monospace, "DejaVu Sans Mono", monospace';
   return ruler.measureText(t).width;
 }
 
@@ -363,7 +407,7 @@ function printed(i, end = run.events.length) {
   return out.join(' ');
 }
 
-function showScore(s) {
+function showScore(s, gently) {
   for (const d of $('lanes').children) d.classList.toggle('now', d.dataset.lane === s.lane && !s.over);
   $('clock').textContent = ms(s.time);
   const been = paths.points.filter((p) => p[2] <= at), ahead = paths.points.slice(Math.max(0, been.length - 1));
@@ -376,15 +420,40 @@ function showScore(s) {
     if (b.text) b.e.textContent = b === current ? printed(b.event, steps[at].end) || b.title : b.text;
     b.e.classList.toggle('now', b === current);
   }
+  $('cursor').hidden = !current;
   if (!current) return;
   $('cursor').style.left = current.x - 3 + 'px';
   $('cursor').style.width = current.w + 6 + 'px';
-  const scroll = $('scroll'), near = Math.abs(current.x - scroll.scrollLeft) < 1.5 * scroll.clientWidth;
+  const scroll = $('scroll');
+  if (at === steps.length - 1) return scroll.scrollTo({ left: scroll.scrollWidth, behavior: 'instant' });
+  const near = gently && Math.abs(current.x - scroll.scrollLeft) < 1.5 * scroll.clientWidth;
   if (current.x < scroll.scrollLeft + 40 || current.x + current.w > scroll.scrollLeft + scroll.clientWidth - 60)
     scroll.scrollTo({ left: current.x - scroll.clientWidth * 0.4, behavior: near ? 'smooth' : 'instant' });
 }
 
 // ---------------------------------------------------------------- queues and output
+
+// Room for the fullest moment of this run, so that nothing jumps; three lines at most, then they scroll.
+function sizeQueues() {
+  letters = 14;
+  const width = $('queues').firstChild.clientWidth - 20;
+  const s = newState(), items = {};
+  let lines = 1;
+  for (const { begin, end } of steps) {
+    for (let i = begin; i < end; i++) apply(s, run.events[i], items);
+    for (const list of Object.values(s.queues)) {
+      let count = 1, left = width;
+      for (const item of list) {
+        const more = (item.lane === 'timers' ? 50 : 0) + (item.refed ? 0 : 40);
+        const w = Math.min(width, textWidth(item.text || '?') * 1.08 + 25 + more);
+        if (w > left) { count++; left = width; }
+        left -= w;
+      }
+      lines = Math.max(lines, Math.min(3, count));
+    }
+  }
+  $('queues').style.setProperty('--lines', lines);
+}
 
 function showQueues(s, before) {
   const old = new Set(Object.values(before.queues).flat().map((i) => i.id + '/' + i.due));
@@ -398,7 +467,7 @@ function showQueues(s, before) {
     h.append(make('small', '', hint));
     card.append(h);
     const list = lane === 'close' ? s.queues[lane].slice().reverse() : s.queues[lane];
-    if (!list.length) card.append(make('div', 'empty', 'empty'));
+    if (!list.length) card.append(make('div', 'empty', '\u2013'));
     const chips = make('div', 'chips');
     for (const item of list) {
       const chip = make('span', 'chip', item.text || '?');
@@ -439,11 +508,11 @@ function showOutput(s, before) {
 
 // ---------------------------------------------------------------- controls
 
-function show() {
+function show(gently = false) {
   const s = stateAt(at);
   const before = at > 0 ? stateAt(at - 1) : newState();
   showSource(s);
-  showScore(s);
+  showScore(s, gently);
   showQueues(s, before);
   showOutput(s, before);
   const story = $('story');
@@ -456,7 +525,7 @@ function show() {
 
 function go(n) {
   at = Math.max(0, Math.min(steps.length - 1, n));
-  show();
+  show(true);
   if (at === steps.length - 1) pause();
 }
 function nextCallback(by) {
@@ -504,6 +573,13 @@ function choose(n, step = 0) {
   $('note').textContent = run.note;
   $('where').textContent = run.backend === 'sim' ? 'on virtual time' : `on ${run.backend}, real time`;
   $('scrub').max = Math.max(0, steps.length - 1);
+  layOut();
+}
+
+// The lanes get the height that the cards leave.
+function layOut() {
+  showQueues(stateAt(at), newState());
+  sizeQueues();
   drawScore();
   show();
 }
@@ -539,9 +615,12 @@ $('scrub').oninput = () => go(Number($('scrub').value));
 $('speed').onchange = () => { if (playing) { pause(); play(); } };
 $('ahead').onchange = () => lookAhead($('ahead').checked);
 $('pick').onchange = () => choose($('pick').selectedIndex);
-addEventListener('resize', () => { drawScore(); show(); });
+addEventListener('resize', layOut);
 
 for (const r of runs) $('pick').append(make('option', '', r.id));
 if (runs.length < 2) document.querySelector('header').classList.add('single');
 const [id, step] = location.hash.slice(1).split('/');
-choose(Math.max(0, runs.findIndex((r) => encodeURIComponent(r.id) === id)), Number(step || 1) - 1);
+const named = runs.findIndex((r) => encodeURIComponent(r.id) === id);
+// Without a wish: the one that everybody knows, or the first of the first file.
+const known = runs.findIndex((r) => r.id === 'event-loop-order');
+choose(Math.max(0, named >= 0 ? named : known), named >= 0 ? Number(step || 1) - 1 : 0);
