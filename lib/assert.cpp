@@ -18,10 +18,12 @@ bool read_debug_switch() noexcept {
 bool debug_enabled = read_debug_switch();
 
 void assertion_failed(const char* what, const char* condition, std::source_location place) noexcept {
-    std::fprintf(stderr, "rondo: assertion failed: %s\n  at %s:%u", what, place.file_name(),
-                 static_cast<unsigned>(place.line()));
-    if (condition != nullptr) std::fprintf(stderr, " (%s)", condition);
-    std::fputc('\n', stderr);
+    std::fprintf(stderr, "rondo: assertion failed: %s\n", what);
+    if (place.line() != 0) {
+        std::fprintf(stderr, "  at %s:%u", place.file_name(), static_cast<unsigned>(place.line()));
+        if (condition != nullptr) std::fprintf(stderr, " (%s)", condition);
+        std::fputc('\n', stderr);
+    }
     if (current != nullptr && current->current_fiber() != nullptr) {
         const fiber& f = *current->current_fiber();
         std::fprintf(stderr, "  in task %u", static_cast<unsigned>(f.id));

@@ -24,21 +24,44 @@ using detail::handle_node;
 // --- the public handles ------------------------------------------------------------------------------
 
 handle::handle(handle_node& node) noexcept : node_(&node) { ++node.count; }
+// A handle knows no place of its use; the check names the line that made what it stands for.
+[[gnu::noinline, gnu::cold]] static void check_node(const handle_node* node, const char* what) noexcept {
+    if (node != nullptr && node->of != nullptr) node->of->check_thread(what, node->place);
+}
+static inline void check_handle(const handle_node* node, const char* what) noexcept {
+    if (detail::debug_enabled) [[unlikely]]
+        check_node(node, what);
+}
+
 handle::handle(const handle& other) noexcept : node_(other.node_) {
-    if (node_ != nullptr) ++node_->count;
+    if (node_ == nullptr) return;
+    ++node_->count;
+    if (detail::debug_enabled) [[unlikely]]
+        check_node(node_, "copying the handle made here");
 }
 handle::~handle() {
-    if (node_ != nullptr) loop::release(*node_);
+    if (node_ == nullptr) return;
+    if (detail::debug_enabled) [[unlikely]] {
+        loop::release_checked(*node_);
+    } else {
+        loop::release(*node_);
+    }
 }
 
-void handle::cancel() noexcept {
-    if (!active()) return;
-    node_->of->check_thread("cancel");
-    node_->of->remove(*node_);
+// Not inlined into timer::cancel, whose short way would pay for it.
+[[gnu::noinline]] void handle::cancel() noexcept {
+    check_handle(node_, "cancel() of the handle made here");
+    if (node_ != nullptr && loop::is_active(*node_)) node_->of->remove(*node_);
 }
 
-bool handle::active() const noexcept { return node_ != nullptr && loop::is_active(*node_); }
-bool handle::referenced() const noexcept { return node_ != nullptr && node_->referenced; }
+bool handle::active() const noexcept {
+    check_handle(node_, "active() of the handle made here");
+    return node_ != nullptr && loop::is_active(*node_);
+}
+bool handle::referenced() const noexcept {
+    check_handle(node_, "referenced() of the handle made here");
+    return node_ != nullptr && node_->referenced;
+}
 void handle::ref() noexcept {
     if (node_ != nullptr) loop::set_referenced(*node_, true);
 }
@@ -64,13 +87,16 @@ void timer::cancel() noexcept {
 }
 
 void timer::rearm(delay after) noexcept {
-    loop* l = here();
-    if (l == nullptr) [[unlikely]] {
-        if (node_ == nullptr || node_->of == nullptr) return;
-        l = node_->of;
-        l->check_thread("rearm");
+    if (loop* l = here(); l != nullptr) [[likely]] {
+        if (node_ != nullptr) l->arm(*node_, slot_, after);
+    } else {
+        rearm_elsewhere(after);
     }
-    if (node_ != nullptr) l->arm(*node_, slot_, after);
+}
+
+[[gnu::noinline]] void timer::rearm_elsewhere(delay after) noexcept {
+    check_handle(node_, "rearm() of the handle made here");
+    if (node_ != nullptr && node_->of != nullptr) node_->of->arm(*node_, slot_, after);
 }
 
 void timer::rearm() noexcept {
@@ -78,14 +104,22 @@ void timer::rearm() noexcept {
 }
 
 void watcher::start() noexcept {
+    check_handle(node_, "start() of the watcher made here");
     if (node_ == nullptr || node_->of == nullptr || node_->active) return;
-    node_->of->check_thread("start");
     node_->of->start_watcher(*node_);
 }
 
 // --- the loop's side: timers -------------------------------------------------------------------------
 
+[[gnu::noinline, gnu::cold]] void loop::check_new(const handle_node& node, handle_node::sort what) const noexcept {
+    constexpr const char* names[] = {"set_timeout", "set_interval", "set_immediate", "on_idle",
+                                     "on_prepare", "on_check", "queue_close"};
+    assert_thread(names[static_cast<std::size_t>(what)], node.place);
+}
+
 handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
+    if (detail::debug_enabled) [[unlikely]]
+        check_new(node, repeats ? handle_node::sort::interval : handle_node::sort::timer);
     try {
         node.slot = timers_.acquire(node);
     } catch (...) {
@@ -124,6 +158,8 @@ void loop::activate(handle_node& node) noexcept {
 }
 
 handle_node& loop::add_immediate(handle_node& node) noexcept {
+    if (detail::debug_enabled) [[unlikely]]
+        check_new(node, handle_node::sort::immediate);
     node.of = this;
     node.what = handle_node::sort::immediate;
     immediates_.push_back(node);
@@ -144,6 +180,8 @@ void loop::remove_immediate(detail::linked_op& o) noexcept {
 }
 
 handle_node& loop::add_watcher(handle_node& node, handle_node::sort what) noexcept {
+    if (detail::debug_enabled) [[unlikely]]
+        check_new(node, what);
     node.of = this;
     node.what = what;
     start_watcher(node);
@@ -159,6 +197,8 @@ void loop::start_watcher(handle_node& node) noexcept {
 
 // Newest first: libuv keeps closing handles on a stack.
 void loop::add_close(handle_node& node) noexcept {
+    if (detail::debug_enabled) [[unlikely]]
+        check_new(node, handle_node::sort::close);
     node.of = this;
     node.what = handle_node::sort::close;
     closing_.push_front(node);
@@ -183,11 +223,11 @@ std::size_t& loop::unreferenced(handle_node::sort what) noexcept {
 }
 
 void loop::set_referenced(handle_node& node, bool referenced) noexcept {
+    check_handle(&node, "ref() or unref() of the handle made here");
     if (node.referenced == referenced) return;
     node.referenced = referenced;
     loop* const l = node.of;
     if (l == nullptr) return;
-    l->check_thread("ref");
     const bool active = is_active(node);
     if (referenced) {
         --l->unref_nodes_;
@@ -225,6 +265,11 @@ void loop::deactivated(handle_node& node) noexcept {
 
 void loop::release(handle_node& node) noexcept {
     if (--node.count == 0 && !is_active(node)) forget(node);
+}
+
+[[gnu::noinline, gnu::cold]] void loop::release_checked(handle_node& node) noexcept {
+    check_handle(&node, "dropping the handle made here");
+    release(node);
 }
 
 // Neither handle nor activity is left.

@@ -1,11 +1,39 @@
 // What the loop says about itself: alive, why, statistics.
 #include <rondo/loop.hpp>
 
+#include "places.hpp"
 #include "remote_state.hpp"
 
 #include <cstdio>
+#include <string_view>
 
 namespace rondo {
+
+namespace detail {
+
+namespace {
+
+/// Whether a line is of this library: of a file beside this one, or of its one header with a coroutine.
+bool is_ours(std::string_view file) noexcept {
+    constexpr std::string_view here = __FILE__;
+    constexpr std::string_view folder = here.substr(0, here.size() - std::string_view("inspect.cpp").size());
+    return (!folder.empty() && file.starts_with(folder)) || file.ends_with("rondo/serve.hpp");
+}
+
+}  // namespace
+
+std::source_location shown_place(const fiber& f) noexcept {
+    for (const promise_base* p = f.leaf; p != nullptr; p = p->parent)
+        if (!is_ours(p->site.file_name())) return p->site;
+    return f.place.line() != 0 || f.leaf == nullptr ? f.place : f.leaf->site;
+}
+
+std::string at_place(const std::source_location& place) {
+    if (place.line() == 0) return {};
+    return std::string(" at ") + place.file_name() + ":" + std::to_string(place.line());
+}
+
+}  // namespace detail
 
 bool loop::alive() const noexcept {
     return timers_.size() > unref_timers_ || immediate_count_ > unref_immediates_ || armed_io_ != 0 ||
@@ -31,7 +59,8 @@ std::string due_in(time_point deadline, time_point now) {
 
 }  // namespace
 
-std::vector<alive_entry> loop::why_alive() const {
+std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
+    check_thread("why_alive", called_at);
     using detail::handle_node;
     std::vector<alive_entry> all;
     timers_.for_each([&](const op& o, time_point deadline) {
@@ -74,6 +103,7 @@ std::vector<alive_entry> loop::why_alive() const {
 }
 
 loop_stats loop::stats() const noexcept {
+    check_thread("stats");
     loop_stats now = stats_;
     now.timers = timers_.size();
     now.operations = armed_io_;
@@ -86,6 +116,7 @@ std::string loop::backend_info() const {
 }
 
 time_point loop::next_deadline() const noexcept {
+    check_thread("next_deadline");
     if (work_queued() || !idle_.empty() || shared_->has_posts()) return now_;
     return timers_.empty() ? never : timers_.next();
 }
@@ -98,12 +129,13 @@ int loop::poll_fd() {
 }
 
 void loop::spin(delay by) noexcept {
+    check_thread("spin");
     if (!backend_->advance(by.value())) {
         const time_point until = by.after(backend_->now());
         while (backend_->now() < until) {
         }
     }
-    update_now();
+    refresh_now();
 }
 
 }  // namespace rondo

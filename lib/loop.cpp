@@ -1,9 +1,10 @@
 // The turn, the drain, and the step: what runs when. Handles are in handle.cpp, posts from other
-// threads in remote.cpp, reports in why_alive.cpp.
+// threads in remote.cpp, reports in inspect.cpp.
 #include <rondo/loop.hpp>
 
 #include <rondo/task.hpp>
 
+#include "places.hpp"
 #include "remote_state.hpp"
 
 #include <atomic>
@@ -12,6 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
+
+#include <unistd.h>
 
 namespace rondo {
 
@@ -84,6 +87,7 @@ loop::loop(const loop_options& options)
     : options_(options),
       root_(*this, &root_child_ended),
       thread_(&detail::thread_mark),
+      thread_id_(::gettid()),
       backend_(choose_backend(options.kind, options.backend, why_backend_)) {
     watch_ = options_.watch;
     put_off_.reserve(64);
@@ -131,7 +135,7 @@ class loop::running_scope {
         outer_ = std::exchange(detail::current, &l);
         l.running_ = true;
         l.stuck_ = false;
-        l.update_now();
+        l.refresh_now();
     }
     ~running_scope() {
         loop_.enter(phase::none);
@@ -199,7 +203,10 @@ bool loop::run_nowait() {
     return alive();
 }
 
-void loop::stop() noexcept { stopping_ = true; }
+void loop::stop(std::source_location place) noexcept {
+    check_thread("stop", place);
+    stopping_ = true;
+}
 
 void loop::drain_root() noexcept {
     if (root_.count == 0 && armed_io_ == 0) return;
@@ -344,7 +351,7 @@ void loop::report_storm() noexcept {
 void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
     using detail::fiber;
     if (root != nullptr) f.vt->finish(f, *root);
-    f.flags |= fiber::ended;
+    f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
     detail::scope& home = *f.inside;
     f.unlink();
     --home.count;
@@ -454,7 +461,7 @@ void loop::run_poll(bool may_block) {
     }
     if (!backend_->wait(until, batch_)) stuck_ = true;
     shared_->awake();
-    update_now();
+    refresh_now();
     stats_.completions += batch_.size();
     for (const completion& c : batch_.view()) {
         --armed_io_;
@@ -512,7 +519,7 @@ void loop::run_timers() {
         phase_ = phase::timers;
         return;
     }
-    update_now();
+    refresh_now();
     enter(phase::timers);
     if (timers_.next() > now_) return;
     // Due timers are collected first, so one that is made in this phase waits for the next.
@@ -561,6 +568,8 @@ void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
     ++stats_.tasks;
     if (detail::is_cancelled(f)) [[unlikely]]
         f.flags |= detail::fiber::cancel_pending;
+    if (detail::debug_enabled) [[unlikely]]
+        f.flags |= detail::fiber::checked;
     if (home.may_start == 0) [[unlikely]]
         return home.waiting_to_start.push(f);
     --home.may_start;
@@ -590,14 +599,14 @@ bool loop::refuse_cancelled(detail::fiber& f) noexcept {
     RONDO_ASSERT(f.wakes < 0xffff, "a cancelled task would not end: it swallows `cancelled` for ever");
     if (++f.wakes == 100) {
         static detail::log_gate gate;
-        detail::write_log(gate, log_level::warning, f.leaf != nullptr ? f.leaf->site : f.place,
-                          "task %u goes on waiting although it is cancelled: it swallows `cancelled`",
-                          static_cast<unsigned>(f.id));
+        detail::write_log(gate, log_level::warning, detail::shown_place(f),
+                          "goes on waiting although it is cancelled: it swallows `cancelled`");
     }
     return true;
 }
 
 void loop::on_unhandled(error_hook hook, void* context) noexcept {
+    check_thread("on_unhandled");
     hook_ = hook;
     hook_context_ = context;
 }
@@ -618,11 +627,21 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
     std::abort();
 }
 
-void loop::assert_thread(const char* what) const noexcept {
+void loop::assert_thread(const char* what, std::source_location place) const noexcept {
     if (thread_ == &detail::thread_mark) return;
+    char message[160];
+    std::snprintf(message, sizeof message,
+                  "%s: a loop is for the thread that made it; that is thread %d, this is thread %d", what,
+                  thread_id_, static_cast<int>(::gettid()));
+    detail::assertion_failed(message, nullptr, place);
+}
+
+void loop::assert_here(const char* what, std::source_location place) const noexcept {
+    assert_thread(what, place);
+    if (detail::current == this) return;
     char message[128];
-    std::snprintf(message, sizeof message, "%s: a loop is for the thread that made it", what);
-    detail::assertion_failed(message, nullptr, {});
+    std::snprintf(message, sizeof message, "%s: it belongs to another loop of this thread", what);
+    detail::assertion_failed(message, nullptr, place);
 }
 
 }  // namespace rondo

@@ -34,8 +34,9 @@ bool remote::post_callback(detail::callback& c) const noexcept {
     return false;
 }
 
-remote loop::remote() {
-    check_thread("remote");
+remote loop::remote(std::source_location place) {
+    check_thread("remote", place);
+    remote_place_ = place;
     return rondo::remote(*shared_);
 }
 

@@ -83,7 +83,7 @@ void scope::cancel() noexcept {
 
 void cancel_fiber(fiber& f) noexcept {
     if (f.flags & fiber::ended) return;
-    f.inside->of.check_thread("cancel");
+    f.inside->of.check_thread("cancel() of the task spawned here", f.place);
     f.flags |= fiber::cancel_asked;
     const scope* home = f.inside;
     while (home->holder == &f) home = home->parent;
@@ -154,7 +154,14 @@ void unseen_error(fiber& f) noexcept {
 
 }  // namespace
 
+[[gnu::noinline, gnu::cold]] static void check_drop(const fiber& f) noexcept {
+    if (f.inside != nullptr)
+        f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
+}
+
 void release_handle(fiber& f) noexcept {
+    if (debug_enabled) [[unlikely]]
+        check_drop(f);
     f.flags &= static_cast<std::uint8_t>(~fiber::held);
     if (!(f.flags & fiber::ended)) return;
     if (f.flags & fiber::kept) return;
@@ -198,6 +205,8 @@ bool join_op::start() noexcept {
     }
     RONDO_ASSERT(target.joiner == nullptr, "two tasks await one task handle");
     RONDO_ASSERT(&target != owner, "a task awaits itself");
+    if (debug_enabled) [[unlikely]]
+        target.home->of.assert_here("awaiting a task", owner->leaf->site);
     target.joiner = this;
     state = armed;
     return true;

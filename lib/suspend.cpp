@@ -60,10 +60,20 @@ bool refuse_queueing(fiber& f) noexcept {
     return true;
 }
 
-void refuse_cancelled(op& o) noexcept {
+bool begin_unusual(op& o) noexcept {
+    fiber& f = *o.owner;
+    if (f.flags & fiber::checked) {
+        const loop* of = o.vt->belongs_to != nullptr ? o.vt->belongs_to(o) : nullptr;
+        if (of != nullptr) of->assert_here("awaiting a stream", f.leaf->site);
+    }
+    if (!(f.flags & fiber::cancel_pending)) {
+        f.waiting = &o;
+        return true;
+    }
     o.result = -ECANCELED;
     o.state = op::done;
-    refuse_queueing(*o.owner);
+    refuse_queueing(f);
+    return false;
 }
 
 }  // namespace rondo::detail

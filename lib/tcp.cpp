@@ -2,6 +2,8 @@
 
 #include <rondo/suspend.hpp>
 
+#include "places.hpp"
+
 #include <algorithm>
 #include <unistd.h>
 
@@ -22,10 +24,10 @@ namespace detail {
 
 // --- io_awaiter ---------------------------------------------------------------------------------------
 
-const op_vtable io_vtable = {
-    [](op& o) noexcept { current->cancel(static_cast<io_op&>(o)); },
-    &wake_owner,
-    [](const op& o, char* text, std::size_t size) noexcept {
+namespace {
+struct io_functions {
+    static void cancel(op& o) noexcept { current->cancel(static_cast<io_op&>(o)); }
+    static void describe(const op& o, char* text, std::size_t size) noexcept {
         constexpr const char* names[] = {"accept on", "connect", "read", "read", "write", "write",
                                          "readable", "writable", "close"};
         const auto& io = static_cast<const io_op&>(o);
@@ -35,8 +37,20 @@ const op_vtable io_vtable = {
         if (io.kind != io_kind::accept && current != nullptr && current->control(ask) >= 0)
             std::snprintf(peer, sizeof peer, " %s", endpoint(address).to_string().c_str());
         std::snprintf(text, size, "%s fd %d%s", names[static_cast<std::size_t>(io.kind)], io.fd, peer);
-    },
+    }
 };
+}  // namespace
+
+struct stream_functions {
+    static const loop* belongs_to(const op& o) noexcept {
+        const socket_handle& socket = static_cast<const stream_awaiter&>(static_cast<const io_op&>(o)).of_->socket_;
+        return socket.open() ? socket.of() : nullptr;
+    }
+};
+
+const op_vtable io_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe};
+const op_vtable stream_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe,
+                                 &stream_functions::belongs_to};
 
 void io_awaiter::check_cancelled() const {
     if (result == -ECANCELED && (owner->flags & fiber::cancel_pending)) throw cancelled{};
@@ -53,6 +67,7 @@ void throw_io(int negative_errno, const char* operation, std::string subject) {
 socket_handle::~socket_handle() {
     if (fd_ < 0) return;
     if (loop* const l = of(); l != nullptr) {
+        l->check_thread("dropping a socket");
         l->reap(fd_);
     } else if (!loop::was_simulated(loop_)) {
         ::close(fd_);
@@ -63,6 +78,7 @@ int socket_handle::control(sys_op& call) const noexcept {
     if (fd_ < 0) return -EBADF;
     loop* const l = of();
     if (l == nullptr) return -EBADF;
+    l->check_thread("a call on a socket");
     call.fd = fd_;
     return l->control(call);
 }
@@ -173,7 +189,8 @@ std::size_t write_awaiter::slow_resume() {
 }
 
 bool close_awaiter::start() noexcept {
-    RONDO_ASSERT(of_ == current, "a socket is closed on the loop it belongs to");
+    if (of_ != current) [[unlikely]]
+        of_->assert_here("closing a socket", owner->leaf->site);
     return !current->submit(*this);
 }
 
@@ -361,6 +378,9 @@ task<tcp_stream> tcp_listener::accept() {
     constexpr duration first_pause = std::chrono::milliseconds(5);
     constexpr duration longest_pause = std::chrono::seconds(1);
     duration pause = first_pause;
+    if (detail::debug_enabled && socket_.open()) [[unlikely]]
+        if (const loop* of = socket_.of())
+            of->assert_here("accept", detail::shown_place(*detail::current->current_fiber()));
     for (;;) {
         const int fd = co_await detail::accept_awaiter(socket_.fd());
         if (fd >= 0) {

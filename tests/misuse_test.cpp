@@ -87,6 +87,111 @@ TEST_CASE("misuse: a loop and its handles belong to one thread") {
     }), "a loop is for the thread that made it");
 }
 
+/// `use` of a loop and of a timer of it, on a thread that they are not for.
+std::string used_elsewhere(void (*use)(loop&, timer&)) {
+    return abort_message([use] {
+        loop l;
+        timer t = l.set_timeout(1h, [] {});
+        std::thread([&] { use(l, t); }).join();
+    });
+}
+
+TEST_CASE("misuse: whatever is done to a loop on another thread is refused, with the line and both threads") {
+    using use = void (*)(loop&, timer&);
+    const use all[] = {
+        [](loop& l, timer&) { l.set_timeout(1ms, [] {}); },
+        [](loop& l, timer&) { l.set_interval(1ms, [] {}); },
+        [](loop& l, timer&) { l.set_immediate([] {}); },
+        [](loop& l, timer&) { l.on_idle([] {}); },
+        [](loop& l, timer&) { l.on_prepare([] {}); },
+        [](loop& l, timer&) { l.on_check([] {}); },
+        [](loop& l, timer&) { l.queue_close([] {}); },
+        [](loop& l, timer&) { l.next_tick([] {}); },
+        [](loop& l, timer&) { l.queue_microtask([] {}); },
+        [](loop& l, timer&) { l.stop(); },
+        [](loop& l, timer&) { l.update_now(); },
+        [](loop& l, timer&) { static_cast<void>(l.why_alive()); },
+        [](loop& l, timer&) { static_cast<void>(l.remote()); },
+        [](loop& l, timer&) { spawn_on(l, one).discard(); },
+        [](loop&, timer& t) { const timer copy = t; },
+        [](loop&, timer& t) { const timer taken = std::move(t); },
+        [](loop&, timer& t) { t.unref(); },
+        [](loop&, timer& t) { t.rearm(1ms); },
+        [](loop&, timer& t) { t.cancel(); },
+        [](loop&, timer& t) { static_cast<void>(t.active()); },
+    };
+    std::size_t number = 0;
+    for (const use each : all) {
+        CAPTURE(number++);
+        const std::string text = used_elsewhere(each);
+        CHECK_ABORTS(text, "a loop is for the thread that made it; that is thread ");
+        CHECK(has(text, "misuse_test.cpp:"));
+    }
+}
+
+TEST_CASE("misuse: a task's handle is for its loop's thread") {
+    CHECK_ABORTS(abort_message([] {
+        loop l;
+        task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
+        std::thread([&] { h.cancel(); }).join();
+    }), "cancel() of the task spawned here: a loop is for the thread");
+    CHECK_ABORTS(abort_message([] {
+        loop l;
+        task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
+        std::thread([&] { h.discard(); }).join();
+    }), "dropping the handle of the task spawned here");
+}
+
+struct sockets {
+    tcp_listener listener;
+    tcp_stream stream;
+};
+
+task<> makes(sockets& s) {
+    s.listener = tcp_listener::bind("127.0.0.1", 0);
+    s.stream = co_await tcp_stream::connect(s.listener.local());
+}
+task<> accepts(sockets& s) { static_cast<void>(co_await s.listener.accept()); }
+task<> receives(sockets& s) { static_cast<void>(co_await s.stream.receive()); }
+task<> writes(sockets& s) { co_await s.stream.write_all("x"); }
+task<> closes(sockets& s) { co_await s.stream.close(); }
+
+TEST_CASE("misuse: a socket of one loop cannot be awaited on another, of this thread or of its own") {
+    for (const auto use : {&accepts, &receives, &writes, &closes}) {
+        const std::string near = abort_message([use] {
+            loop a;
+            sockets s;
+            run_on(a, makes, std::ref(s));
+            loop b;
+            run_on(b, use, std::ref(s));
+        });
+        CHECK_ABORTS(near, "it belongs to another loop of this thread");
+        CHECK(has(near, "misuse_test.cpp:"));
+        const std::string far = abort_message([use] {
+            loop a;
+            sockets s;
+            run_on(a, makes, std::ref(s));
+            std::thread([&] { rondo::run(use, std::ref(s)); }).join();
+        });
+        CHECK_ABORTS(far, "a loop is for the thread that made it; that is thread ");
+        CHECK(has(far, "misuse_test.cpp:"));
+    }
+    CHECK_ABORTS(abort_message([] {
+        loop a;
+        sockets s;
+        run_on(a, makes, std::ref(s));
+        std::thread([&] { static_cast<void>(s.stream.try_write_some({})); }).join();
+    }), "a call on a socket: a loop is for the thread");
+}
+
+TEST_CASE("misuse: a task of one loop cannot be awaited on another") {
+    CHECK_ABORTS(abort_message([] {
+        loop a;
+        task_handle<> h = spawn_on(a, []() -> task<> { co_await sleep_for(1h); });
+        rondo::run([](task_handle<>& other) -> task<> { co_await other; }, std::ref(h));
+    }), "awaiting a task: it belongs to another loop of this thread");
+}
+
 TEST_CASE("misuse: a wait without a running loop says so") {
     CHECK_ABORTS(abort_message([] { static_cast<void>(spawn(one)); }), "no rondo loop runs on this thread");
 }

@@ -85,6 +85,7 @@ class RONDO_API timer : public handle {
  private:
     explicit timer(detail::handle_node& node) noexcept;
     loop* here() const noexcept;
+    void rearm_elsewhere(delay after) noexcept;
 
     std::uint32_t slot_ = 0;  // the node's
     std::uint32_t loop_ = 0;  // the loop's serial number
@@ -239,7 +240,7 @@ class RONDO_API loop {
     }
 
     /// A handle for other threads.
-    [[nodiscard]] rondo::remote remote();
+    [[nodiscard]] rondo::remote remote(std::source_location place = std::source_location::current());
 
     // --- running ------------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class RONDO_API loop {
     /// One turn that does not block.
     bool run_nowait();
     /// Ends run() after this turn.
-    void stop() noexcept;
+    void stop(std::source_location place = std::source_location::current()) noexcept;
     bool running() const noexcept { return running_; }
     /// Whether stop() ended the latest run().
     bool stopped() const noexcept { return stopped_; }
@@ -269,7 +270,10 @@ class RONDO_API loop {
 
     /// The time cached at the last look: after poll, before timers, and by update_now().
     time_point now() const noexcept { return now_; }
-    void update_now() noexcept { now_ = backend_->now(); }
+    void update_now(std::source_location place = std::source_location::current()) noexcept {
+        check_thread("update_now", place);
+        refresh_now();
+    }
     /// On `sim`, lets `by` pass as if the program had computed; elsewhere busy-waits. Refreshes now().
     void spin(delay by) noexcept;
 
@@ -277,7 +281,7 @@ class RONDO_API loop {
 
     bool alive() const noexcept;
     /// What keeps the loop alive, and where each was made. O(n).
-    std::vector<alive_entry> why_alive() const;
+    std::vector<alive_entry> why_alive(std::source_location place = std::source_location::current()) const;
     loop_stats stats() const noexcept;
     /// "io_uring, 256 entries, ... (asked for)", "epoll (io_uring_setup: Operation not permitted ...)".
     std::string backend_info() const;
@@ -344,10 +348,13 @@ class RONDO_API loop {
     bool run_until(bool (*done)(void*), void* context);
     /// Cancels the root scope and turns until its last task has ended.
     void drain_root() noexcept;
-    void check_thread(const char* what) const noexcept {
+    /// Under RONDO_DEBUG: `what`, called at `place` if that is known, is on the loop's own thread.
+    void check_thread(const char* what, std::source_location place = {}) const noexcept {
         if (detail::debug_enabled) [[unlikely]]
-            assert_thread(what);
+            assert_thread(what, place);
     }
+    /// Asserts that this is the loop that runs `what`: another one would never hear of its end.
+    void assert_here(const char* what, std::source_location place) const noexcept;
     /// A cancelled task wants to wait: false, let it go on at once; true, put it behind the others.
     bool refuse_cancelled(detail::fiber& f) noexcept;
 
@@ -358,7 +365,7 @@ class RONDO_API loop {
     friend class watcher;
     class running_scope;
 
-    void assert_thread(const char* what) const noexcept;
+    void assert_thread(const char* what, std::source_location place) const noexcept;
 
     // phases, in the order of a turn
     void turn(bool may_block);
@@ -372,6 +379,7 @@ class RONDO_API loop {
     void enter(phase p) noexcept;
     time_point poll_deadline(bool may_block) const noexcept;
     bool work_queued() const noexcept;
+    void refresh_now() noexcept { now_ = backend_->now(); }
 
     // steps and the drain after each
     void deliver(op& o, std::int32_t result) noexcept;
@@ -394,8 +402,14 @@ class RONDO_API loop {
     template <bool Watched>
     void run_other(detail::ready_node& node) noexcept;
 
-    void push_tick(detail::callback& c) noexcept { ticks_.push(c); }
-    void push_microtask(detail::callback& c) noexcept { microtasks_.push(c); }
+    void push_tick(detail::callback& c) noexcept {
+        check_thread("next_tick", c.place);
+        ticks_.push(c);
+    }
+    void push_microtask(detail::callback& c) noexcept {
+        check_thread("queue_microtask", c.place);
+        microtasks_.push(c);
+    }
     void add_close(detail::handle_node& node) noexcept;
     detail::handle_node& add_immediate(detail::handle_node& node) noexcept;
     detail::handle_node& add_timer(detail::handle_node& node, delay after, bool repeats);
@@ -409,6 +423,8 @@ class RONDO_API loop {
     void orphan_handles() noexcept;
     static bool is_active(const detail::handle_node& node) noexcept;
     static void release(detail::handle_node& node) noexcept;
+    static void release_checked(detail::handle_node& node) noexcept;
+    void check_new(const detail::handle_node& node, detail::handle_node::sort what) const noexcept;
     static void forget(detail::handle_node& node) noexcept;
     static void set_referenced(detail::handle_node& node, bool referenced) noexcept;
     std::size_t& unreferenced(detail::handle_node::sort what) noexcept;
@@ -447,13 +463,15 @@ class RONDO_API loop {
     error_hook hook_ = nullptr;
     void* hook_context_ = nullptr;
     std::exception_ptr escaped_;
-    const void* thread_ = nullptr;
+    const void* thread_ = nullptr;  // whose it is
+    int thread_id_ = 0;             // the kernel's number of that thread, for messages
     static constexpr std::uint32_t simulated_bit = 0x8000'0000;
     std::uint32_t serial_ = 0;       // no other loop of this process has it
     loop* next_on_thread_ = nullptr;
     std::string why_backend_;
     std::unique_ptr<rondo::backend> backend_;
     detail::remote_state* shared_ = nullptr;
+    std::source_location remote_place_;  // where remote() was called last
 };
 
 namespace detail {

@@ -36,6 +36,8 @@ struct op_vtable {
     void (*done)(op&) noexcept;
     /// One line for dumps ("sleep", "read fd 7"), written to `text` and cut at `size`.
     void (*describe)(const op&, char* text, std::size_t size) noexcept;
+    /// The loop that what it waits for belongs to: RONDO_DEBUG asks. Null if it belongs to none.
+    const loop* (*belongs_to)(const op&) noexcept = nullptr;
 };
 
 struct op {
@@ -84,6 +86,7 @@ struct fiber : ready_node, links {
         has_value = 8,       // the outcome is a value ...
         has_error = 16,      // ... or an exception; neither: cancelled
         taken = 32,          // someone has seen the outcome
+        checked = taken,     // before it has ended, with RONDO_DEBUG: each of its waits is looked at
         cancel_asked = 64,   // the task itself was cancelled, not only a scope it is in
         background = 128,    // its group does not wait for it
         kept = background,   // once ended: its group still wants the outcome
@@ -132,9 +135,10 @@ promise_base& promise_of(std::coroutine_handle<Promise> waiting) noexcept {
     if constexpr (rondo_promise<Promise>) return waiting.promise();
 }
 
-/// Answers -ECANCELED for a wait in a cancelled task, and counts it: a task that keeps waiting
-/// although every wait says "cancelled" is put behind the others, and reported.
-RONDO_API void refuse_cancelled(op& o) noexcept;
+/// The rare ways of `begin`: checks, and a cancelled task. Answers -ECANCELED for a wait in one, and
+/// counts it: a task that keeps waiting although every wait says "cancelled" is put behind the others,
+/// and reported.
+RONDO_API bool begin_unusual(op& o) noexcept;
 
 /// Every await_suspend begins here. False: the task is cancelled and the op must not start; then
 /// await_suspend returns `suspended(o)`.
@@ -142,10 +146,8 @@ inline bool begin(op& o, promise_base& p, std::source_location site) noexcept {
     fiber& f = *p.owner;
     p.site = site;
     o.owner = &f;
-    if (f.flags & fiber::cancel_pending) [[unlikely]] {
-        refuse_cancelled(o);
-        return false;
-    }
+    if (f.flags & (fiber::cancel_pending | fiber::checked)) [[unlikely]]
+        return begin_unusual(o);
     f.waiting = &o;
     return true;
 }

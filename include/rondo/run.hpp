@@ -27,9 +27,11 @@ struct hold {
 /// its error. When it ends, tasks left in the root scope are cancelled and awaited. Throws
 /// deadlock_error, with a list of the tasks, when the main task waits for what can never happen.
 template <class F, class... Args>
-decltype(auto) run_on(loop& l, F&& f, Args&&... args) {
+decltype(auto) run_on(detail::loop_at at, F&& f, Args&&... args) {
+    loop& l = at.of;
+    l.check_thread("run_on", at.place);
     using value = detail::child_value<std::decay_t<F>, std::decay_t<Args>...>;
-    detail::hold main(detail::make_child(l.root(), std::source_location{}, std::forward<F>(f),
+    detail::hold main(detail::make_child(l.root(), at.place, std::forward<F>(f),
                                          std::forward<Args>(args)...));
     detail::run_to_end(l, main.f);
     return detail::take_result<value>(main.f);

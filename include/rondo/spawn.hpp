@@ -281,6 +281,14 @@ class task_handle {
 };
 
 namespace detail {
+/// A loop, and where it was named: how a function with any number of arguments learns its caller's line.
+struct loop_at {
+    loop_at(loop& l, std::source_location at = std::source_location::current()) noexcept  // NOLINT(*-explicit-*)
+        : of(l), place(at) {}
+    loop& of;
+    std::source_location place;
+};
+
 template <class F, class... Args>
 auto spawn_at(loop& l, std::source_location place, F&& f, Args&&... args) {
     fiber& child = make_child(l.root(), place, std::forward<F>(f), std::forward<Args>(args)...);
@@ -331,8 +339,9 @@ auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4,
 
 /// The same on a loop that need not be running yet.
 template <class F, class... Args>
-auto spawn_on(loop& l, F&& f, Args&&... args) {
-    return detail::spawn_at(l, std::source_location{}, std::forward<F>(f), std::forward<Args>(args)...);
+auto spawn_on(detail::loop_at l, F&& f, Args&&... args) {
+    l.of.check_thread("spawn_on", l.place);
+    return detail::spawn_at(l.of, l.place, std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 }  // namespace rondo

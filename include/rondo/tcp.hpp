@@ -25,6 +25,8 @@ class tcp_stream;
 
 namespace detail {
 
+struct stream_functions;
+
 /// A descriptor and its loop: what stream and listener share. The destructor never waits: it hands
 /// the descriptor to the loop, which ends what is in flight and closes it; if the loop is gone, it
 /// closes the descriptor itself.
@@ -95,6 +97,9 @@ class RONDO_API stream_awaiter : public io_awaiter {
     [[noreturn]] void fail(const char* operation) const;
     inline bool has_stash() const noexcept;
     tcp_stream* of_;
+
+ private:
+    friend struct stream_functions;
 };
 
 class RONDO_API read_awaiter : public stream_awaiter {
@@ -331,6 +336,7 @@ class RONDO_API tcp_stream {
  private:
     friend class tcp_listener;
     friend class detail::stream_awaiter;
+    friend struct detail::stream_functions;
     friend class detail::read_awaiter;
     friend class detail::borrow_awaiter;
     friend class detail::connect_awaiter;
@@ -399,7 +405,7 @@ class RONDO_API tcp_listener {
 namespace detail {
 
 inline stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, std::size_t count) noexcept
-    : io_awaiter(k, of.socket_.fd()), of_(&of) {
+    : io_awaiter(k, of.socket_.fd(), stream_vtable), of_(&of) {
     data = bytes;
     size = static_cast<std::uint32_t>(count < transfer_max ? count : transfer_max);
 }

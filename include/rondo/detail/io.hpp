@@ -6,11 +6,13 @@
 namespace rondo::detail {
 
 RONDO_API extern const op_vtable io_vtable;
+RONDO_API extern const op_vtable stream_vtable;
 
 /// An io_op that a task awaits. Derived classes turn `result` into a value in `finish()`, which
 /// gives a rondo::result<T> (mind that `result` alone is the op's own member); awaiting the op itself throws instead (see attempt.hpp).
 struct io_awaiter : io_op {
-    io_awaiter(io_kind k, int descriptor) noexcept : io_op(io_vtable, k, descriptor) {}
+    io_awaiter(io_kind k, int descriptor, const op_vtable& table = io_vtable) noexcept
+        : io_op(table, k, descriptor) {}
 
     bool await_ready() const noexcept { return false; }
 
