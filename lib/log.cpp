@@ -2,10 +2,14 @@
 
 #include <rondo/loop.hpp>
 
+#include "printable.hpp"
+
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <iterator>
 #include <mutex>
 
 namespace rondo {
@@ -73,47 +77,138 @@ void set_log_level(log_level level) noexcept {
 
 namespace detail {
 
+namespace {
+
+constexpr std::size_t line_size = 511;
+
+void send(log_sink sink, void* context, log_level level, std::uint32_t task, std::source_location place,
+          std::string_view raw, bool cut) noexcept {
+    char line[line_size];
+    const std::size_t size = write_printable(line, sizeof line, raw, cut);
+    sink({level, {line, size}, task, place}, context);
+}
+
+std::uint32_t running_task() noexcept {
+    return current != nullptr && current->current_fiber() != nullptr ? current->current_fiber()->id : 0;
+}
+
+}  // namespace
+
+/// What a gate has dropped, and what it was like.
+struct dropped_note {
+    std::uint32_t count;
+    log_level level;
+    std::source_location place;
+    const char* format;
+
+    void send_to(log_sink sink, void* context) const noexcept {
+        // The message up to its first value tells which one it was.
+        const std::string_view whole = format;
+        const std::string_view begins = whole.substr(0, whole.find('%'));
+        char text[200];
+        int n;
+        if (begins.empty()) {
+            n = std::snprintf(text, sizeof text, "(%u more %s like this dropped)", static_cast<unsigned>(count),
+                              count == 1 ? "message was" : "messages were");
+        } else {
+            n = std::snprintf(text, sizeof text, "(%u more %s dropped: \"%.*s...\")",
+                              static_cast<unsigned>(count), count == 1 ? "message was" : "messages were",
+                              static_cast<int>(begins.size() < 80 ? begins.size() : 80), begins.data());
+        }
+        if (n > 0)
+            send(sink, context, level, 0, place,
+                 {text, std::min(static_cast<std::size_t>(n), sizeof text - 1)}, false);
+    }
+};
+
+/// The gates that owe a count, linked under the settings' guard; each is a static object.
+struct log_gates {
+    static inline log_gate* owing = nullptr;
+
+    static void drop(log_gate& gate, log_level level, std::source_location place, const char* format) noexcept {
+        if (gate.dropped_++ == 0) gate.next_ = std::exchange(owing, &gate);
+        gate.level_ = level;
+        gate.place_ = place;
+        gate.format_ = format;
+    }
+
+    /// Gives up to `room` counts of gates whose second is over, or of all.
+    static std::size_t take(dropped_note* notes, std::size_t room, std::int64_t second, bool all) noexcept {
+        std::size_t count = 0;
+        for (log_gate** at = &owing; *at != nullptr && count < room;) {
+            log_gate& gate = **at;
+            if (!all && gate.second_ == second) {
+                at = &gate.next_;
+                continue;
+            }
+            *at = std::exchange(gate.next_, nullptr);
+            notes[count++] = {std::exchange(gate.dropped_, 0), gate.level_, gate.place_, gate.format_};
+        }
+        return count;
+    }
+
+    /// Whether one more may go out; and what is owed by now.
+    static bool pass(log_gate& gate, log_level level, std::source_location place, const char* format,
+                     dropped_note (&notes)[8], std::size_t& note_count) noexcept {
+        const std::int64_t second = this_second();
+        note_count = take(notes, std::size(notes), second, false);
+        if (gate.second_ != second) {
+            gate.second_ = second;
+            gate.used_ = 0;
+        }
+        if (gate.used_ < gate.burst_) {
+            ++gate.used_;
+            return true;
+        }
+        drop(gate, level, place, format);
+        return false;
+    }
+};
+
 void write_log(log_gate& gate, log_level level, std::source_location place, const char* format,
                ...) noexcept {
     if (static_cast<int>(level) < level_threshold()) return;
-    char line[512];
+    char raw[line_size + 1];
     va_list arguments;
     va_start(arguments, format);
-    const int wanted = std::vsnprintf(line, sizeof line, format, arguments);
+    const int wanted = std::vsnprintf(raw, sizeof raw, format, arguments);
     va_end(arguments);
     if (wanted < 0) return;
-    std::size_t size = static_cast<std::size_t>(wanted);
-    if (size >= sizeof line) size = sizeof line - 1;
-
-    log_record record{level, {line, size}, 0, place};
-    if (current != nullptr && current->current_fiber() != nullptr) record.task = current->current_fiber()->id;
+    const auto size = static_cast<std::size_t>(wanted);
 
     settings& all = current_settings();
-    std::uint32_t dropped = 0;
+    dropped_note notes[8];
+    std::size_t note_count;
+    bool passes;
     log_sink sink;
     void* context;
     {
         const std::lock_guard lock(all.guard);
-        const std::int64_t second = this_second();
-        if (gate.second_ != second) {
-            gate.second_ = second;
-            gate.used_ = 0;
-            dropped = std::exchange(gate.dropped_, 0);
-        }
-        if (gate.used_ == gate.burst_) {
-            ++gate.dropped_;
-            return;
-        }
-        ++gate.used_;
+        passes = log_gates::pass(gate, level, place, format, notes, note_count);
         sink = all.sink;
         context = all.context;
     }
-    if (dropped != 0) {
-        char note[96];
-        const int n = std::snprintf(note, sizeof note, "(%u messages like the next were dropped)", dropped);
-        sink({level, {note, static_cast<std::size_t>(n)}, record.task, place}, context);
+    for (std::size_t i = 0; i < note_count; ++i) notes[i].send_to(sink, context);
+    if (passes)
+        send(sink, context, level, running_task(), place, {raw, std::min(size, line_size)}, size > line_size);
+}
+
+void flush_log() noexcept {
+    settings& all = current_settings();
+    dropped_note notes[8];
+    for (;;) {
+        std::size_t count;
+        log_sink sink;
+        void* context;
+        {
+            const std::lock_guard lock(all.guard);
+            count = log_gates::take(notes, std::size(notes), 0, true);
+            sink = all.sink;
+            context = all.context;
+        }
+        for (std::size_t i = 0; i < count; ++i) notes[i].send_to(sink, context);
+        if (count < std::size(notes)) return;
     }
-    sink(record, context);
 }
 
 }  // namespace detail

@@ -116,6 +116,7 @@ loop::~loop() {
     while (*at != nullptr && *at != this) at = &(*at)->next_on_thread_;
     if (*at != nullptr) *at = next_on_thread_;
     shared_->release();
+    detail::flush_log();
 }
 
 loop* loop::living(std::uint32_t serial) noexcept {

@@ -43,23 +43,28 @@ class empty_awaiter : op {
 };
 
 /// The sessions of a server: their failures are logged, and one that ends makes room.
-struct sessions : scope {
-    sessions(loop& l, std::size_t max) noexcept : scope(l, &ended), limit(max) {}
+struct sessions : session_scope {
+    sessions(loop& l, std::size_t max) noexcept : session_scope(l, &ended), limit(max) {}
 
     static void ended(scope& base, fiber& f) noexcept {
         auto& self = static_cast<sessions&>(base);
-        if (f.flags & fiber::has_error) report(f.vt->error(f));
+        if (f.flags & fiber::has_error) report(f.vt->error(f), endpoint(self.peer), f.place);
         if (self.waiting_for_room != nullptr && self.count < self.limit)
             self.of.complete(*std::exchange(self.waiting_for_room, nullptr), 0);
     }
 
-    static void report(const std::exception_ptr& error) noexcept {
+    static void report(const std::exception_ptr& error, const endpoint& peer,
+                       std::source_location place) noexcept {
         static log_gate gate;
         const std::error_code code = code_of(error);
         const bool gone = code == std::errc::connection_reset || code == std::errc::broken_pipe ||
                           code == std::errc::timed_out;
-        write_log(gate, gone ? log_level::debug : log_level::warning, {}, "session ended: %s",
-                  message_of(error).c_str());
+        try {
+            write_log(gate, gone ? log_level::debug : log_level::warning, place, "session with %s ended: %s",
+                      peer.to_string().c_str(), message_of(error).c_str());
+        } catch (const std::bad_alloc&) {
+            write_log(gate, log_level::warning, place, "a session ended, and there is no memory to say why");
+        }
     }
 
     std::size_t limit;
@@ -116,14 +121,14 @@ task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions
             }
             co_await room_awaiter(all);
             tcp_stream stream = co_await listener.accept();
-            starter.start(starter.session, all, std::move(stream));
+            starter.start(starter.session, all, starter.place, std::move(stream));
             pause = {};
             continue;
         } catch (const std::bad_alloc&) {  // a connection that had been accepted is closed by now
         }
         pause = pause == duration{} ? first_pause : std::min(pause * 2, longest_pause);
         static log_gate gate(1);
-        write_log(gate, log_level::warning, {}, "serve: out of memory; accepting again in %lld ms",
+        write_log(gate, log_level::warning, starter.place, "serve: out of memory; accepting again in %lld ms",
                   static_cast<long long>(pause.count() / 1'000'000));
     }
 }
@@ -162,7 +167,7 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
     std::optional<stop_signals> signals;
     if (options.stop_on_signals) signals.emplace(l, &stop_request::signalled, &stop);
 
-    make_child(acceptor, std::source_location::current(), &accept_sessions, std::ref(listener), starter,
+    make_child(acceptor, starter.place, &accept_sessions, std::ref(listener), starter,
                std::ref(all));
     co_await empty_awaiter(acceptor);
 

@@ -396,7 +396,7 @@ task<tcp_stream> tcp_listener::accept() {
             detail::throw_io(fd, "accept", {});
         ++exhausted_;
         static detail::log_gate gate(1);
-        detail::write_log(gate, log_level::warning, std::source_location::current(),
+        detail::write_log(gate, log_level::warning, detail::shown_place(*detail::current->current_fiber()),
                           "accept: %s; trying again in %lld ms", std::strerror(-fd),
                           static_cast<long long>(pause.count() / 1'000'000));
         co_await sleep_for(pause);

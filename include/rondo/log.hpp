@@ -15,7 +15,7 @@ enum class log_level : std::uint8_t { debug, info, warning, error };
 
 struct log_record {
     log_level level;
-    std::string_view message;    // one line, printable
+    std::string_view message;    // one line; control characters as \n or \x1b, cut (...) at 511 bytes
     std::uint32_t task;          // number of the running task; 0 outside of tasks
     std::source_location place;  // line 0 if there is none
 };
@@ -31,21 +31,29 @@ RONDO_API void set_log_sink(log_sink sink, void* context = nullptr) noexcept;
 RONDO_API void set_log_level(log_level level) noexcept;
 
 namespace detail {
-/// Counts one kind of message so that a flood costs one line: at most `burst` in a second, and
-/// then a line that says how many were dropped. One static object per place that logs.
+/// Counts one kind of message so that a flood costs one line: at most `burst` in a second, and then a
+/// line that says how many were dropped: before the next message of any kind, or when a loop ends. One
+/// static object per place that logs.
 class RONDO_API log_gate {
  public:
     explicit constexpr log_gate(std::uint32_t burst = 5) noexcept : burst_(burst) {}
 
  private:
-    friend void write_log(log_gate&, log_level, std::source_location, const char*, ...) noexcept;
+    friend struct log_gates;
     std::uint32_t burst_;
     std::uint32_t used_ = 0;
     std::uint32_t dropped_ = 0;
     std::int64_t second_ = -1;
+    log_gate* next_ = nullptr;  // of those that have dropped something; and the last such message
+    const char* format_ = nullptr;
+    log_level level_ = log_level::debug;
+    std::source_location place_;
 };
 
-/// printf-like, into a bounded line.
+/// Says how many messages were dropped, if any were.
+void flush_log() noexcept;
+
+/// printf-like, into a bounded line. `format` is a literal.
 __attribute__((format(printf, 4, 5))) RONDO_API void write_log(log_gate& gate, log_level level,
                                                                std::source_location place,
                                                                const char* format, ...) noexcept;
