@@ -36,6 +36,14 @@ class inbox {
         return in_order(head_.exchange(&closed_, std::memory_order_acq_rel));
     }
 
+    /// The consumer: looks at what is there, newest first. Pushes meanwhile do no harm: they come before.
+    template <class F>
+    void for_each(F&& f) const {
+        const ready_node* at = head_.load(std::memory_order_acquire);
+        if (at == &closed_) return;
+        for (; at != nullptr; at = at->next) f(*at);
+    }
+
     bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
     bool closed() const noexcept { return head_.load(std::memory_order_acquire) == &closed_; }
 

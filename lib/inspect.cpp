@@ -84,7 +84,16 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
     idle_.for_each(watcher("idle watcher"));
     prepare_.for_each(watcher("prepare watcher"));
     check_.for_each(watcher("check watcher"));
-    root_.fibers.for_each([&](const detail::fiber& f) {
+    const auto queued = [&](const char* what) {
+        return [&all, what](const detail::ready_node& node) {
+            if (node.what == detail::ready_node::kind::callback)
+                all.push_back({what, static_cast<const detail::callback&>(node).place});
+        };  // a task: listed below
+    };
+    ticks_.for_each(queued("tick"));
+    microtasks_.for_each(queued("microtask"));
+    shared_->inbox.for_each(queued("post from another thread"));
+    for_each_task([&](const detail::fiber& f) {
         std::string what = "task " + std::to_string(f.id) + ": ";
         if (&f == current_fiber_) {
             what += "running";
@@ -93,12 +102,19 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
         } else {
             what += "ready to run";
         }
-        all.push_back({std::move(what), f.leaf != nullptr ? f.leaf->site : f.place});
+        all.push_back({std::move(what), detail::shown_place(f)});
     });
     if (const std::size_t n = shared_->handle_count(); n != 0)
-        all.push_back({std::to_string(n) + (n == 1 ? " remote handle" : " remote handles"), {}});
+        all.push_back({std::to_string(n) + (n == 1 ? " remote handle" : " remote handles"), remote_place_});
     if (!put_off_.empty())
-        all.push_back({std::to_string(put_off_.size()) + " operations put off to the next turn", {}});
+        all.push_back({std::to_string(put_off_.size()) +
+                           (put_off_.size() == 1 ? " operation" : " operations") + " put off to the next turn",
+                       {}});
+    if (reaping_ != 0)
+        all.push_back({std::to_string(reaping_) + (reaping_ == 1 ? " socket is" : " sockets are") +
+                           " being closed",
+                       {}});
+    if (escaped_) all.push_back({"an error that the error hook threw", {}});
     return all;
 }
 

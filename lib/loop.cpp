@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 
 #include <unistd.h>
@@ -25,6 +26,10 @@ namespace {
 std::atomic<std::uint32_t> next_serial{1};
 thread_local char thread_mark;  // its address names the thread
 constinit thread_local loop* loops_here = nullptr;
+
+// All loops of the process, so that a check can tell one of another thread from one that is gone.
+constinit std::mutex every_loop_guard;
+constinit loop* every_loop = nullptr;
 }
 }  // namespace detail
 
@@ -97,6 +102,8 @@ loop::loop(const loop_options& options)
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
     if (backend_->kind() == backend_kind::sim) serial_ |= simulated_bit;
     next_on_thread_ = std::exchange(detail::loops_here, this);
+    const std::lock_guard lock(detail::every_loop_guard);
+    next_in_process_ = std::exchange(detail::every_loop, this);
 }
 
 loop::~loop() {
@@ -115,6 +122,12 @@ loop::~loop() {
     loop** at = &detail::loops_here;
     while (*at != nullptr && *at != this) at = &(*at)->next_on_thread_;
     if (*at != nullptr) *at = next_on_thread_;
+    {
+        const std::lock_guard lock(detail::every_loop_guard);
+        at = &detail::every_loop;
+        while (*at != this) at = &(*at)->next_in_process_;
+        *at = next_in_process_;
+    }
     shared_->release();
     detail::flush_log();
 }
@@ -125,6 +138,11 @@ loop* loop::living(std::uint32_t serial) noexcept {
         return l;
     l = detail::loops_here;
     while (l != nullptr && l->serial_ != serial) l = l->next_on_thread_;
+    if (l == nullptr && detail::debug_enabled) [[unlikely]] {  // on another thread? the caller's check will say so
+        const std::lock_guard lock(detail::every_loop_guard);
+        l = detail::every_loop;
+        while (l != nullptr && l->serial_ != serial) l = l->next_in_process_;
+    }
     return l;
 }
 
@@ -335,18 +353,25 @@ void loop::drain_queues() noexcept {
 template <bool Watched>
 [[gnu::noinline]] void loop::run_other(detail::ready_node& node) noexcept {
     if (++others_ == storm_threshold) [[unlikely]]
-        report_storm();
+        report_storm(node);
     if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
     node.what = detail::ready_node::kind::wake_up;
     step<Watched>(static_cast<detail::fiber&>(node));
 }
 
-void loop::report_storm() noexcept {
+void loop::report_storm(const detail::ready_node& last) noexcept {
     ++stats_.storms;
     static detail::log_gate gate(1);
-    detail::write_log(gate, log_level::warning, {},
-                      "%u ticks and microtasks ran without a look at timers and I/O (%s phase)",
-                      static_cast<unsigned>(storm_threshold), name_of(phase_));
+    if (last.what == detail::ready_node::kind::callback) {
+        detail::write_log(gate, log_level::warning, static_cast<const detail::callback&>(last).place,
+                          "%u ticks and microtasks ran without a look at timers and I/O; the latest is a callback",
+                          static_cast<unsigned>(storm_threshold));
+    } else {
+        const auto& f = static_cast<const detail::fiber&>(last);
+        detail::write_log(gate, log_level::warning, detail::shown_place(f),
+                          "%u ticks and microtasks ran without a look at timers and I/O; the latest is task %u",
+                          static_cast<unsigned>(storm_threshold), static_cast<unsigned>(f.id));
+    }
 }
 
 void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
@@ -564,6 +589,7 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
     f.id = ++next_task_id_;
     f.inside = &home;
+    if (!home.linked()) scopes_.push_back(home);
     home.fibers.push_back(f);
     ++home.count;
     ++stats_.tasks;
@@ -623,7 +649,7 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
     }
     detail::report_escaped(error);
     if (place.line() != 0)
-        std::fprintf(stderr, "  nobody handles it: it was thrown by what was made at %s:%u\n", place.file_name(),
+        std::fprintf(stderr, "  nobody handles it; it left the task or callback that was made at %s:%u\n", place.file_name(),
                      static_cast<unsigned>(place.line()));
     std::abort();
 }

@@ -1,5 +1,7 @@
 #include <rondo/run.hpp>
 
+#include "places.hpp"
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -116,12 +118,10 @@ namespace {
 
 std::string deadlock_report(const loop& l) {
     std::string text = "deadlock: nothing is left that could wake these tasks";
-    l.root().fibers.for_each([&](const fiber& f) {
+    l.for_each_task([&](const fiber& f) {
         char waits[160] = "nothing";
         if (f.waiting != nullptr) f.waiting->vt->describe(*f.waiting, waits, sizeof waits);
-        const std::source_location& at = f.leaf != nullptr ? f.leaf->site : f.place;
-        text += "\n  task " + std::to_string(f.id) + " waits for " + waits + " at " + at.file_name() + ":" +
-                std::to_string(at.line());
+        text += "\n  task " + std::to_string(f.id) + " waits for " + waits + at_place(shown_place(f));
     });
     return text;
 }

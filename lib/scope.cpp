@@ -206,7 +206,7 @@ bool join_op::start() noexcept {
     RONDO_ASSERT(target.joiner == nullptr, "two tasks await one task handle");
     RONDO_ASSERT(&target != owner, "a task awaits itself");
     if (debug_enabled) [[unlikely]]
-        target.home->of.assert_here("awaiting a task", owner->leaf->site);
+        target.inside->of.assert_here("awaiting a task", owner->leaf->site);
     target.joiner = this;
     state = armed;
     return true;

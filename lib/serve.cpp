@@ -36,7 +36,8 @@ class empty_awaiter : op {
  private:
     static void cancel(op& o) noexcept { static_cast<empty_awaiter&>(o).scope_.cancel(); }
     static void describe(const op& o, char* text, std::size_t size) noexcept {
-        std::snprintf(text, size, "%zu tasks", static_cast<const empty_awaiter&>(o).scope_.count);
+        const std::size_t count = static_cast<const empty_awaiter&>(o).scope_.count;
+        std::snprintf(text, size, "%zu %s", count, count == 1 ? "task" : "tasks");
     }
     static constexpr op_vtable table = {&cancel, &wake_owner, &describe};
     scope& scope_;
@@ -94,8 +95,8 @@ class room_awaiter : op {
         current->complete(o, -ECANCELED);
     }
     static void describe(const op& o, char* text, std::size_t size) noexcept {
-        std::snprintf(text, size, "room for a session, %zu are running",
-                      static_cast<const room_awaiter&>(o).sessions_.count);
+        const std::size_t count = static_cast<const room_awaiter&>(o).sessions_.count;
+        std::snprintf(text, size, "room for a session, %zu %s running", count, count == 1 ? "is" : "are");
     }
     static constexpr op_vtable table = {&cancel, &wake_owner, &describe};
     sessions& sessions_;

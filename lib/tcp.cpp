@@ -410,7 +410,8 @@ namespace {
 
 /// Closes a descriptor whose owner has gone; frees itself.
 struct reaper : io_op {
-    reaper(int descriptor, bool in_pool) noexcept;
+    reaper(loop& l, int descriptor, bool in_pool) noexcept;
+    loop& of;
     bool pooled;  // else from malloc, since a descriptor must be closed when frames have run out, too
 };
 
@@ -418,6 +419,7 @@ constexpr op_vtable reaper_vtable = {
     [](op&) noexcept {},
     [](op& o) noexcept {
         auto& self = static_cast<reaper&>(o);
+        self.of.reaped();
         const bool pooled = self.pooled;
         self.~reaper();
         if (pooled) {
@@ -429,26 +431,29 @@ constexpr op_vtable reaper_vtable = {
     [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "closing"); },
 };
 
-reaper::reaper(int descriptor, bool in_pool) noexcept
-    : io_op(reaper_vtable, io_kind::close, descriptor), pooled(in_pool) {}
+reaper::reaper(loop& l, int descriptor, bool in_pool) noexcept
+    : io_op(reaper_vtable, io_kind::close, descriptor), of(l), pooled(in_pool) {}
 
-reaper* make_reaper(int fd) noexcept {
+reaper* make_reaper(loop& l, int fd) noexcept {
     try {
-        return new (detail::frame_allocate(sizeof(reaper))) reaper(fd, true);
+        return new (detail::frame_allocate(sizeof(reaper))) reaper(l, fd, true);
     } catch (const std::bad_alloc&) {
         void* memory = std::malloc(sizeof(reaper));
-        return memory != nullptr ? new (memory) reaper(fd, false) : nullptr;
+        return memory != nullptr ? new (memory) reaper(l, fd, false) : nullptr;
     }
 }
 
 }  // namespace
 
 void loop::reap(int fd) noexcept {
-    reaper* o = make_reaper(fd);
+    reaper* o = make_reaper(*this, fd);
     if (o == nullptr) {
         static detail::log_gate gate;
         detail::write_log(gate, log_level::error, {}, "out of memory: descriptor %d stays open", fd);
-    } else if (backend_->submit(*o)) {
+        return;
+    }
+    ++reaping_;
+    if (backend_->submit(*o)) {
         complete(*o, o->result);
     } else {
         ++armed_io_;

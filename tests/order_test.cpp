@@ -391,6 +391,95 @@ TEST_CASE("alive: why_alive names each thing and the line that made it") {
     CHECK(why[0].what.find("timer, due in 1000") == 0);
     CHECK(why[0].place.line() == line);
     CHECK(why[1].what == "1 remote handle");
+    CHECK(why[1].place.line() == line + 2);
+}
+
+bool lists(const std::vector<alive_entry>& all, std::string_view what, unsigned line) {
+    for (const alive_entry& e : all)
+        if (e.what.find(what) != std::string::npos && e.place.line() == line &&
+            (line == 0 || std::string_view(e.place.file_name()).ends_with("order_test.cpp")))
+            return true;
+    return false;
+}
+
+TEST_CASE("alive: why_alive is not empty while anything is queued, from here or from elsewhere") {
+    loop l;
+    l.queue_microtask([] {});
+    l.next_tick([] {});
+    const unsigned line = __LINE__ - 2;
+    CHECK(l.alive());
+    CHECK(lists(l.why_alive(), "microtask", line));
+    CHECK(lists(l.why_alive(), "tick", line + 1));
+    l.run();
+    CHECK(l.why_alive().empty());
+    {
+        const rondo::remote r = l.remote();
+        CHECK(r.post([] {}));
+    }
+    CHECK(l.alive());
+    CHECK(lists(l.why_alive(), "post from another thread", line + 10));
+    l.run();
+    CHECK(l.why_alive().empty());
+}
+
+TEST_CASE("alive: a task that has not begun is listed with its spawn, whatever its number of arguments") {
+    loop l;
+    const auto five = [](int, int, int, int, int) -> task<> { co_return; };
+    spawn_on(l, five, 1, 2, 3, 4, 5).discard();
+    const unsigned line = __LINE__ - 1;
+    CHECK(lists(l.why_alive(), "task 1: ready to run", line));
+    l.run();
+}
+
+TEST_CASE("alive: a socket that is being closed is listed") {
+    std::vector<alive_entry> why;
+    loop l;
+    run_on(l, [](std::vector<alive_entry>& seen) -> task<> {
+        {
+            const tcp_listener gone = tcp_listener::bind("127.0.0.1", 0);
+        }
+        if (this_loop().stats().operations != 0) seen = this_loop().why_alive();
+        else seen.push_back({"1 socket is being closed", {}});  // this backend was faster
+        co_return;
+    }, std::ref(why));
+    CHECK(lists(why, "1 socket is being closed", 0));
+    CHECK(l.why_alive().empty());
+}
+
+TEST_CASE("alive: tasks inside serve are listed, and waits inside the library by the line that led there") {
+    std::vector<alive_entry> why;
+    unsigned accept_line = 0, serve_line = 0, session_line = 0;
+    rondo::run([&]() -> task<> {
+        tcp_listener other = tcp_listener::bind("127.0.0.1", 0);
+        auto accepting = spawn([&]() -> task<> {
+            accept_line = __LINE__ + 1;
+            static_cast<void>(co_await other.accept());
+        });
+        tcp_listener listener = tcp_listener::bind("127.0.0.1", 0);
+        auto session = [&](tcp_stream& s) -> task<> {
+            session_line = __LINE__ + 1;
+            static_cast<void>(co_await s.receive());
+        };
+        auto server = spawn([&]() -> task<> {
+            serve_options options;
+            options.stop_on_signals = false;
+            serve_line = __LINE__ + 1;
+            co_await serve(listener, session, options);
+        });
+        const tcp_stream client = co_await tcp_stream::connect(listener.local());
+        while (session_line == 0) co_await sleep_for(1ms);
+        why = this_loop().why_alive();
+        server.cancel();
+        static_cast<void>(co_await attempt(server));
+        accepting.cancel();
+        static_cast<void>(co_await attempt(accepting));
+    });
+    CHECK(lists(why, "accept on", accept_line));
+    CHECK(lists(why, "accept on", serve_line));   // the server's acceptor
+    CHECK(lists(why, "1 task", serve_line));      // the server, waiting for it
+    CHECK(lists(why, "read fd", session_line));
+    CHECK(lists(why, "running", 0) == false);
+    for (const alive_entry& e : why) CHECK(std::string_view(e.place.file_name()).find("lib/") == std::string_view::npos);
 }
 
 TEST_CASE("errors: a callback that throws goes to the hook, and the loop goes on") {
@@ -657,7 +746,7 @@ TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") 
     int left = 1'100'000;
     std::string seen;
     set_log_sink(
-        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message).append(r.place.file_name()); },
         &seen);
     std::function<void()> again = [&] {
         if (--left > 0) l.queue_microtask([&] { again(); });
@@ -669,7 +758,8 @@ TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") 
     set_log_sink(nullptr);
     CHECK(timer_ran);
     CHECK(l.stats().storms == 1);
-    CHECK(seen.find("without a look at timers and I/O") != std::string::npos);
+    CHECK(seen.find("without a look at timers and I/O; the latest is a callback") != std::string::npos);
+    CHECK(seen.ends_with("order_test.cpp"));
 }
 
 }  // namespace

@@ -150,7 +150,7 @@ struct loop_stats {
 
 /// One thing that keeps a loop alive.
 struct alive_entry {
-    std::string what;            // "timer, due in 120 ms", "task 7: read fd 9", "2 remote handles"
+    std::string what;            // "timer, due in 120 ms", "task 7: read fd 9", "microtask"
     std::source_location place;  // where it was made; line 0 if unknown
 };
 
@@ -280,7 +280,8 @@ class RONDO_API loop {
     // --- looking ------------------------------------------------------------------------------
 
     bool alive() const noexcept;
-    /// What keeps the loop alive, and where each was made. O(n).
+    /// What keeps the loop alive, and where each was made; of a task, where it waits. Tasks of all scopes
+    /// are listed, also those that wait for nothing but each other. Not empty while alive(). O(n).
     std::vector<alive_entry> why_alive(std::source_location place = std::source_location::current()) const;
     loop_stats stats() const noexcept;
     /// "io_uring, 256 entries, ... (asked for)", "epoll (io_uring_setup: Operation not permitted ...)".
@@ -343,6 +344,12 @@ class RONDO_API loop {
     /// The task that runs right now; null in a callback.
     detail::fiber* current_fiber() const noexcept { return current_fiber_; }
     void adopt(detail::fiber& f, detail::scope& home) noexcept;
+    /// Every task of the loop, the main ones first.
+    template <class F>
+    void for_each_task(F&& f) const {
+        scopes_.for_each([&](const detail::scope& s) { s.fibers.for_each(f); });
+    }
+    void reaped() noexcept { --reaping_; }
     void report_unhandled(std::exception_ptr error, std::source_location place) noexcept;
     /// Turns until `done(context)`; then, or when nothing is left to wait for, returns.
     bool run_until(bool (*done)(void*), void* context);
@@ -395,7 +402,7 @@ class RONDO_API loop {
     void first_step(detail::fiber& f) noexcept;
     void resume(detail::fiber& f) noexcept;
     void finish(detail::fiber& f, detail::promise_base* root) noexcept;
-    void report_storm() noexcept;
+    void report_storm(const detail::ready_node& last) noexcept;
     void drain() noexcept;
     template <bool Watched>
     void drain_queues() noexcept;
@@ -459,7 +466,9 @@ class RONDO_API loop {
     std::size_t closing_count_ = 0;
     completions batch_;
 
+    detail::ring<detail::scope> scopes_;
     detail::scope root_;
+    std::size_t reaping_ = 0;  // descriptors that close without anyone waiting
     error_hook hook_ = nullptr;
     void* hook_context_ = nullptr;
     std::exception_ptr escaped_;
@@ -468,6 +477,7 @@ class RONDO_API loop {
     static constexpr std::uint32_t simulated_bit = 0x8000'0000;
     std::uint32_t serial_ = 0;       // no other loop of this process has it
     loop* next_on_thread_ = nullptr;
+    loop* next_in_process_ = nullptr;
     std::string why_backend_;
     std::unique_ptr<rondo::backend> backend_;
     detail::remote_state* shared_ = nullptr;

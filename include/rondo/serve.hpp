@@ -40,7 +40,7 @@ struct session_starter {
 template <class Block>
 struct session_block {
     static void note_peer(fiber& f) noexcept {
-        static_cast<session_scope&>(*f.home).peer = std::get<1>(Block::from(f).call).peer().raw();
+        static_cast<session_scope&>(*f.inside).peer = std::get<1>(Block::from(f).call).peer().raw();
     }
     static void start(fiber& f) noexcept {
         note_peer(f);  // the call itself may fail

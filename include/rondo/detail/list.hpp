@@ -37,6 +37,12 @@ class queue {
         return *this;
     }
 
+    /// From the first to the last.
+    template <class F>
+    void for_each(F&& f) const {
+        for (Node* at = head_; at != nullptr; at = at->next) f(*at);
+    }
+
  private:
     Node* head_ = nullptr;
     Node** tail_ = &head_;

@@ -14,8 +14,8 @@
 namespace rondo::detail {
 
 /// The core of every scope: the loop's root, groups, and the cancel scopes that hold no task but their
-/// own. Not movable: its tasks point to it.
-class RONDO_API scope {
+/// own. Not movable: its tasks point to it. Its loop knows those that hold tasks, for reports.
+class RONDO_API scope : links {
  public:
     /// What a scope does when one of its fibers has ended; the outcome is still in the fiber.
     using ended_hook = void (*)(scope&, fiber&) noexcept;
@@ -24,6 +24,7 @@ class RONDO_API scope {
     ~scope() {
         if (count != 0) [[unlikely]]
             destroyed_with_tasks();
+        if (linked()) unlink();
     }
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
@@ -50,6 +51,8 @@ class RONDO_API scope {
     bool shielded = false;                   // what is cancelled outside does not reach in
 
  private:
+    friend class ring<scope>;
+    friend class rondo::loop;
     [[noreturn]] void destroyed_with_tasks() const noexcept;
 };
 
