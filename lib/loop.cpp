@@ -24,6 +24,14 @@ constinit thread_local loop* current = nullptr;
 
 namespace {
 std::atomic<std::uint32_t> next_serial{1};
+
+/// What the error hook threw, when run() cannot throw it any more.
+void log_lost(const std::exception_ptr& error, std::source_location place) noexcept {
+    static log_gate gate;
+    write_log(gate, log_level::error, place, "the error hook threw, and nobody can catch it: %s",
+              message_of(error).c_str());
+}
+
 thread_local char thread_mark;  // its address names the thread
 constinit thread_local loop* loops_here = nullptr;
 
@@ -230,15 +238,25 @@ void loop::stop(std::source_location place) noexcept {
 void loop::drain_root() noexcept {
     if (root_.count == 0 && armed_io_ == 0) return;
     root_.cancel();
-    try {
-        // Only what is being closed or cancelled is waited for: its end is near.
-        run_until([](void* self) {
-            auto& l = *static_cast<loop*>(self);
-            return l.root_.count == 0 && l.armed_io_ == 0;
-        }, this);
-    } catch (...) {
-        report_unhandled(std::current_exception(), {});
-    }
+    const bool was_stopped = stopped_;
+    bool again;
+    do {
+        again = false;
+        try {
+            // Only what is being closed or cancelled is waited for: its end is near.
+            const bool done = run_until([](void* self) {
+                auto& l = *static_cast<loop*>(self);
+                return l.root_.count == 0 && l.armed_io_ == 0;
+            }, this);
+            again = !done && stopped_;  // a task that unwound has called stop(): the others still must
+        } catch (...) {
+            const std::exception_ptr thrown = std::current_exception();
+            detail::log_lost(thrown, {});
+            again = !running_ && (root_.count != 0 || armed_io_ != 0);
+        }
+    } while (again);
+    stopped_ = was_stopped;  // that of the program's own run
+    root_.cancelled = false;  // the next run_on() begins anew
 }
 
 // --- steps ----------------------------------------------------------------------------------------
@@ -643,7 +661,11 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
         try {
             hook_(std::move(error), place, hook_context_);
         } catch (...) {
-            if (!escaped_) escaped_ = std::current_exception();
+            if (escaped_) {
+                detail::log_lost(std::current_exception(), place);
+            } else {
+                escaped_ = std::current_exception();
+            }
         }
         return;
     }

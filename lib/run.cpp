@@ -132,10 +132,14 @@ void run_to_end(loop& l, fiber& main) {
     const bool ended = l.run_until(
         [](void* f) { return (static_cast<fiber*>(f)->flags & fiber::ended) != 0; }, &main);
     std::string report;
-    const bool stuck = !ended && !l.stopped();
+    const bool stopped = !ended && l.stopped();
+    const bool stuck = !ended && !stopped;
     if (stuck) report = deadlock_report(l);
     l.drain_root();
     if (stuck) throw deadlock_error(report);
+    // Unless it made something of its cancellation.
+    if (stopped && !(main.flags & (fiber::has_value | fiber::has_error)))
+        throw io_error(errno_code(ECANCELED), "run", "was ended by loop::stop()");
 }
 
 }  // namespace rondo::detail

@@ -180,7 +180,7 @@ std::error_code failure_of(fiber& f) noexcept {
 }
 
 void throw_child_cancelled(const fiber& f) {
-    throw io_error(errno_code(ECANCELED), "await task", std::to_string(f.id) + ", which was cancelled:");
+    throw io_error(errno_code(ECANCELED), "await task", std::to_string(f.id) + ", which was cancelled");
 }
 
 namespace {

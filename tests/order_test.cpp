@@ -521,6 +521,40 @@ TEST_CASE("errors: what the hook throws ends run, after the turn, and the loop c
     CHECK(j.text() == "same turn again");
 }
 
+TEST_CASE("errors: what the hook throws again in a turn is logged, so that none is lost") {
+    std::string seen;
+    set_log_sink(
+        [](const log_record& r, void* to) noexcept {
+            CHECK(r.level == log_level::error);
+            static_cast<std::string*>(to)->append(r.message).append("|");
+        },
+        &seen);
+    loop l;
+    l.on_unhandled([](std::exception_ptr e, std::source_location, void*) { std::rethrow_exception(e); });
+    for (const char* name : {"one", "two", "three"})
+        l.set_immediate([name] { throw std::runtime_error(name); });
+    CHECK_THROWS_WITH(l.run(), "one");
+    const auto failing_at_the_end = []() -> task<> {
+        try {
+            co_await sleep_for(1h);
+        } catch (const cancelled&) {
+        }
+        throw std::runtime_error("while unwinding");
+    };
+    run_on(l, [](auto child) -> task<> {
+        spawn(child).discard();
+        spawn(child).discard();
+        co_await yield();
+    }, failing_at_the_end);
+    set_log_sink(nullptr);
+    CHECK(seen.find("nobody can catch it: std::runtime_error: two|") != std::string::npos);
+    CHECK(seen.find("nobody can catch it: std::runtime_error: three|") != std::string::npos);
+    const std::size_t first = seen.find("while unwinding|");
+    CHECK(first != std::string::npos);
+    CHECK(seen.find("while unwinding|", first + 1) != std::string::npos);
+    CHECK(seen.find("one|") == std::string::npos);
+}
+
 TEST_CASE("errors: run inside run is refused, and harms nothing") {
     loop l;
     journal j;

@@ -534,6 +534,67 @@ TEST_CASE("run: a backend that RONDO_BACKEND names and nobody knows is an invali
     CHECK(said.find("RONDO_BACKEND must be auto, epoll, uring or sim, not kqueue") != std::string::npos);
 }
 
+TEST_CASE("run: stop() ends it with an error that says so, and the loop remembers") {
+    loop l;
+    std::string said;
+    std::error_code code;
+    journal j;
+    try {
+        run_on(l, [&]() -> task<> {
+            spawn([](journal& log) -> task<> {
+                struct at_end {
+                    journal& of;
+                    ~at_end() {
+                        this_loop().stop();  // while the last tasks unwind: they still all do
+                        of.add("unwound");
+                    }
+                } guard{log};
+                co_await sleep_for(1h);
+            }, std::ref(j)).discard();
+            this_loop().set_timeout(1ms, [] { this_loop().stop(); });
+            try {
+                co_await sleep_for(1h);
+            } catch (const cancelled&) {
+            }
+            co_await sleep_for(1h);
+        });
+    } catch (const io_error& e) {
+        said = e.what();
+        code = e.code();
+    }
+    CHECK(said.find("run was ended by loop::stop(): ") == 0);
+    CHECK(code == std::errc::operation_canceled);
+    CHECK(l.stopped());
+    CHECK(j.text() == "unwound");
+    CHECK(l.stats().tasks == 0);
+    const int made_something_of_it = run_on(l, []() -> task<int> {
+        this_loop().set_timeout(1ms, [] { this_loop().stop(); });
+        try {
+            co_await sleep_for(1h);
+        } catch (const cancelled&) {
+        }
+        co_return 5;
+    });
+    CHECK(made_something_of_it == 5);
+    CHECK(l.stopped());
+    run_on(l, []() -> task<> { co_return; });
+    CHECK_FALSE(l.stopped());
+}
+
+TEST_CASE("spawn: awaiting a child that was cancelled says which, in one sentence") {
+    std::string said;
+    test::run([&]() -> task<> {
+        auto child = spawn([]() -> task<> { co_await sleep_for(1h); });
+        child.cancel();
+        try {
+            co_await child;
+        } catch (const io_error& e) {
+            said = e.what();
+        }
+    });
+    CHECK(said.find("await task 2, which was cancelled: ") == 0);
+}
+
 TEST_CASE("run: stop() cancels the main task") {
     CHECK_THROWS_AS(test::run([]() -> task<> {
         this_loop().set_timeout(0ms, [] { this_loop().stop(); });

@@ -254,7 +254,7 @@ class RONDO_API loop {
     /// Ends run() after this turn.
     void stop(std::source_location place = std::source_location::current()) noexcept;
     bool running() const noexcept { return running_; }
-    /// Whether stop() ended the latest run().
+    /// Whether stop() ended the latest run(), run_on() included.
     bool stopped() const noexcept { return stopped_; }
 
     // --- embedding in another loop ---------------------------------------------------------------
@@ -290,8 +290,9 @@ class RONDO_API loop {
     rondo::phase current_phase() const noexcept { return phase_; }
 
     /// Called with what a callback, or a task nobody holds, has thrown, and where that was made.
-    /// The default logs it and ends the process. After it returned the loop goes on as usual; what
-    /// it throws ends run(), after this turn.
+    /// The default prints it and ends the process. After it returned the loop goes on as usual; what
+    /// it throws ends run(), after this turn. Only one exception can: what it throws for further errors
+    /// of the turn, or while run() unwinds the last tasks, is logged (level error).
     using error_hook = void (*)(std::exception_ptr error, std::source_location place, void* context);
     void on_unhandled(error_hook hook, void* context = nullptr) noexcept;
 
