@@ -1,12 +1,14 @@
 #include <rondo/run.hpp>
 
 #include "places.hpp"
+#include "printable.hpp"
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
+#include <string_view>
 #include <typeinfo>
 
 namespace rondo::detail {
@@ -15,16 +17,40 @@ namespace rondo::detail {
 
 namespace {
 
-/// The awaits through which the latest exception of this thread left its coroutines.
+/// The awaits through which one exception left its coroutines.
 struct unwinding {
     static constexpr std::size_t most = 32;
 
     const void* exception = nullptr;  // who it is; only compared
+    const std::type_info* type = nullptr;
+    const promise_base* next = nullptr;  // the coroutine it goes to; null when it has ended a task
+    std::uint64_t age = 0;
     std::size_t count = 0;
     std::source_location sites[most];
 };
 
-thread_local unwinding latest;
+/// Those of the latest exceptions of this thread. An address may be used again: an exception that does
+/// not come from where the remembered one went is another.
+struct unwindings {
+    unwinding all[16];
+    std::uint64_t ages = 0;
+};
+
+thread_local unwindings remembered;
+
+unwinding* find(const void* exception, const std::type_info* type) noexcept {
+    if (exception == nullptr) return nullptr;
+    for (unwinding& u : remembered.all)
+        if (u.exception == exception && *u.type == *type) return &u;
+    return nullptr;
+}
+
+unwinding& oldest() noexcept {
+    unwinding* found = &remembered.all[0];
+    for (unwinding& u : remembered.all)
+        if (u.age < found->age) found = &u;
+    return *found;
+}
 
 const void* identity(const std::exception_ptr& error) noexcept {
     const void* object;
@@ -36,10 +62,23 @@ const void* identity(const std::exception_ptr& error) noexcept {
 }  // namespace
 
 void note_unwinding(promise_base& p) noexcept {
-    const void* thrown = identity(std::current_exception());
-    if (latest.exception != thrown || p.owner == nullptr || p.owner->leaf == nullptr) latest.count = 0;
-    latest.exception = thrown;
-    if (latest.count < unwinding::most) latest.sites[latest.count++] = p.site;
+    const std::exception_ptr error = std::current_exception();
+    const void* const thrown = identity(error);
+    const std::type_info* const type = error.__cxa_exception_type();
+    if (type == nullptr || *type == typeid(cancelled)) return;  // on its way to nobody
+    unwinding* u = find(thrown, type);
+    if (u == nullptr) u = &oldest();
+    if (u->exception != thrown || u->next != &p) u->count = 0;
+    u->exception = thrown;
+    u->type = type;
+    u->next = p.parent;
+    u->age = ++remembered.ages;
+    if (u->count < unwinding::most) u->sites[u->count++] = p.site;
+}
+
+void note_joined(const std::exception_ptr& error, const promise_base* joiner) noexcept {
+    unwinding* u = find(identity(error), error.__cxa_exception_type());
+    if (u != nullptr && u->next == nullptr) u->next = joiner;
 }
 
 void miscompiled_frame() noexcept {
@@ -73,6 +112,17 @@ void print_place(const char* lead, const std::source_location& place) {
                  function_of(place).c_str());
 }
 
+std::string name_of(const std::type_info& type) {
+    int status = 0;
+    char* name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+    std::string text = status == 0 ? name : type.name();
+    std::free(name);
+    constexpr std::string_view wrapper = "std::_Nested_exception<";
+    if (text.starts_with(wrapper) && text.ends_with('>'))  // libstdc++'s, around what the user threw
+        text = text.substr(wrapper.size(), text.size() - wrapper.size() - 1);
+    return text;
+}
+
 std::string written_message(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
@@ -83,33 +133,75 @@ std::string written_message(const std::exception_ptr& error) {
         return std::string(e.what()) + " (" + e.code().category().name() + " " +
                std::to_string(e.code().value()) + ")";
     } catch (const std::exception& e) {
-        int status = 0;
-        char* name = abi::__cxa_demangle(typeid(e).name(), nullptr, nullptr, &status);
-        std::string text = std::string(status == 0 ? name : typeid(e).name()) + ": " + e.what();
-        std::free(name);
-        return text;
+        return name_of(typeid(e)) + ": " + e.what();
     } catch (const cancelled&) {
         return "the main task was cancelled";
     } catch (...) {
-        return "an exception that is not a std::exception";
+        const std::type_info* type = abi::__cxa_current_exception_type();
+        return type != nullptr ? "an exception of type " + name_of(*type) : "a foreign exception";
     }
 }
+
+/// What std::throw_with_nested has put into an error.
+std::exception_ptr nested_in(const std::exception_ptr& error) noexcept {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::nested_exception& outer) {
+        return outer.nested_ptr();
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+constexpr int most_nested = 8;
 
 }  // namespace
 
 std::string message_of(const std::exception_ptr& error) noexcept {
     try {
-        return written_message(error);
+        std::string text = written_message(error);
+        std::exception_ptr inner = nested_in(error);
+        for (int i = 0; inner && i < most_nested; ++i, inner = nested_in(inner))
+            text += "; caused by " + written_message(inner);
+        return text;
     } catch (const std::bad_alloc&) {
         return "out of memory";  // short enough to need none
     }
 }
 
+// Lines are kept, since reports of deadlocks have several; other control characters are not sent to
+// the terminal.
+static void print_message(const char* lead, const std::exception_ptr& error) noexcept {
+    std::string text;
+    try {
+        text = written_message(error);
+    } catch (const std::bad_alloc&) {
+        text = "out of memory";
+    }
+    std::fprintf(stderr, "%s: ", lead);
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        std::size_t size = printable_character(rest);
+        if (size == 0 && rest.front() == '\n') size = 1;
+        if (size != 0) {
+            std::fwrite(rest.data(), 1, size, stderr);
+        } else {
+            size = 1;
+            std::fprintf(stderr, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(rest.front())));
+        }
+        rest.remove_prefix(size);
+    }
+    std::fputc('\n', stderr);
+}
+
 void report_escaped(const std::exception_ptr& error) noexcept {
-    std::fprintf(stderr, "rondo: %s\n", message_of(error).c_str());
-    if (latest.exception != identity(error)) return;
-    for (std::size_t i = 0; i < latest.count; ++i)
-        print_place(i == 0 ? "awaiting at" : "awaited at ", latest.sites[i]);
+    std::exception_ptr at = error;
+    for (int i = 0; at && i <= most_nested; ++i, at = nested_in(at)) {
+        print_message(i == 0 ? "rondo" : "  caused by", at);
+        const unwinding* u = find(identity(at), at.__cxa_exception_type());
+        if (u == nullptr) continue;
+        for (std::size_t k = 0; k < u->count; ++k) print_place(k == 0 ? "at        " : "awaited at", u->sites[k]);
+    }
 }
 
 // --- run -----------------------------------------------------------------------------------------------

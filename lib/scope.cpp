@@ -183,6 +183,13 @@ void throw_child_cancelled(const fiber& f) {
     throw io_error(errno_code(ECANCELED), "await task", std::to_string(f.id) + ", which was cancelled");
 }
 
+void rethrow_of(fiber& f) {
+    const std::exception_ptr error = f.vt->error(f);
+    const fiber* joiner = current != nullptr ? current->current_fiber() : nullptr;
+    if (joiner != nullptr) note_joined(error, joiner->leaf);
+    std::rethrow_exception(error);
+}
+
 namespace {
 constexpr op_vtable join_vtable = {
     [](op& o) noexcept {

@@ -217,7 +217,97 @@ TEST_CASE("misuse: an error nobody handles ends the process, with the line of th
         });
     });
     CHECK_ABORTS(text, "lost and found");
+    CHECK(has(text, "nobody handles it; it left the task or callback that was made at "));
     CHECK(has(text, "misuse_test.cpp"));
+}
+
+// --- what is printed about errors ------------------------------------------------------------------
+
+struct custom {};
+
+task<> leaf(int which) {
+    co_await yield();
+    if (which == 3) throw custom{};
+    throw std::runtime_error("leaf " + std::to_string(which));
+}
+task<> middle(int which) { co_await leaf(which); }
+task<> top(int which) { co_await middle(which); }
+
+task<> outer() {
+    try {
+        co_await middle(7);
+    } catch (...) {
+        std::throw_with_nested(std::logic_error("on top of it"));
+    }
+}
+
+std::size_t count_of(const std::string& text, std::string_view part) {
+    std::size_t n = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+    return n;
+}
+
+TEST_CASE("errors: a task awaited after others have failed still prints the awaits it came through") {
+    const std::string text = abort_message([] {
+        rondo::run_main([]() -> task<> {
+            auto first = spawn(top, 1);
+            auto second = spawn(top, 2);
+            for (int i = 0; i < 5; ++i) co_await yield();
+            const auto ignored = [&]() -> task<> {
+                try {
+                    co_await second;
+                } catch (const std::runtime_error&) {
+                }
+            };
+            co_await ignored();
+            co_await first;
+        });
+    });
+    CAPTURE(text);
+    CHECK(has(text, "rondo: std::runtime_error: leaf 1\n  at         "));
+    CHECK(has(text, "leaf\n"));
+    CHECK(has(text, "middle\n"));
+    CHECK(has(text, "top\n"));
+    CHECK(count_of(text, "awaited at ") == 3);  // in middle, in top, and of the handle
+    CHECK_FALSE(has(text, "leaf 2"));
+}
+
+TEST_CASE("errors: another exception at the same address does not inherit the awaits of the one before") {
+    const std::string text = abort_message([] {
+        rondo::run_main([]() -> task<> {
+            for (int i = 0; i < 3; ++i) {
+                try {
+                    co_await top(1);
+                } catch (const std::runtime_error&) {
+                }
+            }
+            co_await top(2);
+        });
+    });
+    CAPTURE(text);
+    CHECK(has(text, "leaf 2"));
+    CHECK(count_of(text, "  at  ") == 1);
+    CHECK(count_of(text, "awaited at ") == 3);
+}
+
+TEST_CASE("errors: nested exceptions are all printed, and types that are no std::exception are named") {
+    const std::string nested = abort_message([] { rondo::run_main(outer); });
+    CAPTURE(nested);
+    CHECK(has(nested, "rondo: std::logic_error: on top of it\n  at "));
+    CHECK(has(nested, "  caused by: std::runtime_error: leaf 7\n  at "));
+    CHECK(has(nested, "middle\n"));
+    const std::string foreign = abort_message([] { rondo::run_main(top, 3); });
+    CHECK(has(foreign, "an exception of type (anonymous namespace)::custom"));
+}
+
+TEST_CASE("errors: the text of an error cannot speak to the terminal") {
+    const std::string text = abort_message([] {
+        rondo::run_main([]() -> task<> {
+            throw std::runtime_error("two\nlines \x1b[31m");
+            co_return;
+        });
+    });
+    CHECK(has(text, "rondo: std::runtime_error: two\nlines \\x1b[31m\n"));
 }
 
 TEST_CASE("misuse: a task that swallows `cancelled` for ever is stopped in bounded time") {

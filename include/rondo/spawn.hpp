@@ -151,6 +151,7 @@ struct spawned final : fiber {
 /// Gives up the handle's share of a block; an error nobody has seen goes to the loop's hook.
 RONDO_API void release_handle(fiber& f) noexcept;
 [[noreturn]] RONDO_API void throw_child_cancelled(const fiber& f);
+[[noreturn]] RONDO_API void rethrow_of(fiber& f);
 
 /// The value of an ended fiber, once; or throws its error.
 template <class T>
@@ -159,6 +160,8 @@ T take_result(fiber& f) {
                  "the result of a task is taken once");
     if (!(f.flags & (fiber::has_value | fiber::has_error))) throw_child_cancelled(f);
     f.flags |= fiber::taken;
+    if (f.flags & fiber::has_error) [[unlikely]]
+        rethrow_of(f);
     return static_cast<const spawned_vtable<T>*>(f.vt)->result(f).take();
 }
 

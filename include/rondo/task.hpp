@@ -26,6 +26,8 @@ namespace detail {
 RONDO_API void task_never_awaited(std::source_location made) noexcept;
 /// Remembers through which awaits the current exception left, for reports.
 RONDO_API void note_unwinding(promise_base& p) noexcept;
+/// An error that ended a task goes on to the coroutine that awaits its handle.
+RONDO_API void note_joined(const std::exception_ptr& error, const promise_base* joiner) noexcept;
 
 struct start_awaiter {
     bool await_ready() const noexcept { return false; }
