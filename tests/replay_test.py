@@ -86,7 +86,8 @@ def command_line(replay, scratch, node):
     got = run(replay, "--backend", "kqueue", "x.jsonl")
     check("an unknown backend is refused", got.returncode == 2 and "kqueue" in got.stderr)
     got = run(replay, "--backend")
-    check("an option without its value is refused", got.returncode == 2 and "--backend" in got.stderr)
+    check("an option without its value is refused, in one line",
+          got.returncode == 2 and got.stderr == "replay: --backend needs a value; try --help\n", got.stderr)
 
     lines = write_lines(scratch / "two.jsonl", TWO)
     got = run(replay, lines)
@@ -120,6 +121,19 @@ def command_line(replay, scratch, node):
     parsed = [json.loads(line) for line in got.stdout.splitlines()]
     check("ids and labels may be any text", parsed == [{"id": i, "labels": [i, 5, None]} for i in odd],
           got.stdout)
+
+    control = ["esc\x1b[31m", "nul\x00", "del\x7f", "c1\x9b2J", "line\nfeed", "plain"]
+    file_of_controls = write_lines(scratch / "control.jsonl",
+                                   [{"id": "c\x1b", "note": "n\x1b\n", "prog": [["log", c] for c in control],
+                                     "expect": ["other"]}])
+    got = run(replay, file_of_controls)
+    check("control characters are written as in JSON",
+          got.stdout == 'c\\u001b: "esc\\u001b[31m" "nul\\u0000" "del\\u007f" "c1\\u009b2J" "line\\nfeed" plain\n',
+          repr(got.stdout))
+    for option in "--expect", "--print":
+        got = run(replay, option, file_of_controls)
+        check(f"{option} prints no control characters either",
+              not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", got.stdout), repr(got.stdout))
 
     wrong = write_lines(scratch / "wrong.jsonl", [dict(TWO[0], expect=["b", "a", "c"]), TWO[1]])
     got = run(replay, "--expect", wrong)

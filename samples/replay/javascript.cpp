@@ -10,9 +10,9 @@ std::string quoted(std::string_view text) {
     std::string made = "'";
     for (const char c : text) {
         if (c == '\'' || c == '\\') made += '\\';
-        made += c == '\n' ? ' ' : c;
+        made += c;
     }
-    return made + "'";
+    return printable(made) + "'";
 }
 
 std::string number(double value) {
@@ -137,7 +137,7 @@ class printer {
         switch (s.what) {
             case verb::log:
                 text_ += "console.log(" +
-                         (s.text.json.starts_with('"') ? quoted(s.text.text) : s.text.json) + ")";
+                         (s.text.json.starts_with('"') ? quoted(s.text.text) : printable(s.text.json)) + ")";
                 break;
             case verb::tick: return call("process.nextTick", s);
             case verb::micro: return call("queueMicrotask", s);

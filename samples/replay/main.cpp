@@ -66,7 +66,7 @@ options read_arguments(const std::vector<std::string>& arguments) {
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string& a = arguments[i];
         const auto value = [&]() -> const std::string& {
-            if (++i == arguments.size()) throw wrong_usage{a + " wants a value"};
+            if (++i == arguments.size()) throw wrong_usage{a + " needs a value"};
             return arguments[i];
         };
         if (a == "--expect") {
@@ -106,13 +106,14 @@ std::size_t width_of(std::string_view text) {
 }
 
 /// A label among others in one line: as it is, or quoted where one could not tell where it ends.
-const std::string& shown(const replay::label& l) {
-    const bool plain = !l.text.empty() && l.text.find_first_of(" \t\r\n\"") == l.text.npos;
-    return plain ? l.text : l.json;
+std::string shown(const replay::label& l) {
+    const std::string text = replay::printable(l.text);
+    const bool plain = !text.empty() && text.find_first_of(" \"") == text.npos && text == l.text;
+    return plain ? text : replay::printable(l.json);
 }
 
 std::string one_line(const std::string& id, const replay::outcome& o) {
-    std::string line = id + ":";
+    std::string line = replay::printable(id) + ":";
     for (const replay::label* l : o.labels) line += " " + shown(*l);
     return line + "\n";
 }
@@ -139,7 +140,7 @@ std::string side_by_side(const std::string& id, const std::vector<replay::label>
         const std::size_t gap = right.empty() ? 0 : column - width_of(left) + 3;
         return "  " + std::string(mark) + " " + left + std::string(gap, ' ') + right + "\n";
     };
-    std::string text = id + ": not in the expected order\n" + row("  ", "expected", "got");
+    std::string text = replay::printable(id) + ": not in the expected order\n" + row("  ", "expected", "got");
     bool differed = false;
     for (std::size_t i = 0; i < std::max(want.size(), o.labels.size()); ++i) {
         const std::string left = i < want.size() ? shown(want[i]) : "-";
@@ -187,7 +188,7 @@ class session {
     void complain(const std::string& why) {
         failed_ = true;
         std::cout.flush();
-        std::cerr << "replay: " << why << std::endl;
+        std::cerr << "replay: " << replay::printable(why) << std::endl;
     }
 
     void take(replay::entry e) {
@@ -205,7 +206,8 @@ class session {
         std::string javascript;
         if (record || options_.print) javascript = replay::print_javascript(s);
         if (options_.print) {
-            std::cout << "// " << s.id << (s.note.empty() ? "" : ": ") << s.note << "\n"
+            std::cout << "// " << replay::printable(s.id) << (s.note.empty() ? "" : ": ")
+                      << replay::printable(s.note) << "\n"
                       << javascript << "\n\n";
             return;
         }
@@ -269,6 +271,10 @@ class session {
 int main(int argc, char** argv) {
     std::ios::sync_with_stdio(false);
     const std::vector<std::string> arguments(argv + 1, argv + argc);
+    if (arguments.empty()) {
+        std::fprintf(stderr, "replay: which scenarios? name a file\n\n%s", usage);
+        return 2;
+    }
     if (arguments.size() == 1 && (arguments[0] == "--help" || arguments[0] == "-h")) {
         std::fputs(usage, stdout);
         return 0;
@@ -276,7 +282,7 @@ int main(int argc, char** argv) {
     try {
         return session(read_arguments(arguments)).run();
     } catch (const wrong_usage& e) {
-        std::fprintf(stderr, "replay: %s\n\n%s", e.why.c_str(), usage);
+        std::fprintf(stderr, "replay: %s; try --help\n", replay::printable(e.why).c_str());
     } catch (const std::exception& e) {
         std::cout.flush();
         std::fprintf(stderr, "replay: %s\n", e.what());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -518,5 +519,23 @@ void read_scenarios(const std::string& path, const std::function<void(entry)>& t
 }
 
 std::string json_quote(std::string_view text) { return json(text).dump(); }
+
+std::string printable(std::string_view text) {
+    std::string made;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        auto byte = static_cast<unsigned char>(text[i]);
+        // U+0080 to U+009f are C2 80 to C2 9f in UTF-8.
+        if (byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+            byte = static_cast<unsigned char>(text[++i]);
+        } else if (byte >= 0x20 && byte != 0x7f) {
+            made += text[i];
+            continue;
+        }
+        char code[8];
+        std::snprintf(code, sizeof code, "\\u%04x", byte);
+        made += byte == '\n' ? "\\n" : code;
+    }
+    return made;
+}
 
 }  // namespace replay

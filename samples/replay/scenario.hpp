@@ -133,4 +133,7 @@ void read_scenarios(const std::string& path, const std::function<void(entry)>& t
 /// `text` as a JSON string, quotes included.
 std::string json_quote(std::string_view text);
 
+/// `text` with its control characters written as JSON would, so that no terminal obeys them.
+std::string printable(std::string_view text);
+
 }  // namespace replay
