@@ -23,12 +23,14 @@ struct settings {
 struct totals {
     std::vector<float> microseconds;  // one per request
     std::uint64_t wrong = 0;
+    std::uint64_t failed = 0;  // connections
+    std::string failure;       // of the first of them
     bool stop = false;
 };
 
 std::chrono::steady_clock::time_point real_now() { return std::chrono::steady_clock::now(); }
 
-rondo::task<> client(const settings& with, totals& all, std::uint32_t seed) {
+rondo::task<> exchange(const settings& with, totals& all, std::uint32_t seed) {
     auto stream = co_await rondo::tcp_stream::connect(with.server);
     std::vector<std::byte> sent(static_cast<std::size_t>(with.size));
     std::vector<std::byte> back(sent.size());
@@ -46,6 +48,16 @@ rondo::task<> client(const settings& with, totals& all, std::uint32_t seed) {
     co_await stream.close();
 }
 
+// The first failure ends the measurement: without a server all connections fail, and one line says it.
+rondo::task<> client(const settings& with, totals& all, std::uint32_t seed) {
+    try {
+        co_await exchange(with, all, seed);
+    } catch (const std::system_error& e) {
+        if (all.failed++ == 0) all.failure = e.what();
+        all.stop = true;
+    }
+}
+
 float percentile(const std::vector<float>& sorted, double p) {
     return sorted.empty() ? 0 : sorted[static_cast<std::size_t>(p * static_cast<double>(sorted.size() - 1))];
 }
@@ -59,7 +71,7 @@ rondo::task<int> app(settings with) {
         clients.push_back(
             rondo::spawn(client, std::cref(with), std::ref(all), static_cast<std::uint32_t>(i)));
     const bool progress = !with.quiet && isatty(2);
-    for (auto passed = 0ms; passed < with.duration; passed += 100ms) {
+    for (auto passed = 0ms; passed < with.duration && !all.stop; passed += 100ms) {
         co_await rondo::sleep_for(100ms);
         if (progress)
             std::fprintf(stderr, "\r%4.1f s  %zu requests ", static_cast<double>(passed / 100ms) / 10,
@@ -67,7 +79,15 @@ rondo::task<int> app(settings with) {
     }
     if (progress) std::fputs("\r\033[K", stderr);
     all.stop = true;
-    for (auto& c : clients) co_await c;
+    for (auto& c : clients) {
+        if (all.failed > 0) c.cancel();
+        static_cast<void>(co_await rondo::attempt(c));
+    }
+    if (all.failed > 0) {
+        std::fprintf(stderr, "echo_load: %s (%llu of %ld connections failed)\n", all.failure.c_str(),
+                     static_cast<unsigned long long>(all.failed), with.connections);
+        co_return 1;
+    }
     const double seconds = std::chrono::duration<double>(real_now() - start).count();
 
     std::sort(all.microseconds.begin(), all.microseconds.end());
@@ -84,8 +104,13 @@ rondo::task<int> app(settings with) {
 
 int main(int argc, char** argv) {
     sample::options given(argc, argv,
-                          "--backend NAME  --host ADDRESS  --port N  --connections N  --size BYTES  "
-                          "--seconds N");
+                          "  --backend NAME    auto, epoll, uring or sim (auto)\n"
+                          "  --host ADDRESS    the server's IP address (127.0.0.1)\n"
+                          "  --port N          1 to 65535 (7777)\n"
+                          "  --connections N   1 to 100000, one request in flight on each (50)\n"
+                          "  --size N          bytes in a request, 1 to 16777216 (64)\n"
+                          "  --seconds N       1 to 3600 (2)\n"
+                          "  --quiet N         1: no progress on a terminal (0)\n");
     rondo::loop_options options;
     options.kind = given.backend();
     const std::string host = given.text("--host", "127.0.0.1");

@@ -41,7 +41,11 @@ rondo::task<> app(settings with) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    sample::options given(argc, argv, "--backend NAME  --host ADDRESS  --port N  --max CONNECTIONS");
+    sample::options given(argc, argv,
+                          "  --backend NAME   auto, epoll, uring or sim (auto)\n"
+                          "  --host ADDRESS   where to listen, an IP address (127.0.0.1)\n"
+                          "  --port N         0 to 65535; 0 takes a free one (7777)\n"
+                          "  --max N          connections at a time, 1 to 1000000 (10000)\n");
     rondo::loop_options options;
     options.kind = given.backend();
     const settings with{given.text("--host", "127.0.0.1"),

@@ -1,4 +1,4 @@
-// The samples' command line: `--name value` pairs, checked, with a clear error.
+// The samples' command line: `--name value` pairs, checked, with a clear error in one line.
 #pragma once
 
 #include <rondo/backend.hpp>
@@ -14,17 +14,21 @@ namespace sample {
 
 class options {
  public:
-    options(int argc, char** argv, const char* usage) : program_(argv[0]), usage_(usage) {
-        for (int i = 1; i < argc; ++i) words_.emplace_back(argv[i]);
-        if (words_.size() == 1 && words_[0] == "--help") {
-            std::printf("usage: %s  %s\n", program_.c_str(), usage_);
+    /// `usage` has a line for each option: what it is, in which unit, and the default.
+    options(int argc, char** argv, const char* usage) : program_(argv[0]) {
+        for (int i = 1; i < argc; ++i) {
+            words_.emplace_back(argv[i]);
+            if (words_.back() != "--help") continue;
+            std::printf("usage: %s [OPTION VALUE]...\n%s", program_.c_str(), usage);
             std::exit(0);
         }
     }
 
     std::string text(std::string_view name, std::string otherwise) {
-        for (std::size_t i = 0; i + 1 < words_.size(); i += 2) {
+        for (std::size_t i = 0; i < words_.size(); i += 2) {
             if (words_[i] != name) continue;
+            if (i + 1 == words_.size() || words_[i + 1].starts_with("--"))
+                fail(std::string(name) + " needs a value");
             std::string value = words_[i + 1];
             words_.erase(words_.begin() + static_cast<std::ptrdiff_t>(i),
                          words_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
@@ -53,18 +57,16 @@ class options {
 
     /// Every word must have been asked for.
     void done() {
-        if (!words_.empty()) fail("what is '" + words_.front() + "'?");
+        if (!words_.empty()) fail("there is no option '" + words_.front() + "'");
     }
 
     [[noreturn]] void fail(const std::string& what) const {
-        std::fprintf(stderr, "%s: %s\nusage: %s  %s\n", program_.c_str(), what.c_str(),
-                     program_.c_str(), usage_);
+        std::fprintf(stderr, "%s: %s; try --help\n", program_.c_str(), what.c_str());
         std::exit(2);
     }
 
  private:
     std::string program_;
-    const char* usage_;
     std::vector<std::string> words_;
 };
 

@@ -2,6 +2,8 @@
 #include <rondo/interop/spdlog.hpp>
 #include <rondo/rondo.hpp>
 
+#include "options.hpp"
+
 using namespace std::chrono_literals;
 
 rondo::task<> countdown(const char* name, int from, std::chrono::milliseconds pause) {
@@ -42,8 +44,12 @@ rondo::task<> app() {
     spdlog::info("endless: {}", ended.error().message());
 }
 
-int main() {
+int main(int argc, char** argv) {
+    sample::options given(argc, argv, "  --backend NAME   auto, epoll, uring or sim (auto)\n");
+    rondo::loop_options options;
+    options.kind = given.backend();
+    given.done();
     spdlog::set_formatter(rondo::spdlog_formatter("%H:%M:%S.%e [task %J, %K] %v"));
     rondo::log_to(spdlog::default_logger());
-    return rondo::run_main(app);
+    return rondo::run_main(options, app);
 }

@@ -78,9 +78,28 @@ for backend in epoll auto; do
         "$samples/echo_load" --backend "$backend" --port "$port" --connections 20 --size 3000 --seconds 1
     check "SIGINT ends it gracefully ($backend)" ends_on INT
 done
+one_line() {  # one_line TEXT COMMAND...: exit code as of a failure, and that text in the only line of the errors
+    local text=$1 code=0
+    shift
+    "$@" 2>"$work/err" >/dev/null || code=$?
+    cat "$work/err"
+    [[ $code != 0 && $(wc -l <"$work/err") == 1 ]] && grep -q -- "$text" "$work/err"
+}
+says() {  # says TEXT COMMAND...
+    local text=$1
+    shift
+    "$@" | grep -- "$text"
+}
+check "without a server echo_load says so once" \
+    one_line "Connection refused .*20 of 20" "$samples/echo_load" --port 1 --connections 20 --seconds 5
+check "timer refuses what it does not know" refuses "no option '--fast'" "$samples/timer" --fast 1
+check "an option without a value is refused" one_line "--port needs a value" "$samples/echo_server" --port
+check "an option in place of a value is refused" \
+    one_line "--port needs a value" "$samples/echo_server" --port --max 5
+check "--help tells units and defaults" says "bytes in a request.*(64)" "$samples/echo_load" --help
 check "a port out of range is refused" refuses "from 0 to 65535" "$samples/echo_server" --port 70000
 check "a port that is no number is refused" refuses "not 'http'" "$samples/echo_server" --port http
-check "an unknown option is refused" refuses "what is '--prot'" "$samples/echo_server" --prot 1
+check "an unknown option is refused" refuses "no option '--prot'" "$samples/echo_server" --prot 1
 check "an unknown backend is refused" \
     refuses "auto, epoll, uring or sim" "$samples/echo_server" --backend kqueue
 check "an address that is none is refused" \
