@@ -9,6 +9,8 @@
 #define RONDO_HAVE_SIM 1
 #endif
 
+#include <bit>
+
 namespace rondo {
 
 backend::~backend() = default;
@@ -27,8 +29,22 @@ const char* name_of(backend_kind kind) noexcept {
     return "?";
 }
 
+const char* fault_of(const backend_options& options) noexcept {
+    const auto power_of_two = [](std::uint32_t value, std::uint32_t least, std::uint32_t most) {
+        return std::has_single_bit(value) && value >= least && value <= most;
+    };
+    if (!power_of_two(options.ring_entries, 8, 4096))
+        return "ring_entries must be a power of two from 8 to 4096";
+    if (options.receive_buffer_size < 256 || options.receive_buffer_size > 1u << 24)
+        return "receive_buffer_size must be from 256 bytes to 16 MiB";
+    if (!power_of_two(options.receive_buffer_count, 1, 32768))
+        return "receive_buffer_count must be a power of two up to 32768";
+    return nullptr;
+}
+
 std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options,
                                       std::string& why) {
+    if (const char* fault = fault_of(options)) return why = fault, nullptr;
     switch (kind) {
         case backend_kind::epoll: return detail::make_epoll(options, why);
         case backend_kind::uring:

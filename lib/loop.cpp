@@ -69,6 +69,7 @@ backend_kind kind_from_environment() {
 }
 
 std::unique_ptr<backend> choose_backend(backend_kind kind, const backend_options& options, std::string& why) {
+    if (const char* fault = fault_of(options)) throw io_error(errno_code(EINVAL), "backend_options:", fault);
     if (kind == backend_kind::automatic) kind = kind_from_environment();
     if (kind != backend_kind::automatic) {
         std::unique_ptr<backend> made = make_backend(kind, options, why);

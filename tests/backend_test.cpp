@@ -1520,6 +1520,30 @@ TEST_CASE("backend: inside another loop, its descriptor tells when to call wait"
     });
 }
 
+TEST_CASE("backend: options that make no sense are refused, by name, on every backend") {
+    const auto refused = [](auto change, const char* name) {
+        backend_options options;
+        change(options);
+        for (const backend_kind kind : {backend_kind::sim, backend_kind::epoll, backend_kind::uring}) {
+            std::string why;
+            CHECK(rondo::make_backend(kind, options, why) == nullptr);
+            CHECK(why.find(name) != std::string::npos);
+        }
+    };
+    for (const std::uint32_t bad : {0u, 3u, 100u, 65536u, 1u << 31, ~0u})
+        refused([=](backend_options& o) { o.receive_buffer_count = bad; }, "receive_buffer_count");
+    for (const std::uint32_t bad : {0u, 1u, 255u, (1u << 24) + 1, 1u << 31, ~0u})
+        refused([=](backend_options& o) { o.receive_buffer_size = bad; }, "receive_buffer_size");
+    for (const std::uint32_t bad : {0u, 1u, 4u, 100u, 8192u, 1u << 31, ~0u})
+        refused([=](backend_options& o) { o.ring_entries = bad; }, "ring_entries");
+
+    backend_options odd;  // the ends of what makes sense
+    odd.receive_buffer_count = 1;
+    odd.receive_buffer_size = 256;
+    odd.ring_entries = 4096;
+    on_each([](rig& r) { CHECK(r.io->armed() == 0); }, odd);
+}
+
 TEST_CASE("backend: signals in the middle change nothing") {
     static volatile sig_atomic_t alarms;
     alarms = 0;

@@ -534,6 +534,22 @@ TEST_CASE("run: a backend that RONDO_BACKEND names and nobody knows is an invali
     CHECK(said.find("RONDO_BACKEND must be auto, epoll, uring or sim, not kqueue") != std::string::npos);
 }
 
+TEST_CASE("run: options of the backend that make no sense are refused when the loop is made") {
+    loop_options options;
+    options.kind = test::backend_under_test();
+    options.backend.receive_buffer_count = 100;
+    std::string said;
+    std::error_code code;
+    try {
+        loop l(options);
+    } catch (const io_error& e) {
+        said = e.what();
+        code = e.code();
+    }
+    CHECK(code == std::errc::invalid_argument);
+    CHECK(said.find("receive_buffer_count") != std::string::npos);
+}
+
 TEST_CASE("run: stop() ends it with an error that says so, and the loop remembers") {
     loop l;
     std::string said;

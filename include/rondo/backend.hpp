@@ -185,15 +185,23 @@ class RONDO_API backend {
 
 class oracle;
 
-/// How a backend is made; part of loop_options.
+/// How a backend is made; part of loop_options. Every backend refuses what lies outside the ranges,
+/// also of options it has no use for.
 struct backend_options {
-    std::uint32_t ring_entries = 256;            // uring: submission queue; halved on ENOMEM
-    std::uint32_t receive_buffer_size = 16384;   // size of a borrowed buffer, in bytes
-    std::uint32_t receive_buffer_count = 128;    // uring: buffers in the ring (a power of two)
+    /// uring: submission queue; halved on ENOMEM. A power of two from 8 to 4096.
+    std::uint32_t ring_entries = 256;
+    /// Size of a borrowed buffer, in bytes. From 256 to 16 MiB.
+    std::uint32_t receive_buffer_size = 16384;
+    /// Buffers kept ready; uring: in its ring. A power of two up to 32768.
+    std::uint32_t receive_buffer_count = 128;
     oracle* decisions = nullptr;                 // sim: who decides; null is the all-benign oracle
 };
 
-/// Makes the backend `kind`. Null, with the reason in `why`, when the machine refuses it.
+/// What is wrong with `options`, beginning with the name of the option; null if nothing is.
+[[nodiscard]] RONDO_API const char* fault_of(const backend_options& options) noexcept;
+
+/// Makes the backend `kind`. Null, with the reason in `why`, when the machine refuses it, or the
+/// options make no sense.
 [[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind,
                                                               const backend_options& options,
                                                               std::string& why);

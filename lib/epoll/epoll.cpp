@@ -97,7 +97,7 @@ constexpr auto write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 class epoll_backend final : public posix_backend {
  public:
     explicit epoll_backend(const backend_options& options) noexcept
-        : buffers_(std::max(options.receive_buffer_size, 256u), options.receive_buffer_count) {
+        : buffers_(options.receive_buffer_size, options.receive_buffer_count) {
         record unknown{};
         unknown.bits = record::ending;  // so that the short ways leave it alone
         table_.set_blank(unknown);

@@ -7,9 +7,7 @@
 #include <liburing.h>
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <atomic>
-#include <bit>
 #include <memory>
 #include <new>
 
@@ -27,9 +25,10 @@ class buffer_ring {
     buffer_ring& operator=(const buffer_ring&) = delete;
     ~buffer_ring() { release(); }
 
-    /// False when the kernel or the memory refuses; then there are never any buffers in it.
+    /// `count` is a power of two. False when the kernel or the memory refuses; then there are never any
+    /// buffers in it.
     bool open(io_uring* ring, std::uint32_t count, std::uint32_t size) noexcept {
-        count_ = std::bit_ceil(std::clamp(count, 1u, 32768u));
+        count_ = count;
         size_ = size;
         chunks_.reset(new (std::nothrow) chunk[count_]);
         if (chunks_ == nullptr) return false;

@@ -24,7 +24,6 @@ namespace rondo::detail {
 namespace {
 
 constexpr std::uint32_t fewest_entries = 8;
-constexpr std::uint32_t most_entries = 4096;
 
 // Multishot requests finish more than once per entry, and one whose completion finds no room ends:
 // the completion queue is much longer than the submission queue.
@@ -52,7 +51,6 @@ kernel_ring::~kernel_ring() {
 }
 
 bool kernel_ring::open(std::uint32_t entries, std::string& why) {
-    entries = std::clamp(entries, fewest_entries, most_entries);
     if (!start(entries, why)) return false;
     open_ = true;
     // Saves looking up the descriptor at each entry; not worth failing for.
