@@ -887,6 +887,37 @@ TEST_CASE("backend: a burst of connections is accepted, each once") {
     });
 }
 
+TEST_CASE("backend: no more is accepted than was asked for, but for one whose accept was cancelled") {
+    on_real([](rig& r) {  // a simulated connection nobody accepted has a descriptor, too
+        auto [listener, at] = r.listen();
+        const auto open = [fd = listener] {  // how many: the numbers below the next are taken
+            const int next = ::dup(fd);
+            ::close(next);
+            return next;
+        };
+        std::vector<int> clients, servers;
+        for (int i = 0; i < 50; ++i) clients.push_back(r.connect(at));
+        const int before = open();
+        for (int i = 0; i < 3; ++i) servers.push_back(r.run(test_op(io_kind::accept, listener)));
+        r.settle();
+        CHECK(open() == before + 3);
+        for (int i = 0; i < 47; ++i) servers.push_back(r.run(test_op(io_kind::accept, listener)));
+        test_op waits(io_kind::accept, listener);
+        CHECK_FALSE(r.start(waits));
+        r.settle();
+        r.io->cancel(waits);
+        CHECK(r.finish(waits) == -ECANCELED);
+        for (int i = 0; i < 10; ++i) clients.push_back(r.connect(at));
+        r.settle();
+        CHECK(open() <= before + 50 + 10 + 1);
+        for (int i = 0; i < 10; ++i) servers.push_back(r.run(test_op(io_kind::accept, listener)));
+        CHECK(*std::min_element(servers.begin(), servers.end()) >= 0);
+        r.close(listener);
+        for (const int fd : servers) r.close(fd);
+        for (const int fd : clients) r.close(fd);
+    });
+}
+
 TEST_CASE("backend: connections nobody accepted end with their listener") {
     on_each([](rig& r) {
         auto [listener, at] = r.listen();

@@ -146,6 +146,44 @@ TEST_CASE("serve: beyond max_connections the next client waits until a session e
     });
 }
 
+TEST_CASE("serve: clients beyond max_connections cost no descriptors") {
+    // A multishot accept once took the whole backlog in one go.
+    test::run([]() -> task<> {
+        constexpr std::size_t most = 5, all = 60;
+        tcp_listener listener = test::listen();
+        std::size_t served = 0;
+        const auto session = [&served](tcp_stream& peer) -> task<> {
+            ++served;
+            co_await echo(peer);
+        };
+        auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled(most));
+        const auto open = [] {
+            return test::on_sim() ? test::simulated_descriptors(this_loop()) : test::open_descriptors();
+        };
+        co_await test::settle();
+        std::vector<tcp_stream> clients;
+        const std::size_t before = open();
+        for (std::size_t i = 0; i < all; ++i) {
+            tcp_stream client = co_await tcp_stream::connect(listener.local());
+            clients.push_back(std::move(client));
+        }
+        co_await test::settle();
+        CHECK(served == most);
+        CHECK(open() - before - all <= most);
+        // As sessions end the others have their turn: none of them is lost.
+        std::vector<task_handle<std::string>> answers;
+        for (tcp_stream& client : clients) answers.push_back(spawn(ask, std::ref(client), "?"));
+        for (std::size_t i = 0; i < all; ++i) {
+            const std::string answer = co_await answers[i];
+            CHECK(answer == "?");
+            CHECK(open() - before - (all - i) <= most);
+            co_await clients[i].close();
+        }
+        CHECK(served == all);
+        co_await ends(server);
+    });
+}
+
 TEST_CASE("serve: cancelled, it cancels its sessions and waits for them; full or not") {
     for (const std::uint32_t most : {0u, 3u}) {
         CAPTURE(most);

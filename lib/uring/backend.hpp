@@ -17,7 +17,6 @@
 namespace rondo::detail::uring {
 
 inline constexpr std::uint32_t most_queued_bytes = 64 * 1024;
-inline constexpr std::uint32_t most_queued_accepts = 64;
 inline constexpr std::uint32_t uring_window = 64;  // iovecs per sendmsg
 inline constexpr int stream_end = 1;
 
@@ -49,13 +48,13 @@ struct record {
         stop_read = 16,
         stop_write = 32,
         stop_fill = 64,
-        stop_take = 128,
-        stop_all = 256,
+        stop_all = 128,
     };
     enum : std::uint8_t {
         data_there = 1,  // the next receive of ours finds data at once
         one_shot = 2,    // multishot was refused
         from_ring = 4,   // the receive of ours is a multishot one
+        crowd = 8,       // the latest try to accept found a connection
     };
 
     io_op* reader;
@@ -66,11 +65,8 @@ struct record {
     chunk* last;
     chunk* filling;  // the buffer of a `heap` receive
     writer_block* block;
-    record* first_accepted;
-    record* last_accepted;
-    record* next_accepted;
+    record* accepted;  // of a connection nobody has asked for yet
     std::uint32_t queued_bytes;
-    std::uint32_t queued_accepts;
     std::int32_t ended;  // after what is queued: 0 no news, stream_end, or -errno
     int fd;
     std::uint16_t kernel;
@@ -126,6 +122,7 @@ class uring_backend final : public posix_backend {
     std::int32_t serve_receive(record& r, io_op& what) noexcept;
     std::int32_t serve_borrow(record& r, io_op& what) noexcept;
     std::int32_t serve_accept(record& r) noexcept;
+    std::int32_t try_accept(record& r) noexcept;
     void store(record& r, chunk& received) noexcept;
     chunk& unstore(record& r) noexcept;
     void recycle(chunk& back) noexcept;
@@ -140,7 +137,7 @@ class uring_backend final : public posix_backend {
     std::int32_t conclude(record& r, io_op& what, std::int32_t result) noexcept;
     void on_fill(record& r, tag how, std::int32_t result, unsigned flags,
                  completions& done) noexcept;
-    void on_take(record& r, std::int32_t result, unsigned flags, completions& done) noexcept;
+    void on_take(record& r, std::int32_t result, completions& done) noexcept;
     void after(record& r, completions& done) noexcept;
     void report(io_op& what, std::int32_t result, completions& done) noexcept;
 

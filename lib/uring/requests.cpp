@@ -38,13 +38,11 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
             break;
         case record::take:
             io_uring_prep_accept(sqe, r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-            if (!(r.bits & record::one_shot)) sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
             io_uring_sqe_set_data64(sqe, user_data(&r, taken));
             break;
         case record::stop_read: stop(*sqe, r, user_data(r.reader, own)); return true;
         case record::stop_write: stop(*sqe, r, user_data(r.writer, own)); return true;
         case record::stop_fill: stop(*sqe, r, user_data(&r, ring_fill)); return true;
-        case record::stop_take: stop(*sqe, r, user_data(&r, taken)); return true;
         case record::stop_all:
             io_uring_prep_cancel_fd(sqe, r.fd, IORING_ASYNC_CANCEL_ALL);
             io_uring_sqe_set_data64(sqe, user_data(&r, stopped));
@@ -129,8 +127,6 @@ void uring_backend::on_stopped(record& r) noexcept {
     if (still(r.reader, record::read)) start(r, record::stop_read);
     if (still(r.writer, record::write)) start(r, record::stop_write);
     if (r.kernel & record::fill && r.queued_bytes > most_queued_bytes) start(r, record::stop_fill);
-    if (r.kernel & record::take && r.queued_accepts >= most_queued_accepts)
-        start(r, record::stop_take);
 }
 
 /// Starts the request the reader waits for, unless one is under way that will serve it.

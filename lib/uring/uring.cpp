@@ -6,12 +6,16 @@
 // *submits* a cancel; the request's own completion decides what happened (a cancelled receive may
 // well come back with 40 bytes).
 //
-// The others belong to the descriptor's record: one multishot accept, or one receive at a time into
-// buffers of ours. They outlive the ops they were started for. What they bring is queued in the
-// record and whoever asks next is served from there, so such an op is cancelled on the spot and
-// nothing is lost by it. The queues are bounded: past the bound the request is cancelled, and
-// started again when the queue has been drained. What the kernel brings meanwhile is kept all the
-// same; after that TCP pushes back.
+// The others belong to the descriptor's record: one accept, or one receive at a time into buffers of
+// ours. They outlive the ops they were started for. What they bring is queued in the record and
+// whoever asks next is served from there, so such an op is cancelled on the spot and nothing is lost
+// by it. The queue of bytes is bounded: past the bound the request is cancelled, and started again
+// when the queue has been drained. What the kernel brings meanwhile is kept all the same; after that
+// TCP pushes back.
+//
+// Accepting is never multishot: that takes a whole backlog in one go, however long, and a server at
+// its limit would hold descriptors of clients it does not serve. One connection is the most that is
+// ever held. A burst costs little more: after a success the next accept is a plain accept4(2).
 //
 // A receive of ours is, in this order of preference,
 //   ring     a multishot receive: the kernel takes a buffer from a ring when data arrives. When the
@@ -35,6 +39,7 @@
 
 #include <rondo/detail/pool.hpp>
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,7 +86,7 @@ uring_backend::~uring_backend() {
     }
     table_.for_each([&](record& r) {
         while (r.first != nullptr) recycle(unstore(r));
-        while (r.first_accepted != nullptr) ::close(serve_accept(r));
+        if (r.accepted != nullptr) ::close(serve_accept(r));
         if (r.filling != nullptr) heap_.give_back(*r.filling);
         drop_block(r);
     });
@@ -102,7 +107,8 @@ bool uring_backend::submit(io_op& what) noexcept {
 bool uring_backend::submit_read(record& r, io_op& what) noexcept {
     if (what.kind == io_kind::receive && what.size == 0) return finish(what, 0);
     if (r.reader != nullptr) return finish(what, -EBUSY);
-    const std::int32_t result = serve(r, what);
+    std::int32_t result = serve(r, what);
+    if (result == would_block && what.kind == io_kind::accept) result = try_accept(r);
     if (result != would_block) return finish(what, result);
     r.reader = &what;
     park(what);
@@ -269,8 +275,8 @@ std::int32_t uring_backend::serve(record& r, io_op& what) noexcept {
     switch (what.kind) {
         case io_kind::borrow: return serve_borrow(r, what);
         case io_kind::receive: return serve_receive(r, what);
-        case io_kind::accept: return r.first_accepted ? serve_accept(r) : would_block;
-        default: return r.first || r.ended || r.first_accepted ? 0 : would_block;
+        case io_kind::accept: return r.accepted ? serve_accept(r) : would_block;
+        default: return r.first || r.ended || r.accepted ? 0 : would_block;
     }
 }
 
@@ -314,10 +320,19 @@ std::int32_t uring_backend::serve_borrow(record& r, io_op& what) noexcept {
 }
 
 std::int32_t uring_backend::serve_accept(record& r) noexcept {
-    record& taken_one = *r.first_accepted;
-    r.first_accepted = taken_one.next_accepted;
-    --r.queued_accepts;
-    return taken_one.fd;
+    return std::exchange(r.accepted, nullptr)->fd;
+}
+
+// A client seldom comes alone: those right behind it need no trip through the ring. Whatever the
+// error is, the request for the next one meets it as well.
+std::int32_t uring_backend::try_accept(record& r) noexcept {
+    if (!(r.bits & record::crowd) || r.is(record::take)) return would_block;
+    const int fd = ::accept4(r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0 && forget(fd) != nullptr) return fd;
+    r.bits &= static_cast<std::uint8_t>(~record::crowd);
+    if (fd < 0) return would_block;
+    ::close(fd);
+    return -ENOMEM;
 }
 
 void uring_backend::store(record& r, chunk& received) noexcept {
@@ -364,7 +379,7 @@ record* uring_backend::forget(int fd) noexcept {
 
 int uring_backend::release(record& r) noexcept {
     while (r.first != nullptr) recycle(unstore(r));
-    while (r.first_accepted != nullptr) ::close(serve_accept(r));
+    if (r.accepted != nullptr) ::close(serve_accept(r));
     if (r.filling != nullptr) heap_.give_back(*std::exchange(r.filling, nullptr));
     r.bits = 0;
     r.ended = 0;
@@ -391,7 +406,7 @@ void uring_backend::on_completion(std::uint64_t data, std::int32_t result, unsig
         case heap_fill:
         case ready_fill:
             return on_fill(*static_cast<record*>(subject), what, result, flags, done);
-        case taken: return on_take(*static_cast<record*>(subject), result, flags, done);
+        case taken: return on_take(*static_cast<record*>(subject), result, done);
         case stopped: return on_stopped(*static_cast<record*>(subject));
         case woken:
             woken_ = true;
@@ -484,26 +499,13 @@ void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned fl
     }
 }
 
-void uring_backend::on_take(record& r, std::int32_t result, unsigned flags,
-                            completions& done) noexcept {
-    if (!(flags & IORING_CQE_F_MORE)) {
-        --in_kernel_;
-        r.kernel &= static_cast<std::uint16_t>(~record::take);
-        r.wanted &= static_cast<std::uint16_t>(~record::stop_take);
-    }
+void uring_backend::on_take(record& r, std::int32_t result, completions& done) noexcept {
+    --in_kernel_;
+    r.kernel &= static_cast<std::uint16_t>(~record::take);
     if (result >= 0) {
-        record* accepted = r.closer == nullptr ? forget(result) : nullptr;
-        if (accepted == nullptr) {  // too late, or no memory to remember it
-            ::close(result);
-        } else {
-            accepted->next_accepted = nullptr;
-            (r.first_accepted != nullptr ? r.last_accepted->next_accepted : r.first_accepted) =
-                accepted;
-            r.last_accepted = accepted;
-            ++r.queued_accepts;
-        }
-    } else if (result == -EINVAL && !(r.bits & record::one_shot)) {
-        r.bits |= record::one_shot;
+        r.bits |= record::crowd;
+        r.accepted = r.closer == nullptr ? forget(result) : nullptr;
+        if (r.accepted == nullptr) ::close(result);  // too late, or no memory to remember it
     } else if (result != -ECANCELED && result != -EAGAIN && r.reader != nullptr &&
                r.reader->state == op::armed) {
         io_op& what = *r.reader;
@@ -513,8 +515,6 @@ void uring_backend::on_take(record& r, std::int32_t result, unsigned flags,
         }
     }
     after(r, done);
-    if (r.queued_accepts == most_queued_accepts && r.kernel & record::take && r.closer == nullptr)
-        start(r, record::stop_take);
 }
 
 /// A request of ours has brought something, or ended.
