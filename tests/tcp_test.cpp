@@ -294,6 +294,73 @@ TEST_CASE("tcp: a reset ends each wait, with an error that names the peer") {
     test::run(reset_under, true, true);
 }
 
+enum class before_writing { nothing, received, vectored };
+
+task<> reset_half_way(before_writing what) {
+    connection c = co_await connected();
+    if (what == before_writing::received) {
+        co_await c.client.write_all("more");
+        const buffer request = co_await c.server.receive();
+        CHECK(request.text() == "more");
+    }
+    const bytes big(50 << 20);
+    const std::span<const std::byte> parts[] = {std::span(big).first(1000), std::span(big).subspan(1000)};
+    std::size_t written = 0;
+    auto writer = what == before_writing::vectored
+                      ? spawn(error_of<detail::write_awaiter>, c.server.write_all(parts, &written))
+                      : spawn(error_of<detail::write_awaiter>, c.server.write_all(big, &written));
+    // The peer takes some of it.
+    std::byte some[1000];
+    for (int i = 0; i < 10; ++i) co_await c.client.read_exactly(some);
+    co_await test::settle();
+    CHECK_FALSE(writer.done());
+    c.client.reset_on_close();
+    co_await c.client.close();
+    const std::error_code wrote = co_await writer;
+    CHECK(wrote == std::errc::connection_reset);
+    CHECK(written > 0);
+    CHECK(written < big.size());
+    const std::error_code later = co_await error_of(c.server.write_all("x"));
+    CHECK(later == std::errc::broken_pipe);
+    const std::error_code read = co_await error_of(c.server.read_some(some));
+    CHECK_FALSE(read);  // the end of the stream
+}
+
+TEST_CASE("tcp: a writer that waits half way through is told of a reset, as a reset") {
+    // io_uring's own loop over a long send (MSG_WAITALL) ends with the count and forgets the error; and
+    // the receive it keeps ready for the next reader hears of the error first.
+    for (const before_writing what :
+         {before_writing::nothing, before_writing::received, before_writing::vectored}) {
+        const int which = static_cast<int>(what);
+        CAPTURE(which);
+        test::run(reset_half_way, what);
+    }
+}
+
+TEST_CASE("tcp: a reset that no reader waited for is told to whoever asks next, once") {
+    for (const int who : {0, 1, 2}) {
+        CAPTURE(who);
+        test::run([](int asker) -> task<> {
+            connection c = co_await connected();
+            co_await c.client.write_all("more");
+            const buffer request = co_await c.server.receive();
+            c.client.reset_on_close();
+            co_await c.client.close();
+            co_await test::settle();
+            std::byte into[16];
+            std::error_code first;
+            if (asker == 0) first = co_await error_of(c.server.read_some(into));
+            if (asker == 1) first = co_await error_of(c.server.write_all("x"));
+            if (asker == 2) first = c.server.try_write_some(as_bytes("x")).error();
+            CHECK(first == std::errc::connection_reset);
+            const std::error_code wrote = co_await error_of(c.server.write_all("x"));
+            CHECK(wrote == std::errc::broken_pipe);
+            const std::error_code read = co_await error_of(c.server.read_some(into));
+            CHECK_FALSE(read);
+        }, who);
+    }
+}
+
 TEST_CASE("tcp: the last words reach a peer that was still sending, if one shuts down and reads on") {
     // Closing with unread input makes the kernel reset the connection, and the peer may lose what it
     // had not read yet.

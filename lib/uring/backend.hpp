@@ -135,6 +135,7 @@ class uring_backend final : public posix_backend {
                        completions& done) noexcept;
     void on_own(io_op& what, std::int32_t result, completions& done) noexcept;
     std::int32_t conclude(record& r, io_op& what, std::int32_t result) noexcept;
+    std::int32_t broken_pipe(record& r) noexcept;
     void on_fill(record& r, tag how, std::int32_t result, unsigned flags,
                  completions& done) noexcept;
     void on_take(record& r, std::int32_t result, completions& done) noexcept;

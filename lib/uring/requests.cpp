@@ -88,17 +88,18 @@ bool uring_backend::issue_fill(record& r) noexcept {
 
 void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
     io_op& what = *r.writer;
-    const int flags = MSG_NOSIGNAL | (what.flags & io_op::all ? MSG_WAITALL : 0);
+    // Not MSG_WAITALL, as with receiving: with it a reset after some bytes is a short write, and the
+    // error is gone. The next try would find a broken pipe.
     switch (what.kind) {
         case io_kind::send:
             io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved,
-                               left_to_move(what), flags);
+                               left_to_move(what), MSG_NOSIGNAL);
             break;
         case io_kind::send_vector:
             r.block->message.msg_iov = r.block->window();
             r.block->message.msg_iovlen =
                 r.block->cursor().fill({r.block->window(), r.block->pieces});
-            io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, static_cast<unsigned>(flags));
+            io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, MSG_NOSIGNAL);
             break;
         case io_kind::connect:
             io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);

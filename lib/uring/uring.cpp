@@ -180,7 +180,8 @@ int uring_backend::control(sys_op& what) noexcept {
             return release(*r);
         case sys_op::call::try_send:
             if (r != nullptr && r->writer != nullptr) return -EAGAIN;  // bytes must not interleave
-            return call(what);
+            if (const int result = call(what); result != -EPIPE || r == nullptr) return result;
+            return broken_pipe(*r);
         case sys_op::call::try_receive: {
             if (r == nullptr) return call(what);
             if (r->reader != nullptr) return -EAGAIN;
@@ -441,6 +442,7 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
     const bool cancelled = what.state == op::cancelling;
     if (result == -ECANCELED) return cancelled ? ended(what) : result;
     if (result == -EINTR || result == -EAGAIN) return cancelled ? ended(what) : would_block;
+    if (result == -EPIPE && !is_reader(what.kind)) return broken_pipe(r);
     if (result < 0) return result;
     switch (what.kind) {
         case io_kind::receive:
@@ -460,6 +462,12 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
         }
         default: return 0;  // connect; a poll's result is its events
     }
+}
+
+// A socket tells its error once, and a receive of ours that nobody waits for may have been told.
+std::int32_t uring_backend::broken_pipe(record& r) noexcept {
+    if (r.ended >= 0 || r.ended == -ENOMEM) return -EPIPE;
+    return std::exchange(r.ended, stream_end);
 }
 
 void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned flags,
