@@ -108,8 +108,9 @@ std::string function_of(const std::source_location& place) {
 
 void print_place(const char* lead, const std::source_location& place) {
     if (place.line() == 0) return;
-    std::fprintf(stderr, "  %s %s:%u  %s\n", lead, place.file_name(), static_cast<unsigned>(place.line()),
-                 function_of(place).c_str());
+    const std::string name = function_of(place);  // clang knows none in a coroutine
+    std::fprintf(stderr, "  %s %s:%u%s%s\n", lead, place.file_name(), static_cast<unsigned>(place.line()),
+                 name.empty() ? "" : "  ", name.c_str());
 }
 
 std::string name_of(const std::type_info& type) {

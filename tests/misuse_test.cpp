@@ -265,9 +265,6 @@ TEST_CASE("errors: a task awaited after others have failed still prints the awai
     });
     CAPTURE(text);
     CHECK(has(text, "rondo: std::runtime_error: leaf 1\n  at         "));
-    CHECK(has(text, "leaf\n"));
-    CHECK(has(text, "middle\n"));
-    CHECK(has(text, "top\n"));
     CHECK(count_of(text, "awaited at ") == 3);  // in middle, in top, and of the handle
     CHECK_FALSE(has(text, "leaf 2"));
 }
@@ -295,7 +292,7 @@ TEST_CASE("errors: nested exceptions are all printed, and types that are no std:
     CAPTURE(nested);
     CHECK(has(nested, "rondo: std::logic_error: on top of it\n  at "));
     CHECK(has(nested, "  caused by: std::runtime_error: leaf 7\n  at "));
-    CHECK(has(nested, "middle\n"));
+    CHECK(count_of(nested, "misuse_test.cpp:") == 3);
     const std::string foreign = abort_message([] { rondo::run_main(top, 3); });
     CHECK(has(foreign, "an exception of type (anonymous namespace)::custom"));
 }
