@@ -98,7 +98,7 @@ class uring_backend final : public posix_backend {
     int control(sys_op& what) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
     bool wait(time_point until, completions& done) noexcept override;
-    int poll_fd() noexcept override { return ring_.fd(); }
+    int poll_fd() noexcept override;
     void flush() noexcept override;
     std::string describe() const override;
 
@@ -116,6 +116,7 @@ class uring_backend final : public posix_backend {
     void on_stopped(record& r) noexcept;
     void drive(record& r) noexcept;
     void watch_wake() noexcept;
+    bool unwatch_wake() noexcept;
 
     // what a descriptor has in store
     std::int32_t serve(record& r, io_op& what) noexcept;
@@ -143,6 +144,10 @@ class uring_backend final : public posix_backend {
     void report(io_op& what, std::int32_t result, completions& done) noexcept;
 
     // the poll phase
+    void begin_wait() noexcept;
+    void wait_hosted(time_point until) noexcept;
+    __kernel_timespec left_until(time_point until) noexcept;
+    bool take_wakes() noexcept;
     void look_at_queued(completions& done) noexcept;
     void look(record& r, completions& done) noexcept;
 
@@ -154,6 +159,7 @@ class uring_backend final : public posix_backend {
     std::size_t in_kernel_ = 0;  // requests that point at memory of ours or of an op
     bool wake_watched_ = false;
     bool woken_ = false;
+    bool hosted_ = false;  // inside another loop, which waits for wake_fd_
 };
 
 }  // namespace rondo::detail::uring

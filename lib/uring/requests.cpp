@@ -150,4 +150,15 @@ void uring_backend::watch_wake() noexcept {
     wake_watched_ = true;
 }
 
+/// False when there is no submission entry.
+bool uring_backend::unwatch_wake() noexcept {
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe == nullptr) return false;
+    io_uring_prep_cancel64(sqe, woken, 0);
+    io_uring_sqe_set_data64(sqe, tag_mask);
+    ring_.enter(false, nullptr);
+    wake_watched_ = false;
+    return true;
+}
+
 }  // namespace rondo::detail::uring

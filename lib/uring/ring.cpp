@@ -17,7 +17,10 @@
 
 #include <rondo/detail/assert.hpp>
 
+#include <poll.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 
 namespace rondo::detail {
@@ -112,6 +115,22 @@ void kernel_ring::enter(bool wait, __kernel_timespec* limit) noexcept {
     if (limit == nullptr) return judge(io_uring_submit_and_wait(&ring_, 1));
     io_uring_cqe* first;
     judge(io_uring_submit_and_wait_timeout(&ring_, &first, 1, limit, nullptr));
+}
+
+bool kernel_ring::announce_to(int eventfd) noexcept {
+    return io_uring_register_eventfd(&ring_, eventfd) == 0;
+}
+
+void kernel_ring::announce(bool on) noexcept {
+    io_uring_cq_eventfd_toggle(&ring_, on);
+    // Whoever adds work from here on must see it, or we his work.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+bool kernel_ring::anything_left() const noexcept {
+    if (anything_finished()) return true;
+    pollfd ring{ring_.ring_fd, POLLIN, 0};
+    return ::poll(&ring, 1, 0) > 0;
 }
 
 // Interrupted, out of time, out of memory for the moment, or an overflow list that does not fit

@@ -27,10 +27,16 @@ class kernel_ring {
     /// Hands over what is prepared and lets the kernel post what is finished; with `wait`, until
     /// there is a completion or `limit` (null: none) has passed.
     void enter(bool wait, __kernel_timespec* limit) noexcept;
-    void submit() noexcept;
+
+    /// `eventfd` is written to when something happens, from now on; false when the kernel refuses.
+    bool announce_to(int eventfd) noexcept;
+    /// Switches that off and on.
+    void announce(bool on) noexcept;
 
     bool anything_prepared() const noexcept { return io_uring_sq_ready(&ring_) > 0; }
     bool anything_finished() const noexcept { return io_uring_cq_ready(&ring_) > 0; }
+    /// Or put off by the kernel until we enter (this asks it).
+    bool anything_left() const noexcept;
 
     /// Calls f(user_data, result, flags) for finished requests until it returns false.
     template <class F>
@@ -45,13 +51,13 @@ class kernel_ring {
     }
 
     io_uring* handle() noexcept { return &ring_; }
-    int fd() const noexcept { return ring_.ring_fd; }
     std::uint32_t entries() const noexcept { return ring_.sq.ring_entries; }
     std::uint64_t overflows() const noexcept { return overflows_; }
 
  private:
     bool start(std::uint32_t entries, std::string& why);
     bool check(std::string& why);
+    void submit() noexcept;
     void judge(int result) noexcept;
 
     io_uring ring_{};

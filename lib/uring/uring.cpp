@@ -27,6 +27,13 @@
 // Never two: their bytes could arrive in either order. That is also why a plain receive, on a
 // descriptor that has such a request, waits for it and copies.
 //
+// Inside another loop: with DEFER_TASKRUN the ring's descriptor does not wake a poll(2) that is
+// blocked already, since what happened becomes a completion only when we enter. A registered eventfd
+// hears of such work at once. It is the one that `wake` writes to, so one descriptor tells the host of
+// both; the ring must then not poll it itself, or each completion would cause the next. The kernel is
+// kept silent (by a flag in the ring) from when `wait` begins until `flush`: what comes in between is
+// seen anyway.
+//
 // close(2) does not end requests: the kernel keeps the file alive for them, the peer sees no FIN,
 // and later bytes are still written. So closing cancels by descriptor, waits for every last
 // completion, and then closes. Until then the record, and the number, stay in use.
@@ -39,6 +46,7 @@
 
 #include <rondo/detail/pool.hpp>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -223,22 +231,23 @@ bool uring_backend::wait(time_point until, completions& done) noexcept {
     RONDO_ASSERT(!forked(), "a loop cannot be used in a forked child; make a new one");
     woken_ = false;
     if (!wake_watched_) [[unlikely]]
-        watch_wake();
+        begin_wait();
     look_at_queued(done);
     for (;;) {
         bool late = until <= last_now_;
-        const bool look_only = done.size() > 0 || !table_.idle() || ring_.anything_finished();
+        const bool look_only =
+            done.size() > 0 || woken_ || !table_.idle() || ring_.anything_finished();
         if (look_only || late) {
             // Work the kernel has put off for us is done when we enter; skip that only while
             // there are completions to go on with.
             if (ring_.anything_prepared() || !ring_.anything_finished()) ring_.enter(false, nullptr);
+        } else if (hosted_) [[unlikely]] {
+            wait_hosted(until);
         } else if (until == never) {
             ring_.enter(true, nullptr);
         } else {
-            // The kernel measures from later than we do: a timer never finds itself early.
-            const std::int64_t left = std::max((until - now()).count(), std::int64_t{0});
-            __kernel_timespec limit{left / 1'000'000'000, left % 1'000'000'000};
-            ring_.enter(left > 0, &limit);
+            __kernel_timespec limit = left_until(until);
+            ring_.enter(limit.tv_sec > 0 || limit.tv_nsec > 0, &limit);
         }
         if (!done.full()) {
             ring_.reap([&](std::uint64_t data, std::int32_t result, unsigned flags) {
@@ -253,10 +262,58 @@ bool uring_backend::wait(time_point until, completions& done) noexcept {
     }
 }
 
+// The kernel measures from later than we do: a timer never finds itself early.
+__kernel_timespec uring_backend::left_until(time_point until) noexcept {
+    const std::int64_t left = std::max((until - now()).count(), std::int64_t{0});
+    return {left / 1'000'000'000, left % 1'000'000'000};
+}
+
+// Embedding
+
+int uring_backend::poll_fd() noexcept {
+    if (hosted_) return wake_fd_;
+    if (wake_watched_ && !unwatch_wake()) return -1;
+    if (!ring_.announce_to(wake_fd_)) return -1;
+    hosted_ = true;
+    flush();
+    return wake_fd_;
+}
+
+// Enters even with nothing to submit: whatever the kernel has put off, it announced to nobody. Only
+// there do requests end that a cancel has met.
 void uring_backend::flush() noexcept {
-    if (!wake_watched_) watch_wake();
-    if (ring_.anything_prepared()) ring_.submit();
-    if (!table_.idle()) wake();
+    ring_.announce(true);
+    ring_.enter(false, nullptr);
+    if (!table_.idle() || ring_.anything_left()) wake();
+}
+
+void uring_backend::begin_wait() noexcept {
+    if (!hosted_) return watch_wake();
+    ring_.announce(false);
+    woken_ = take_wakes();
+}
+
+bool uring_backend::take_wakes() noexcept {
+    std::uint64_t count = 0;
+    return ::read(wake_fd_, &count, sizeof count) > 0;
+}
+
+// A loop that has been embedded, in a turn that may block.
+void uring_backend::wait_hosted(time_point until) noexcept {
+    ring_.announce(true);
+    ring_.enter(false, nullptr);
+    if (!ring_.anything_left()) {
+        timespec limit{};
+        if (until != never) {
+            const __kernel_timespec left = left_until(until);
+            limit = {static_cast<time_t>(left.tv_sec), static_cast<long>(left.tv_nsec)};
+        }
+        pollfd ours{wake_fd_, POLLIN, 0};
+        ::ppoll(&ours, 1, until != never ? &limit : nullptr, nullptr);
+    }
+    ring_.announce(false);
+    woken_ |= take_wakes();
+    ring_.enter(false, nullptr);
 }
 
 std::string uring_backend::describe() const {
@@ -413,7 +470,8 @@ void uring_backend::on_completion(std::uint64_t data, std::int32_t result, unsig
             woken_ = true;
             if (flags & IORING_CQE_F_MORE) return;
             wake_watched_ = false;
-            return watch_wake();
+            if (!hosted_) watch_wake();
+            return;
         default: return;
     }
 }
