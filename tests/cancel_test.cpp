@@ -259,8 +259,9 @@ task<> waits_readable() {
     };
     const closer in{ends[0]}, out{ends[1]};
     co_await wait_writable(ends[1]);
-    spawn([fd = ::dup(ends[1])]() -> task<> {
-        const closer mine{fd};
+    // It holds the other end too: a pipe that nobody reads would answer with SIGPIPE.
+    spawn([fd = ::dup(ends[1]), other = ::dup(ends[0])]() -> task<> {
+        const closer mine{fd}, reading{other};
         co_await sleep_for(200us);
         const ssize_t n = ::write(fd, "x", 1);
         if (n != 1) throw std::runtime_error("write");

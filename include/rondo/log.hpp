@@ -51,7 +51,7 @@ class RONDO_API log_gate {
 };
 
 /// Says how many messages were dropped, if any were.
-void flush_log() noexcept;
+RONDO_API void flush_log() noexcept;
 
 /// printf-like, into a bounded line. `format` is a literal.
 __attribute__((format(printf, 4, 5))) RONDO_API void write_log(log_gate& gate, log_level level,
