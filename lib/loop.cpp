@@ -612,7 +612,7 @@ void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
     home.fibers.push_back(f);
     ++home.count;
     ++stats_.tasks;
-    if (detail::is_cancelled(f)) [[unlikely]]
+    if (detail::cancels_newborn(home, f)) [[unlikely]]
         f.flags |= detail::fiber::cancel_pending;
     if (detail::debug_enabled) [[unlikely]]
         f.flags |= detail::fiber::checked;

@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
     rondo::loop_options options;
     options.kind = given.backend();
     const settings with{given.text("--host", "127.0.0.1"),
-                        static_cast<std::uint16_t>(given.number("--port", 7777, 0, 65535)),
+                        given.port("--port", 7777, 0),
                         static_cast<std::uint32_t>(given.number("--max", 10'000, 1, 1'000'000))};
     given.done();
     spdlog::set_formatter(rondo::spdlog_formatter("%H:%M:%S.%e %^%l%$ [task %J, %K] %v"));

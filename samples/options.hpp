@@ -2,12 +2,14 @@
 #pragma once
 
 #include <rondo/backend.hpp>
+#include <rondo/endpoint.hpp>
 
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sample {
@@ -45,6 +47,17 @@ class options {
             fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " +
                  std::to_string(most) + ", not '" + value + "'");
         return n;
+    }
+
+    std::uint16_t port(std::string_view name, std::uint16_t otherwise, std::uint16_t least) {
+        return static_cast<std::uint16_t>(number(name, otherwise, least, 65535));
+    }
+
+    rondo::ip_address address(std::string_view name, std::string otherwise) {
+        const std::string value = text(name, std::move(otherwise));
+        const auto parsed = rondo::ip_address::try_parse(value);
+        if (!parsed) fail(std::string(name) + " takes an IP address, not '" + value + "'");
+        return *parsed;
     }
 
     rondo::backend_kind backend() {

@@ -126,13 +126,11 @@ TEST_CASE("embedding: posts wake a host that is blocked in poll(), at once") {
     if (no_host()) return;
     host h;
     int heard = 0;
-    std::chrono::steady_clock::time_point posted;
     std::vector<std::chrono::nanoseconds> late;
     std::thread other([&, r = h.l.remote()]() mutable {
         for (int i = 0; i < 9; ++i) {
             let_the_host_block();
-            posted = std::chrono::steady_clock::now();
-            if (!r.post([&] {
+            if (!r.post([&, posted = std::chrono::steady_clock::now()] {
                     late.push_back(std::chrono::steady_clock::now() - posted);
                     ++heard;
                 }))

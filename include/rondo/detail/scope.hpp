@@ -59,6 +59,13 @@ class RONDO_API scope : links {
 /// Whether what the task waits for now has to answer "cancelled". O(scopes around it).
 RONDO_API bool is_cancelled(const fiber& f) noexcept;
 
+/// The same for a task that is about to be spawned into `s`.
+inline bool cancels_newborn(const scope& s, const fiber& f) noexcept {
+    if (s.cancelled || s.holder == nullptr) return s.cancelled;
+    if (s.holder->inside == &s) return (s.holder->flags & fiber::cancel_pending) != 0;
+    return is_cancelled(f);
+}
+
 /// After a shield was put up or taken down: what every task below may wait for. O(tasks below it).
 RONDO_API void renew_cancellation(scope& s) noexcept;
 
