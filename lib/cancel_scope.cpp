@@ -19,20 +19,15 @@ void describe_deadline(const op&, char* text, std::size_t size) noexcept {
 }
 }  // namespace
 
+const op_vtable cancel_scope::deadline_op::table = {[](op&) noexcept {}, &expire, &describe_deadline};
+
 cancel_scope::deadline_op::deadline_op(cancel_scope& scope) noexcept
-    : op([]() -> const op_vtable& {
-          static constexpr op_vtable table = {[](op&) noexcept {}, &expire, &describe_deadline};
-          return table;
-      }()),
-      of(scope) {}
+    : op(table), of(scope) {}
 
 void cancel_scope::expire(op& o) noexcept {
     cancel_scope& self = static_cast<deadline_op&>(o).of;
-    if (!self.cancelled()) {
-        self.expired_ = true;
-        self.reason_ = "its deadline has passed";
-    }
-    self.scope::cancel();
+    self.expired_ = !self.cancelled();
+    self.cancel("its deadline has passed");
 }
 
 cancel_scope::cancel_scope(const scope_options& options) noexcept
@@ -46,9 +41,7 @@ cancel_scope::~cancel_scope() { RONDO_ASSERT(holder == nullptr, "a scope was des
 // What may throw comes first: then nothing has been entered.
 void cancel_scope::begin(detail::fiber& f) {
     if (scope::deadline <= of.now()) {
-        expired_ = true;
-        reason_ = "its deadline has passed";
-        scope::cancelled = true;
+        expire(timer_);
     } else if (scope::deadline != never) {
         timer_.owner = &f;
         of.add_timer(timer_, scope::deadline);
@@ -59,7 +52,6 @@ void cancel_scope::begin(detail::fiber& f) {
 void cancel_scope::end() noexcept {
     disarm();
     leave();
-    holder = nullptr;
 }
 
 bool cancel_scope::absorbs() const noexcept {

@@ -37,16 +37,6 @@ void group::child_ended(fiber& f) noexcept {
     if (body_done_ && count == background_ && count != 0) cancel();
 }
 
-namespace {
-constexpr op_vtable empty_vtable = {
-    [](op&) noexcept {},  // the scope's tasks are cancelled by whoever cancels this one
-    &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "the tasks of its group"); },
-};
-}  // namespace
-
-empty_awaiter::empty_awaiter(scope& s) noexcept : op(empty_vtable), scope_(s) {}
-
 std::exception_ptr no_value_error() {
     return std::make_exception_ptr(io_error(errno_code(ECANCELED), "task group", "cancelled before its body gave a value"));
 }

@@ -120,13 +120,23 @@ void scope::enter(fiber& f) noexcept {
 }
 
 void scope::leave() noexcept {
-    RONDO_ASSERT(holder->inside == this, "scopes are left in the reverse order");
-    holder->inside = parent;
-    if (is_cancelled(*holder)) {
-        holder->flags |= fiber::cancel_pending;
+    fiber& f = *std::exchange(holder, nullptr);
+    RONDO_ASSERT(f.inside == this, "scopes are left in the reverse order");
+    f.inside = parent;
+    if (is_cancelled(f)) {
+        f.flags |= fiber::cancel_pending;
     } else {
-        holder->flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+        f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
     }
+}
+
+const op_vtable empty_awaiter::table = {[](op&) noexcept {}, &wake_owner, &describe};
+
+empty_awaiter::empty_awaiter(scope& s) noexcept : op(table), scope_(s) {}
+
+void empty_awaiter::describe(const op& o, char* text, std::size_t size) noexcept {
+    const std::size_t count = static_cast<const empty_awaiter&>(o).scope_.count;
+    std::snprintf(text, size, "%zu %s", count, count == 1 ? "task" : "tasks");
 }
 
 void scope::destroyed_with_tasks() const noexcept {

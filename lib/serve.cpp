@@ -17,29 +17,15 @@ namespace rondo::detail {
 
 namespace {
 
-/// Waits until a scope is empty. A join by nature: a cancel is handed on to the scope's tasks.
-class empty_awaiter : op {
+/// A scope of the running task for as long as this lives.
+class entered {
  public:
-    explicit empty_awaiter(scope& s) noexcept : op(table), scope_(s) {}
-
-    bool await_ready() const noexcept { return scope_.count == 0; }
-    template <rondo_promise Promise>
-    void await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        begin_shielded(*this, h.promise(), site);
-        state = armed;
-        scope_.joiner = this;
-        if (owner->flags & fiber::cancel_pending) scope_.cancel();
-    }
-    void await_resume() const noexcept {}
+    explicit entered(scope& s) noexcept : scope_(s) { s.enter(*s.of.current_fiber()); }
+    ~entered() { scope_.leave(); }
+    entered(const entered&) = delete;
+    entered& operator=(const entered&) = delete;
 
  private:
-    static void cancel(op& o) noexcept { static_cast<empty_awaiter&>(o).scope_.cancel(); }
-    static void describe(const op& o, char* text, std::size_t size) noexcept {
-        const std::size_t count = static_cast<const empty_awaiter&>(o).scope_.count;
-        std::snprintf(text, size, "%zu %s", count, count == 1 ? "task" : "tasks");
-    }
-    static constexpr op_vtable table = {&cancel, &wake_owner, &describe};
     scope& scope_;
 };
 
@@ -168,24 +154,29 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
     std::optional<stop_signals> signals;
     if (options.stop_on_signals) signals.emplace(l, &stop_request::signalled, &stop);
 
-    make_child(acceptor, starter.place, &accept_sessions, std::ref(listener), starter,
-               std::ref(all));
-    co_await empty_awaiter(acceptor);
-
-    // No connection is accepted any more. A server that was cancelled, or failed, does not wait.
-    const bool stopped = stop.count != 0;
-    timer deadline;
-    if (!stopped || (l.current_fiber()->flags & fiber::cancel_pending) != 0) {
-        all.cancel();
-    } else {
-        try {
-            deadline = l.set_timeout(options.grace, [&all] { all.cancel(); });
-        } catch (const std::bad_alloc&) {  // no memory for a timer, no grace: the sessions must end
-            all.cancel();
+    {
+        const entered serving(all);
+        {
+            const entered accepting(acceptor);
+            make_child(acceptor, starter.place, &accept_sessions, std::ref(listener), starter,
+                       std::ref(all));
+            co_await empty_awaiter(acceptor);
         }
+        // No connection is accepted any more. A server that was cancelled, or failed, does not wait.
+        const bool stopped = stop.count != 0;
+        timer deadline;
+        if (!stopped || (l.current_fiber()->flags & fiber::cancel_pending) != 0) {
+            all.cancel();
+        } else {
+            try {
+                deadline = l.set_timeout(options.grace, [&all] { all.cancel(); });
+            } catch (const std::bad_alloc&) {  // no memory for a timer, no grace: the sessions must end
+                all.cancel();
+            }
+        }
+        co_await empty_awaiter(all);
+        deadline.cancel();
     }
-    co_await empty_awaiter(all);
-    deadline.cancel();
     if (l.current_fiber()->flags & fiber::cancel_pending) throw cancelled{};
     if (acceptor.error) std::rethrow_exception(acceptor.error);
 }

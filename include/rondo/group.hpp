@@ -210,24 +210,6 @@ struct this_fiber {
     fiber& await_resume() const noexcept { return *found; }
 };
 
-/// Waits until a scope is empty; shielded by nature.
-class RONDO_API empty_awaiter : op {
- public:
-    explicit empty_awaiter(scope& s) noexcept;
-    bool await_ready() const noexcept { return scope_.count == 0; }
-    template <rondo_promise Promise>
-    void await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        begin_shielded(*this, h.promise(), site);
-        state = armed;
-        scope_.joiner = this;
-    }
-    void await_resume() const noexcept {}
-
- private:
-    scope& scope_;
-};
-
 template <class Group, class T, class F, class Options>
 task<T> run_group(F fn, Options options) {
     Group group(this_loop(), options);

@@ -66,6 +66,7 @@ class RONDO_API cancel_scope : detail::scope {
  private:
     struct deadline_op : op {
         explicit deadline_op(cancel_scope& scope) noexcept;
+        static const op_vtable table;
         cancel_scope& of;
     };
     static void expire(op& o) noexcept;

@@ -56,6 +56,27 @@ class RONDO_API scope : links {
     [[noreturn]] void destroyed_with_tasks() const noexcept;
 };
 
+/// Waits until a scope that the task has entered is empty. Shielded by nature: who cancels this task
+/// cancels the scope's.
+class RONDO_API empty_awaiter : op {
+ public:
+    explicit empty_awaiter(scope& s) noexcept;
+    bool await_ready() const noexcept { return scope_.count == 0; }
+    template <rondo_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        begin_shielded(*this, h.promise(), site);
+        state = armed;
+        scope_.joiner = this;
+    }
+    void await_resume() const noexcept {}
+
+ private:
+    static void describe(const op& o, char* text, std::size_t size) noexcept;
+    static const op_vtable table;
+    scope& scope_;
+};
+
 /// Whether what the task waits for now has to answer "cancelled". O(scopes around it).
 RONDO_API bool is_cancelled(const fiber& f) noexcept;
 
