@@ -2,6 +2,7 @@
 // threads in remote.cpp, reports in inspect.cpp.
 #include <rondo/loop.hpp>
 
+#include <rondo/detail/extras.hpp>
 #include <rondo/task.hpp>
 
 #include "places.hpp"
@@ -605,7 +606,9 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 
 // --- for the layers above ---------------------------------------------------------------------------
 
-void loop::adopt(detail::fiber& f, detail::scope& home) noexcept {
+void loop::adopt(detail::fiber& f, detail::scope& home) {
+    if (current_fiber_ != nullptr && current_fiber_->more != nullptr) [[unlikely]]
+        detail::inherit_extras(f, *current_fiber_);
     f.id = ++next_task_id_;
     f.inside = &home;
     if (!home.linked()) scopes_.push_back(home);

@@ -344,7 +344,9 @@ class RONDO_API loop {
     const detail::scope& root() const noexcept { return root_; }
     /// The task that runs right now; null in a callback.
     detail::fiber* current_fiber() const noexcept { return current_fiber_; }
-    void adopt(detail::fiber& f, detail::scope& home) noexcept;
+    /// Makes `f` a task of `home`, with what it inherits from the task that runs. Throws bad_alloc; then
+    /// `f` is freed.
+    void adopt(detail::fiber& f, detail::scope& home);
     /// Every task of the loop, the main ones first.
     template <class F>
     void for_each_task(F&& f) const {

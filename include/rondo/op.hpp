@@ -25,6 +25,7 @@ struct op;
 namespace detail {
 struct fiber;
 class scope;
+struct extras;
 struct promise_base;
 }  // namespace detail
 
@@ -41,9 +42,8 @@ struct op_vtable {
 };
 
 struct op {
-    /// Values of `state`. A timer is armed in slot i of the timer heap (armed_at + i), or due and
-    /// about to fire (due_at + i).
-    enum : std::uint32_t { idle, armed, cancelling, done, armed_at, due_at = 0x8000'0000 };
+    /// Values of `state`. A sleeping task's op is armed in slot i of the timer heap: armed_at + i.
+    enum : std::uint32_t { idle, armed, cancelling, done, armed_at };
 
     explicit op(const op_vtable& table) noexcept : vt(&table) {}
 
@@ -74,10 +74,18 @@ struct ready_node {
     std::uint32_t id = 0;
 };
 
+RONDO_API void drop_extras(extras* more) noexcept;
+
 /// One logical task: what `spawn` makes. It suspends on at most one op, so the fiber itself is the
 /// cancel hook.
 struct fiber : ready_node, links {
     fiber() noexcept { what = kind::first_step; }
+    ~fiber() {
+        if (more != nullptr) [[unlikely]]
+            drop_extras(more);
+    }
+    fiber(const fiber&) = delete;
+    fiber& operator=(const fiber&) = delete;
 
     enum : std::uint8_t {
         cancel_pending = 1,  // every further wait answers -ECANCELED (level-triggered)
@@ -109,6 +117,7 @@ struct fiber : ready_node, links {
     const vtable* vt = nullptr;
     std::source_location place;    // where it was spawned
     op* joiner = nullptr;          // the op of whoever awaits its handle
+    extras* more = nullptr;        // a name and the like, if it has any
 };
 
 /// The part of a coroutine's promise that does not depend on its type. One layout whatever the

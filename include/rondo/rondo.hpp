@@ -18,5 +18,6 @@
 #include <rondo/spawn.hpp>
 #include <rondo/suspend.hpp>
 #include <rondo/task.hpp>
+#include <rondo/task_local.hpp>
 #include <rondo/tcp.hpp>
 #include <rondo/time.hpp>

@@ -1,0 +1,33 @@
+// What few tasks have, kept apart so that the others need no room for it: a name, and the values of
+// task_local that a task was spawned with.
+#pragma once
+
+#include <rondo/op.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace rondo::detail {
+
+/// A value of a task_local, from where it was bound: the task that bound it has it, and every task spawned
+/// meanwhile. Shared by those, on one thread.
+struct binding {
+    binding* outer;        // what was bound before
+    const void* key;       // the task_local
+    std::uint32_t shares;  // of tasks, and of bindings further in
+    void (*destroy)(binding&) noexcept;
+};
+
+struct extras {
+    std::string name;
+    binding* locals = nullptr;
+};
+
+/// Those of `f`, made if it has none. Throws bad_alloc.
+RONDO_API extras& extras_of(fiber& f);
+/// A child gets what its parent has that is inherited. Throws bad_alloc, and then the child is freed.
+void inherit_extras(fiber& child, const fiber& parent);
+
+RONDO_API void release_bindings(binding* innermost) noexcept;
+
+}  // namespace rondo::detail
