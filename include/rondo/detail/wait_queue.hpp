@@ -1,0 +1,73 @@
+// The one queue in which tasks wait for each other: for a permit, an item, an event.
+//
+// First in, first out. Whoever has what the first one waits for takes it out and completes it: the
+// hand-off is the completion, so a cancel that comes later does not take the permit back. A wait that is
+// cancelled leaves from the middle, and then the queue must be looked at again: the one behind it may ask
+// for less (tokio #6450, embassy #6964, x/sync #10 are that look forgotten).
+#pragma once
+
+#include <rondo/loop.hpp>
+
+#include <cerrno>
+#include <cstddef>
+
+namespace rondo::detail {
+
+/// A wait that stands in a wait_queue.
+struct wait_op : op, links {
+    using op::op;
+};
+
+/// `Wait` is the wait_op of the queue's owner. Nothing is allocated, all is O(1).
+template <class Wait = wait_op>
+class wait_queue {
+ public:
+    bool empty() const noexcept { return count_ == 0; }
+    std::size_t size() const noexcept { return count_; }
+    Wait& front() const noexcept { return waits_.front(); }
+
+    /// Arms `w`, behind all others.
+    void push(Wait& w) noexcept {
+        w.state = op::armed;
+        waits_.push_back(w);
+        ++count_;
+    }
+    /// Takes out the first and completes it: its task is queued, not resumed.
+    void complete_first(std::int32_t result = 0) noexcept {
+        --count_;
+        current->complete(waits_.pop_front(), result);
+    }
+    /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
+    void cancel(Wait& w) noexcept {
+        --count_;
+        w.unlink();
+        current->complete(w, -ECANCELED);
+    }
+
+    template <class F>
+    void for_each(F&& f) const {
+        waits_.for_each(f);
+    }
+
+ private:
+    ring<Wait> waits_;
+    std::size_t count_ = 0;
+};
+
+/// Awaiting `Wait`, an op: its start() arms it and gives true, or finishes it at once and gives false.
+/// Owner and place are set then. select_one() starts its arms the same way.
+template <class Wait>
+struct awaits {
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        auto& self = static_cast<Wait&>(*this);
+        if (!begin(self, promise_of(h), site)) return suspended(self);
+        if (self.start()) return true;
+        self.owner->waiting = nullptr;
+        return false;
+    }
+};
+
+}  // namespace rondo::detail
