@@ -12,6 +12,7 @@
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/oracle.hpp>
+#include <rondo/rate_limiter.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
 #include <rondo/serve.hpp>
