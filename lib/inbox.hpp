@@ -12,7 +12,8 @@
 
 namespace rondo::detail {
 
-class inbox {
+template <template <class> class Atomic = std::atomic>
+class basic_inbox {
  public:
     /// Any thread. False when closed.
     bool push(ready_node& node) noexcept {
@@ -66,7 +67,9 @@ class inbox {
     }
 
     ready_node closed_;
-    std::atomic<ready_node*> head_{nullptr};
+    Atomic<ready_node*> head_{nullptr};
 };
+
+using inbox = basic_inbox<>;
 
 }  // namespace rondo::detail

@@ -92,7 +92,7 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
     };
     ticks_.for_each(queued("tick"));
     microtasks_.for_each(queued("microtask"));
-    shared_->inbox.for_each(queued("post from another thread"));
+    shared_->for_each(queued("post from another thread"));
     for_each_task([&](const detail::fiber& f) {
         std::string what = "task " + std::to_string(f.id) + ": ";
         if (&f == current_fiber_) {

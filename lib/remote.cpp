@@ -5,11 +5,11 @@
 namespace rondo {
 
 void detail::remote_state::close() noexcept {
-    detail::queue<detail::ready_node> rest = inbox.close();
-    while (visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // a push and a wake away
+    queue<ready_node> rest = post_box::close();
+    while (visited()) sched_yield();  // a push and a wake away
     while (!rest.empty()) {
-        auto& c = static_cast<detail::callback&>(rest.pop());
-        c.invoke(c, detail::callback::act::drop);
+        auto& c = static_cast<callback&>(rest.pop());
+        c.invoke(c, callback::act::drop);
     }
 }
 

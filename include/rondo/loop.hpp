@@ -25,7 +25,9 @@ namespace rondo {
 
 namespace detail {
 struct remote_state;
-}
+class thread_channel_core;
+class thread_channel_state;
+}  // namespace detail
 
 enum class phase : std::uint8_t { none, timers, pending, idle, prepare, poll, check, close };
 
@@ -126,6 +128,8 @@ class RONDO_API remote {
 
  private:
     friend class loop;
+    friend class detail::thread_channel_core;
+    friend class detail::thread_channel_state;
     explicit remote(detail::remote_state& state) noexcept;
     bool post_callback(detail::callback& c) const noexcept;
     detail::remote_state* state_ = nullptr;

@@ -21,4 +21,5 @@
 #include <rondo/task.hpp>
 #include <rondo/task_local.hpp>
 #include <rondo/tcp.hpp>
+#include <rondo/thread_channel.hpp>
 #include <rondo/time.hpp>

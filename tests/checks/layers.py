@@ -25,7 +25,7 @@ LAYERS = [
     ["await_tree"],
     ["joiner", "when"],
     ["semaphore", "mutex", "shared_mutex", "condition", "event", "latch", "barrier", "once"],
-    ["channel", "generator", "select", "rate_limiter", "queue"],
+    ["channel", "generator", "select", "thread_channel", "rate_limiter", "queue"],
     ["actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],
