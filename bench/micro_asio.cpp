@@ -2,6 +2,7 @@
 #include <asio.hpp>
 
 #include <memory>
+#include <thread>
 
 #include "support.hpp"
 
@@ -88,6 +89,23 @@ void timer(long count) {
     _exit((std::fflush(stdout), 0));
 }
 
+// Another thread posts, the loop runs what it posted.
+void post(long count) {
+    asio::io_context context(1);
+    auto work = asio::make_work_guard(context);
+    long seen = 0;
+    auto start = bench::cpu_ns();
+    std::thread producer([&] {
+        for (long i = 0; i < count; ++i)
+            asio::post(context, [&seen, i] { seen += i; });
+        asio::post(context, [&work] { work.reset(); });
+    });
+    context.run();
+    producer.join();
+    bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+    bench::keep(seen);
+}
+
 awaitable<void> sleeper() {
     asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::hours(1));
     co_await timer.async_wait(use_awaitable);
@@ -120,5 +138,6 @@ int main(int argc, char** argv) {
                            {"yield1000", yield1000},
                            {"spawn", spawn},
                            {"timer", timer},
+                           {"post", post},
                            {"sleepers", sleepers}});
 }

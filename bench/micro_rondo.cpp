@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+#include <thread>
+
 namespace {
 
 using rondo::task;
@@ -77,6 +79,40 @@ task<> time_new_timers(long count) {
     co_return;
 }
 
+// Another thread posts, the loop runs what it posted.
+void post(long count) {
+    rondo::loop loop;
+    long seen = 0;
+    auto start = bench::cpu_ns();
+    std::thread producer([&, out = loop.remote()] {
+        for (long i = 0; i < count; ++i)
+            if (!out.post([&seen, i] { seen += i; })) return;
+    });
+    loop.run();
+    producer.join();
+    bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+    bench::keep(seen);
+}
+
+// The same through a channel of 1024 places.
+task<> receive_all(long count) {
+    rondo::thread_channel<long> in(1024);
+    std::thread producer([count, out = in.make_sender()] {
+        for (long i = 0; i < count; ++i)
+            if (!out.send(i)) return;
+    });
+    long seen = 0;
+    while (auto value = co_await in.receive()) seen += *value;
+    producer.join();
+    bench::keep(seen);
+}
+
+void post_channel(long count) {
+    auto start = bench::cpu_ns();
+    rondo::run(receive_all, count);
+    bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+}
+
 long armed = 0;
 
 task<> sleeper() {
@@ -119,5 +155,7 @@ int main(int argc, char** argv) {
                            {"spawn", spawn},
                            {"timer", timer},
                            {"timer_new", timer_new},
+                           {"post", post},
+                           {"post_channel", post_channel},
                            {"sleepers", sleepers}});
 }

@@ -34,7 +34,7 @@ class basic_inbox {
 
     /// The consumer: refuses pushes from now on, and takes what is there.
     queue<ready_node> close() noexcept {
-        return in_order(head_.exchange(&closed_, std::memory_order_acq_rel));
+        return in_order(head_.exchange(&closed_, std::memory_order_seq_cst));
     }
 
     /// The consumer: looks at what is there, newest first. Pushes meanwhile do no harm: they come before.
@@ -46,24 +46,18 @@ class basic_inbox {
     }
 
     bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
-    bool closed() const noexcept { return head_.load(std::memory_order_acquire) == &closed_; }
+    bool closed() const noexcept { return head_.load(std::memory_order_seq_cst) == &closed_; }
 
  private:
     static queue<ready_node> in_order(ready_node* newest) noexcept {
         ready_node* oldest = nullptr;
-        while (newest != nullptr) {
-            ready_node* older = newest->next;
-            newest->next = oldest;
-            oldest = newest;
-            newest = older;
+        for (ready_node* at = newest; at != nullptr;) {
+            ready_node* const older = at->next;
+            at->next = oldest;
+            oldest = at;
+            at = older;
         }
-        queue<ready_node> all;
-        while (oldest != nullptr) {
-            ready_node* following = oldest->next;
-            all.push(*oldest);
-            oldest = following;
-        }
-        return all;
+        return {oldest, newest};
     }
 
     ready_node closed_;

@@ -1,9 +1,9 @@
 // Posting to a loop that may be asleep: the inbox, and who must be woken.
 //
 // The loop says that it sleeps before it looks into the inbox for the last time, and who posts looks whether
-// it sleeps after the post is in: one of the two sees the other (Dekker). All of this is sequentially
-// consistent for that reason. What it wakes must outlive every thread that is inside post(): each counts as
-// a visitor, and the loop goes only when the inbox is closed and there are none.
+// it sleeps after the post is in: one of the two sees the other (Dekker). So it is with the loop's end: who
+// is about to touch the loop counts as a visitor before it looks whether the inbox is closed, and the loop,
+// having closed it, goes only when nobody visits. All of this is sequentially consistent for that reason.
 //
 // `Atomic` is std::atomic, but for the test that tries every order in which threads may take these steps.
 #pragma once
@@ -25,18 +25,17 @@ class post_box {
 
     /// False when closed.
     bool post(ready_node& node) noexcept {
-        if (inbox_.closed()) return false;  // before the visit: closing waits until there are none
-        const visit here(*this);
         if (!inbox_.push(node)) return false;
-        if (sleeping_.load(std::memory_order_seq_cst)) target_->wake();
+        // One wakes it. Who comes meanwhile need not: it has yet to look into the inbox.
+        if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false, std::memory_order_seq_cst)) wake();
         return true;
     }
 
-    /// Wakes the loop whatever it does, if it is there.
-    template <class Condition>
-    void wake_if(Condition&& condition) noexcept {
-        const visit here(*this);
-        if (condition() && !inbox_.closed()) target_->wake();
+    /// Wakes the loop whatever it does, if it is still there.
+    void wake() noexcept {
+        visitors_.fetch_add(1, std::memory_order_seq_cst);
+        if (!inbox_.closed()) target_->wake();
+        visitors_.fetch_sub(1, std::memory_order_seq_cst);
     }
 
     // --- the loop's thread
@@ -61,13 +60,6 @@ class post_box {
     }
 
  private:
-    // A thread in here may be about to touch the target.
-    struct visit {
-        explicit visit(post_box& b) noexcept : of(b) { of.visitors_.fetch_add(1, std::memory_order_seq_cst); }
-        ~visit() { of.visitors_.fetch_sub(1, std::memory_order_seq_cst); }
-        post_box& of;
-    };
-
     basic_inbox<Atomic> inbox_;
     Target* target_;
     Atomic<bool> sleeping_{false};

@@ -21,7 +21,7 @@ struct remote_state : post_box<backend> {
 
     void drop_handle() noexcept {
         // The last one may be all that keeps the loop in its poll.
-        wake_if([this] { return handles.fetch_sub(1, std::memory_order_seq_cst) == 1; });
+        if (handles.fetch_sub(1, std::memory_order_seq_cst) == 1) wake();
         release();
     }
 

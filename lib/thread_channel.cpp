@@ -24,7 +24,8 @@ struct thread_channel_place : callback {
     std::atomic<std::uint32_t> below{0};  // while it is free; read by senders that are too late
 };
 
-/// Shared by the channel, its senders, and every place that is in the inbox.
+/// Shared by the channel and its senders. A place in the inbox needs no share: the notice that the last
+/// sender posts, behind all places, has that sender's.
 class thread_channel_state {
  public:
     thread_channel_state(loop& l, std::size_t capacity, const thread_channel_core::value_type_info& type);
@@ -142,8 +143,9 @@ thread_channel_place* thread_channel_state::wait_for_place(send_status& why) noe
         blocked_.push_back(self);
         self.wakes.wait(lock, [&] { return self.over; });
         index = self.index;
+    } else {
+        blocked_count_.fetch_sub(1, std::memory_order_seq_cst);
     }
-    blocked_count_.fetch_sub(1, std::memory_order_seq_cst);
     if (index < free_.none) return &place(index);
     why = send_status::closed;
     return nullptr;
@@ -155,6 +157,7 @@ void thread_channel_state::serve_blocked() noexcept {
         const std::uint32_t index = free_.pop();
         if (index == free_.none) return;
         blocked& first = blocked_.pop_front();
+        blocked_count_.fetch_sub(1, std::memory_order_seq_cst);
         first.index = index;  // or that it is closed
         first.over = true;
         first.wakes.notify_one();
@@ -162,9 +165,8 @@ void thread_channel_state::serve_blocked() noexcept {
 }
 
 void thread_channel_state::sender_gone(const rondo::remote& r) noexcept {
-    if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    retain();  // behind all that was sent
-    static_cast<void>(r.post_callback(end_));
+    if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1) return release();
+    static_cast<void>(r.post_callback(end_));  // with the share of the last one
 }
 
 void thread_channel_state::end_notice::arrive(callback& base, act what) {
@@ -187,7 +189,6 @@ void thread_channel_place::arrive(callback& base, act what) {
         of.destroy_value(self);
         of.shut();  // if it was the loop that went
     }
-    of.release();
 }
 
 // Any thread: nobody gets a place any more.
@@ -252,7 +253,6 @@ thread_channel_core::sender::sender(const sender& other) noexcept : state_(other
 thread_channel_core::sender::~sender() {
     if (state_ == nullptr) return;
     state_->sender_gone(remote_);
-    state_->release();
 }
 
 thread_channel_place* thread_channel_core::sender::take(bool may_wait, send_status& why) const noexcept {
@@ -264,12 +264,10 @@ void* thread_channel_core::sender::value_in(thread_channel_place& place) noexcep
 
 bool thread_channel_core::sender::post(thread_channel_place& place) const noexcept {
     place.has_value = true;
-    state_->retain();
     return remote_.post_callback(place);
 }
 
 void thread_channel_core::sender::put_back(thread_channel_place& place) const noexcept {
-    state_->retain();
     static_cast<void>(remote_.post_callback(place));
 }
 

@@ -27,6 +27,8 @@ class queue {
     }
 
     queue() noexcept = default;
+    /// What is linked already: from `first` to `last`, both null if it is nothing.
+    queue(Node* first, Node* last) noexcept : head_(first), tail_(first != nullptr ? &last->next : &head_) {}
     queue(queue&& other) noexcept { *this = static_cast<queue&&>(other); }
     /// Takes all of `other`; this queue must be empty.
     queue& operator=(queue&& other) noexcept {
