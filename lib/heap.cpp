@@ -16,6 +16,23 @@ void timer_heap::collect(time_point now) noexcept {
     }
 }
 
+// Takes the entries out whose op was removed, and makes a heap of the others.
+void timer_heap::bury() noexcept {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < count_; ++i) {
+        const entry e = at(i);
+        if (owner_[e.of] == nullptr) {
+            release(e.of);
+        } else {
+            place(kept++, e);
+        }
+    }
+    count_ = kept;
+    dead_ = 0;
+    for (std::size_t i = count_ / 4 + 1; i-- > 0;)
+        if (i < count_) sift_down(i, at(i));
+}
+
 // A few at a time: what is not used yet should not become resident.
 void timer_heap::add_slots() {
     constexpr slot batch = 64;

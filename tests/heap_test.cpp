@@ -118,6 +118,48 @@ TEST_CASE("timer heap: equal deadlines keep their order when 2^32 timers have be
     for (unsigned seed = 0; seed < 5; ++seed) compare(~std::uint32_t{0} - 1000, seed);
 }
 
+// A scope cancels its sleepers: few or many of all that sleep, by way of their ops.
+TEST_CASE("timer heap: after a clearing the others fire in the order they had") {
+    for (unsigned seed = 0; seed < 40; ++seed) {
+        std::mt19937 random(seed);
+        timer_heap heap;
+        std::vector<model::node> nodes(500);
+        const auto deadline = [&] { return time_point{} + std::chrono::nanoseconds(random() % 50); };
+        std::set<model::key> order;
+        std::uint64_t number = 0;
+        const auto add = [&](model::node& n) {
+            n.deadline = deadline();
+            n.number = number++;
+            heap.add(n, n.deadline);
+            n.armed = true;
+            order.insert({n.deadline, n.number, &n});
+        };
+        for (auto& n : nodes) add(n);
+        const unsigned share = 1 + seed % 20;  // in twentieths
+        {
+            const timer_heap::clearing clearing(heap);
+            for (auto& n : nodes) {
+                if (random() % 20 >= share) continue;
+                const timer_heap::clearing inner(heap);  // a composite wait cancels a scope of its own
+                heap.remove(n);
+                n.armed = false;
+                order.erase({n.deadline, n.number, &n});
+            }
+        }
+        REQUIRE(heap.size() == order.size());
+        for (auto& n : nodes)
+            if (!n.armed) add(n);  // the slots are free again
+        REQUIRE(heap.size() == nodes.size());
+        heap.collect(time_point::max());
+        for (const auto& expected : order) {
+            const auto slot = heap.take_due();
+            REQUIRE(slot != timer_heap::none);
+            REQUIRE(&heap.owner(slot) == std::get<2>(expected));
+        }
+        CHECK(heap.take_due() == timer_heap::none);
+    }
+}
+
 TEST_CASE("timer heap: a held slot counts as armed and has no deadline") {
     timer_heap heap;
     model::node n;

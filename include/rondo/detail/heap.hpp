@@ -14,6 +14,8 @@
 #include <rondo/op.hpp>
 #include <rondo/time.hpp>
 
+#include <utility>
+
 namespace rondo::detail {
 
 class timer_heap {
@@ -117,9 +119,34 @@ class timer_heap {
     void remove(op& o) noexcept {
         const slot s = slot_of(o);
         RONDO_ASSERT(s < slots_ && owner_[s] == &o, "not an armed timer");
+        if (clearing_ && where_[s] < held && removed_one_by_one_++ >= count_ / 16) {
+            owner_[s] = nullptr;  // the entry goes when the clearing ends
+            ++dead_;
+            return;
+        }
         disarm(s);
         release(s);
     }
+
+    /// While one lives, remove() may leave entries behind, which go together at its end: when a scope
+    /// with many sleepers is cancelled, the heap is made anew once, not repaired for each. Then the heap
+    /// may not be looked at meanwhile.
+    class clearing {
+     public:
+        explicit clearing(timer_heap& heap) noexcept : heap_(heap), inner_(std::exchange(heap.clearing_, true)) {}
+        ~clearing() {
+            if (inner_) return;
+            heap_.clearing_ = false;
+            heap_.removed_one_by_one_ = 0;
+            if (heap_.dead_ != 0) heap_.bury();
+        }
+        clearing(const clearing&) = delete;
+        clearing& operator=(const clearing&) = delete;
+
+     private:
+        timer_heap& heap_;
+        bool inner_;
+    };
 
  private:
     struct entry {
@@ -193,6 +220,7 @@ class timer_heap {
 
     RONDO_API void add_slots();
     RONDO_API void number_anew() noexcept;
+    RONDO_API void bury() noexcept;
 
     plain_array<entry> entries_;        // the heap
     plain_array<op*> owner_;            // of each slot; null: a free one
@@ -202,6 +230,9 @@ class timer_heap {
     std::size_t count_ = 0;             // of entries_
     std::size_t due_left_ = 0;          // still armed in due_
     std::size_t held_count_ = 0;
+    std::size_t dead_ = 0;                // entries whose slot has no owner any more: during a clearing
+    std::size_t removed_one_by_one_ = 0;  // in this clearing
+    bool clearing_ = false;
     slot slots_ = 0;
     slot free_ = none;
     std::uint32_t due_count_ = 0;
