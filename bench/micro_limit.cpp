@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
                            {"yield", yield},
                            {"yield1000", yield1000},
                            {"spawn", spawn},
+                           {"spawn_group", spawn},
                            {"timer", timer},
                            {"sleepers", sleepers}});
 }

@@ -43,6 +43,15 @@ task<> spawn_and_join(long count) {
     }
 }
 
+task<> spawn_into_groups(long count) {
+    for (long i = 0; i < count; i += 100) {
+        co_await rondo::with_task_group([](rondo::task_group& all) -> task<> {
+            for (int n = 0; n < 100; ++n) all.spawn(nothing);
+            co_return;
+        });
+    }
+}
+
 // Timers that exist are started and stopped.
 task<> time_timers(long count) {
     auto& loop = rondo::this_loop();
@@ -120,10 +129,15 @@ task<> sleeper() {
     co_await rondo::sleep_for(std::chrono::hours(1));
 }
 
-task<> arm_sleepers(long count) {
+task<> stander() {
+    ++armed;
+    co_await rondo::yield();
+}
+
+task<> start_all(long count, task<> (*each)()) {
     auto resident = bench::resident_bytes();
     auto start = bench::cpu_ns();
-    for (long i = 0; i < count; ++i) rondo::spawn(sleeper);
+    for (long i = 0; i < count; ++i) rondo::spawn(each);
     while (armed < count) co_await rondo::yield();
     auto elapsed = bench::cpu_ns() - start;
     bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
@@ -131,6 +145,20 @@ task<> arm_sleepers(long count) {
                                static_cast<double>(count));
     std::fflush(stdout);
     _exit(0);
+}
+
+// Only the request: what the tasks do about it would come after.
+task<> cancel_sleepers(long count) {
+    auto body = [count](rondo::task_group& all) -> task<> {
+        for (long i = 0; i < count; ++i) all.spawn(sleeper);
+        while (armed < count) co_await rondo::yield();
+        auto start = bench::cpu_ns();
+        all.cancel();
+        bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+        std::fflush(stdout);
+        _exit(0);
+    };
+    co_await rondo::with_task_group(body);
 }
 
 void call(long count) { timed(count, call_children); }
@@ -141,9 +169,12 @@ void yield1000(long count) {
     timed(count, [](long n) { return yield_among(1000, n); });
 }
 void spawn(long count) { timed(count, spawn_and_join); }
+void spawn_group(long count) { timed(count, spawn_into_groups); }
 void timer(long count) { rondo::run(time_timers, count); }
 void timer_new(long count) { rondo::run(time_new_timers, count); }
-void sleepers(long count) { rondo::run(arm_sleepers, count); }
+void sleepers(long count) { rondo::run(start_all, count, sleeper); }
+void tasks(long count) { rondo::run(start_all, count, stander); }
+void cancel(long count) { rondo::run(cancel_sleepers, count); }
 
 }  // namespace
 
@@ -153,9 +184,13 @@ int main(int argc, char** argv) {
                            {"yield", yield},
                            {"yield1000", yield1000},
                            {"spawn", spawn},
+                           {"spawn_group", spawn_group},
                            {"timer", timer},
                            {"timer_new", timer_new},
                            {"post", post},
                            {"post_channel", post_channel},
                            {"sleepers", sleepers}});
+                           {"sleepers", sleepers},
+                           {"tasks", tasks},
+                           {"cancel", cancel}});
 }

@@ -11,8 +11,9 @@ namespace detail {
 
 group::~group() { RONDO_ASSERT(!open_, "a group was destroyed while its body runs"); }
 
-void group::open(fiber& f, std::size_t max_running) noexcept {
-    may_start = max_running != 0 ? max_running : 1;
+void group::open(fiber& f, std::size_t limit) noexcept {
+    max_running = limit != 0 ? limit : 1;
+    hears_successes = false;
     open_ = true;
     enter(f);
 }

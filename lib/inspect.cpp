@@ -121,6 +121,7 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
 loop_stats loop::stats() const noexcept {
     check_thread("stats");
     loop_stats now = stats_;
+    scopes_.for_each([&](const detail::scope& s) { now.tasks += s.count; });
     now.timers = timers_.size();
     now.operations = armed_io_;
     now.remotes = shared_->handle_count();

@@ -105,6 +105,7 @@ loop::loop(const loop_options& options)
       thread_id_(::gettid()),
       backend_(choose_backend(options.kind, options.backend, why_backend_)) {
     watch_ = options_.watch;
+    root_.hears_successes = false;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
     shared_ = new detail::remote_state(*backend_);
@@ -264,10 +265,9 @@ void loop::drain_root() noexcept {
 // --- steps ----------------------------------------------------------------------------------------
 
 // The trampoline: awaiting a task, and returning from one, only change `leaf`, so no chain of awaits,
-// however long or deep, uses the stack. A wait leaves `leaf` alone and sets `waiting`.
-inline void loop::resume(detail::fiber& f) noexcept {
-    f.waiting = nullptr;
-    current_fiber_ = &f;
+// however long or deep, uses the stack. A wait leaves `leaf` alone and sets `waiting`. The root
+// coroutine if that has ended, else null.
+inline detail::promise_base* loop::advance(detail::fiber& f) noexcept {
     detail::promise_base* at = f.leaf;
     detail::promise_base* next = at;
     do {
@@ -276,13 +276,24 @@ inline void loop::resume(detail::fiber& f) noexcept {
         next = f.leaf;
         if (next == at) {
             if (f.waiting != nullptr) [[likely]]
-                return;
+                return nullptr;
             detail::assertion_failed(
                 "a task suspended on an awaitable that is not rondo's: nothing would resume it", nullptr,
                 at->site);
         }
     } while (next != nullptr);
-    finish(f, at);
+    return at;
+}
+
+inline void loop::resume(detail::fiber& f) noexcept {
+    f.waiting = nullptr;
+    current_fiber_ = &f;
+    if (detail::promise_base* const root = advance(f)) end(f, root);
+}
+
+void loop::end(detail::fiber& f, detail::promise_base* root) noexcept {
+    if (root != nullptr) f.vt->finish(f, *root);
+    finish(f);
 }
 
 template <bool Watched>
@@ -293,16 +304,22 @@ inline void loop::step(detail::fiber& f) noexcept {
 }
 
 template <bool Watched>
-void loop::first_step(detail::fiber& f) noexcept {
+[[gnu::always_inline]] inline void loop::first_step(detail::fiber& f) noexcept {
     f.what = detail::ready_node::kind::wake_up;
     current_fiber_ = &f;
-    if (f.flags & detail::fiber::cancel_pending) {
+    if (f.flags & detail::fiber::cancel_pending) [[unlikely]] {
         f.vt->discard(f);
-    } else {
-        f.vt->start(f);
+        return end(f, nullptr);
     }
-    if (f.leaf == nullptr) return finish(f, nullptr);
-    step<Watched>(f);
+    f.vt->start(f);
+    if (f.leaf == nullptr) [[unlikely]]
+        return end(f, nullptr);
+    if constexpr (Watched) {
+        step<true>(f);
+    } else if (detail::promise_base* const root = advance(f)) {
+        f.vt->finish(f, *root);
+        finish(f);
+    }
 }
 
 // A completion of a phase (the op's state is `done` already): the task it wakes runs as the phase's callback, then the queues drain.
@@ -355,8 +372,10 @@ void loop::drain_queues() noexcept {
             } else if (budget == 0) {
                 cut = true;
             } else if (microtasks_.front()->what == kind::first_step) {
-                --budget;
-                first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+                do {
+                    first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+                } while (--budget != 0 && !microtasks_.empty() &&
+                         microtasks_.front()->what == kind::first_step);
             } else {
                 do {
                     step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
@@ -394,25 +413,29 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
     }
 }
 
-void loop::finish(detail::fiber& f, detail::promise_base* root) noexcept {
+// The end of a task. Of most successes nobody needs to hear but who awaits the handle, if anyone.
+[[gnu::always_inline]] inline void loop::finish(detail::fiber& f) noexcept {
     using detail::fiber;
-    if (root != nullptr) f.vt->finish(f, *root);
-    f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
     detail::scope& home = *f.inside;
     f.unlink();
     --home.count;
-    --stats_.tasks;
-    if (home.waiting_to_start.empty()) [[likely]] {
-        ++home.may_start;
-    } else {
-        make_ready(static_cast<fiber&>(home.waiting_to_start.pop()));
-    }
-    home.on_ended(home, f);
-    f.inside = nullptr;
+    f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
+    if ((f.flags & (fiber::has_value | fiber::background)) != fiber::has_value || home.hears_successes ||
+        !home.waiting_to_start.empty()) [[unlikely]]
+        tell_end(f, home);
     current_fiber_ = nullptr;
-    if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
-    if (!(f.flags & (fiber::held | fiber::kept))) f.vt->free(f);
+    if (f.flags & (fiber::held | fiber::kept)) {
+        f.inside = nullptr;
+        if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
+    } else {
+        detail::free_block(f);
+    }
     if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
+}
+
+void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
+    if (!home.waiting_to_start.empty()) make_ready(static_cast<detail::fiber&>(home.waiting_to_start.pop()));
+    home.on_ended(home, f);
 }
 
 void loop::call(detail::callback& c) noexcept {
@@ -606,22 +629,16 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 
 // --- for the layers above ---------------------------------------------------------------------------
 
-void loop::adopt(detail::fiber& f, detail::scope& home) {
-    if (current_fiber_ != nullptr && current_fiber_->more != nullptr) [[unlikely]]
-        detail::inherit_extras(f, *current_fiber_);
-    f.id = ++next_task_id_;
-    f.inside = &home;
+void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
+    if (current_fiber_ != nullptr && current_fiber_->more != nullptr) detail::inherit_extras(f, *current_fiber_);
+    const bool limited = home.max_running != ~std::size_t{0};
+    const bool waits = home.count >= home.max_running;
+    enroll(f, home);
     if (!home.linked()) scopes_.push_back(home);
-    home.fibers.push_back(f);
-    ++home.count;
-    ++stats_.tasks;
-    if (detail::cancels_newborn(home, f)) [[unlikely]]
-        f.flags |= detail::fiber::cancel_pending;
-    if (detail::debug_enabled) [[unlikely]]
-        f.flags |= detail::fiber::checked;
-    if (home.may_start == 0) [[unlikely]]
-        return home.waiting_to_start.push(f);
-    --home.may_start;
+    if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
+    if (detail::debug_enabled) f.flags |= detail::fiber::checked;
+    home.open_wide = !home.cancelled && !limited && !detail::debug_enabled;
+    if (waits) return home.waiting_to_start.push(f);
     make_ready(f);
 }
 

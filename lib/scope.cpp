@@ -70,6 +70,8 @@ void reach_all(to_visit& more) noexcept {
 void scope::cancel() noexcept {
     if (cancelled) return;
     cancelled = true;
+    open_wide = false;
+    const auto clearing = of.clear_timers();
     to_visit more;
     if (holder == nullptr) {
         more.push(*this);
@@ -87,6 +89,7 @@ void cancel_fiber(fiber& f) noexcept {
     f.flags |= fiber::cancel_asked;
     const scope* home = f.inside;
     while (home->holder == &f) home = home->parent;
+    const auto clearing = home->of.clear_timers();
     to_visit more;
     reach(f, home, more);
     reach_all(more);
@@ -153,7 +156,7 @@ namespace {
 
 // Nobody asked for the outcome of a task that failed. If the handle goes because another error is
 // already on its way up, that one is the program's; this one is logged. Else it is unhandled.
-void unseen_error(fiber& f) noexcept {
+[[gnu::noinline]] void unseen_error(fiber& f) noexcept {
     const std::exception_ptr error = f.vt->error(f);
     if (current != nullptr && std::uncaught_exceptions() == 0)
         return current->report_unhandled(error, f.place);
@@ -164,19 +167,13 @@ void unseen_error(fiber& f) noexcept {
 
 }  // namespace
 
-[[gnu::noinline, gnu::cold]] static void check_drop(const fiber& f) noexcept {
-    if (f.inside != nullptr)
-        f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
-}
-
-void release_handle(fiber& f) noexcept {
-    if (debug_enabled) [[unlikely]]
-        check_drop(f);
+void release_unusual(fiber& f) noexcept {
     f.flags &= static_cast<std::uint8_t>(~fiber::held);
-    if (!(f.flags & fiber::ended)) return;
+    if (!(f.flags & fiber::ended)) return f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
     if (f.flags & fiber::kept) return;
-    if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) unseen_error(f);
-    f.vt->free(f);
+    if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) [[unlikely]]
+        unseen_error(f);
+    free_block(f);
 }
 
 bool is_cancellation(const std::exception_ptr& error) noexcept {
@@ -200,8 +197,7 @@ void rethrow_of(fiber& f) {
     std::rethrow_exception(error);
 }
 
-namespace {
-constexpr op_vtable join_vtable = {
+const op_vtable join_op::table = {
     [](op& o) noexcept {
         static_cast<join_op&>(o).target.joiner = nullptr;
         current->complete(o, -ECANCELED);
@@ -211,9 +207,6 @@ constexpr op_vtable join_vtable = {
         std::snprintf(text, size, "task %u", static_cast<unsigned>(static_cast<const join_op&>(o).target.id));
     },
 };
-}  // namespace
-
-join_op::join_op(fiber& f) noexcept : op(join_vtable), target(f) {}
 
 bool join_op::start() noexcept {
     if (target.flags & fiber::ended) {

@@ -39,7 +39,7 @@ class RONDO_API group : scope {
 
     // For the functions below.
     scope& core() noexcept { return *this; }
-    void open(fiber& f, std::size_t max_running) noexcept;
+    void open(fiber& f, std::size_t limit) noexcept;
     /// The body has ended; `error` is null, or why.
     void body_ended(const std::exception_ptr& error) noexcept;
     void close() noexcept;
@@ -59,6 +59,7 @@ class RONDO_API group : scope {
         if (background) {
             child.flags |= fiber::background;
             ++background_;
+            hears_successes = true;  // the last of the others ends the background
         }
         return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
     }

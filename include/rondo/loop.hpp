@@ -321,6 +321,8 @@ class RONDO_API loop {
     /// Throws bad_alloc, and then the op is not armed.
     void add_timer(op& o, time_point deadline) { timers_.add(o, deadline); }
     void remove_timer(op& o) noexcept { timers_.remove(o); }
+    /// Lives while a scope cancels what is in it.
+    detail::timer_heap::clearing clear_timers() noexcept { return detail::timer_heap::clearing(timers_); }
     void add_immediate(detail::linked_op& o) noexcept;
     void remove_immediate(detail::linked_op& o) noexcept;
     /// Starts an I/O op. False: it is under way. True: finished, `o.result` is set.
@@ -350,7 +352,14 @@ class RONDO_API loop {
     detail::fiber* current_fiber() const noexcept { return current_fiber_; }
     /// Makes `f` a task of `home`, with what it inherits from the task that runs. Throws bad_alloc; then
     /// `f` is freed.
-    void adopt(detail::fiber& f, detail::scope& home);
+    void adopt(detail::fiber& f, detail::scope& home) {
+        const detail::fiber* const holder = home.holder;
+        if (!home.open_wide || (holder != nullptr && (holder->inside != &home || holder->flags & unusual)) ||
+            (current_fiber_ != nullptr && current_fiber_->more != nullptr)) [[unlikely]]
+            return adopt_unusual(f, home);
+        enroll(f, home);
+        make_ready(f);
+    }
     /// Every task of the loop, the main ones first.
     template <class F>
     void for_each_task(F&& f) const {
@@ -408,7 +417,18 @@ class RONDO_API loop {
     template <bool Watched>
     void first_step(detail::fiber& f) noexcept;
     void resume(detail::fiber& f) noexcept;
-    void finish(detail::fiber& f, detail::promise_base* root) noexcept;
+    detail::promise_base* advance(detail::fiber& f) noexcept;
+    void end(detail::fiber& f, detail::promise_base* root) noexcept;
+    void finish(detail::fiber& f) noexcept;
+    void tell_end(detail::fiber& f, detail::scope& home) noexcept;
+    static constexpr std::uint8_t unusual = detail::fiber::cancel_pending | detail::fiber::checked;
+    void enroll(detail::fiber& f, detail::scope& home) noexcept {
+        f.id = ++next_task_id_;
+        f.inside = &home;
+        home.fibers.push_back(f);
+        ++home.count;
+    }
+    void adopt_unusual(detail::fiber& f, detail::scope& home);
     void report_storm(const detail::ready_node& last) noexcept;
     void drain() noexcept;
     template <bool Watched>

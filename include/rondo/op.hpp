@@ -11,9 +11,11 @@
 
 #include <rondo/detail/assert.hpp>
 #include <rondo/detail/list.hpp>
+#include <rondo/detail/pool.hpp>
 #include <rondo/error.hpp>
 
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <source_location>
 
@@ -109,6 +111,7 @@ struct fiber : ready_node, links {
         void (*discard)(fiber&) noexcept;
         std::exception_ptr (*error)(fiber&) noexcept;  // the error of an ended fiber, if any
         void (*free)(fiber&) noexcept;
+        std::size_t plain_size;  // of a block that only has to be given back after a success; else 0
     };
 
     promise_base* leaf = nullptr;  // the innermost coroutine: who runs next; null before the first step
@@ -119,6 +122,13 @@ struct fiber : ready_node, links {
     op* joiner = nullptr;          // the op of whoever awaits its handle
     extras* more = nullptr;        // a name and the like, if it has any
 };
+
+/// Frees the block of an ended task.
+inline void free_block(fiber& f) noexcept {
+    if ((f.flags & fiber::has_value) && f.vt->plain_size != 0 && f.more == nullptr) [[likely]]
+        return frame_deallocate(&f, f.vt->plain_size);
+    f.vt->free(f);
+}
 
 /// The part of a coroutine's promise that does not depend on its type. One layout whatever the
 /// build options.

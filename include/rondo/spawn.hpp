@@ -82,19 +82,14 @@ struct spawned final : fiber {
                 [](F& fn, Args&... args) { return call_child(fn, args...); }, from(f).call);
             std::move(body).start_as_root_of(f);
         } catch (...) {
-            from(f).end().set_error(std::current_exception());  // no frame: the child ends with that
-            f.flags |= fiber::has_error;
+            not_started(f);
         }
     }
 
     static void finish(fiber& f, promise_base& base) noexcept {
         auto& root = static_cast<promise<T>&>(base);
-        if (root.out.has_error()) {
-            std::exception_ptr error = std::move(root.out.error());
-            base.self().destroy();
-            const bool was_cancelled = is_cancellation(error);
-            from(f).end().set_error(std::move(error));
-            if (!was_cancelled) f.flags |= fiber::has_error;
+        if (root.out.has_error()) [[unlikely]] {
+            keep_error(f, root);
         } else if constexpr (std::is_void_v<T>) {
             base.self().destroy();
             from(f).end().set_value();
@@ -119,9 +114,25 @@ struct spawned final : fiber {
 
     static outcome<T>& result_of(fiber& f) noexcept { return from(f).out; }
 
-    static constexpr spawned_vtable<T> table = {{&start, &finish, &discard, &error, &free}, &result_of};
+    static constexpr bool plain = std::is_void_v<T> || std::is_trivially_destructible_v<T>;
+
+    static constexpr spawned_vtable<T> table = {
+        {&start, &finish, &discard, &error, &free, plain ? sizeof(spawned) : 0}, &result_of};
 
  private:
+    // Errors are handled apart: they would make the usual ways dearer.
+
+    [[gnu::noinline]] static void not_started(fiber& f) noexcept {
+        from(f).end().set_error(std::current_exception());  // no frame: the child ends with that
+        f.flags |= fiber::has_error;
+    }
+    [[gnu::noinline]] static void keep_error(fiber& f, promise<T>& root) noexcept {
+        std::exception_ptr error = std::move(root.out.error());
+        root.self().destroy();
+        const bool was_cancelled = is_cancellation(error);
+        from(f).end().set_error(std::move(error));
+        if (!was_cancelled) f.flags |= fiber::has_error;
+    }
     static void keep_value(fiber& f, promise<T>& root) noexcept {
         const std::coroutine_handle<> frame = root.self();
         bool moved = false;
@@ -148,10 +159,23 @@ struct spawned final : fiber {
     }
 };
 
+RONDO_API void release_unusual(fiber& f) noexcept;
+
 /// Gives up the handle's share of a block; an error nobody has seen goes to the loop's hook.
-RONDO_API void release_handle(fiber& f) noexcept;
+inline void release_handle(fiber& f) noexcept {
+    if (f.flags & (fiber::ended | fiber::checked)) return release_unusual(f);
+    f.flags &= static_cast<std::uint8_t>(~fiber::held);
+}
 [[noreturn]] RONDO_API void throw_child_cancelled(const fiber& f);
 [[noreturn]] RONDO_API void rethrow_of(fiber& f);
+
+/// Of a task<void> that succeeded, and was not asked yet, there is no more to take than that.
+inline bool take_success(fiber& f) noexcept {
+    if ((f.flags & (fiber::taken | fiber::has_value)) != fiber::has_value) [[unlikely]]
+        return false;
+    f.flags |= fiber::taken;
+    return true;
+}
 
 /// The value of an ended fiber, once; or throws its error.
 template <class T>
@@ -171,10 +195,18 @@ RONDO_API std::error_code failure_of(fiber& f) noexcept;
 /// The wait for a child's end.
 class RONDO_API join_op : public op {
  public:
-    explicit join_op(fiber& target) noexcept;
+    explicit join_op(fiber& f) noexcept : op(table), target(f) {}
+    /// Nothing to wait for, and the awaiting task is not cancelled.
+    bool is_over() const noexcept {
+        constexpr std::uint8_t unusual = fiber::cancel_pending | fiber::checked;
+        return (target.flags & fiber::ended) && !(current->current_fiber()->flags & unusual);
+    }
     /// False: it has ended already.
     bool start() noexcept;
     fiber& target;
+
+ private:
+    static const op_vtable table;
 };
 
 template <class F, class... Args>
@@ -241,7 +273,7 @@ class task_handle {
     class awaiter : detail::join_op {
      public:
         using join_op::join_op;
-        bool await_ready() const noexcept { return false; }
+        bool await_ready() const noexcept { return is_over(); }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> h,
                            std::source_location site = std::source_location::current()) noexcept {
@@ -251,6 +283,9 @@ class task_handle {
         T await_resume() {
             if (result < 0) [[unlikely]]
                 detail::throw_failure(result, "await task");
+            if constexpr (std::is_void_v<T>) {
+                if (detail::take_success(target)) return;
+            }
             return detail::take_result<T>(target);
         }
         /// For attempt(): system_errors, and the task's having been cancelled, as a result.

@@ -17,7 +17,8 @@ namespace rondo::detail {
 /// own. Not movable: its tasks point to it. Its loop knows those that hold tasks, for reports.
 class RONDO_API scope : links {
  public:
-    /// What a scope does when one of its fibers has ended; the outcome is still in the fiber.
+    /// What a scope does when one of its fibers has ended; the outcome is still in the fiber. Of plain
+    /// successes it hears only if `hears_successes`.
     using ended_hook = void (*)(scope&, fiber&) noexcept;
 
     explicit scope(loop& l, ended_hook hook) noexcept : of(l), on_ended(hook) {}
@@ -40,7 +41,7 @@ class RONDO_API scope : links {
     ended_hook on_ended;
     ring<fiber> fibers;
     queue<ready_node> waiting_to_start;      // of `fibers`, those that are one too many
-    std::size_t may_start = ~std::size_t{0};  // how many more may run at once
+    std::size_t max_running = ~std::size_t{0};
     std::size_t count = 0;
     op* joiner = nullptr;                    // completed with 0 when `count` falls to 0
     scope* parent = nullptr;                 // what the holder was in before; null for a root
@@ -49,6 +50,9 @@ class RONDO_API scope : links {
     time_point deadline = never;             // for current_deadline()
     bool cancelled = false;
     bool shielded = false;                   // what is cancelled outside does not reach in
+    bool hears_successes = true;
+    /// What is spawned into it needs no second look: it is known to its loop, not cancelled, and without a limit.
+    bool open_wide = false;
 
  private:
     friend class ring<scope>;
