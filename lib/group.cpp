@@ -32,7 +32,7 @@ void group::child_ended(fiber& f) noexcept {
     if (f.flags & fiber::background) {
         f.flags &= static_cast<std::uint8_t>(~fiber::background);
         --background_;
-    } else if (!(f.flags & (fiber::has_value | fiber::has_error))) {
+    } else if (!(f.flags & (fiber::has_value | fiber::has_error)) && !start_op::waits_for(f)) {
         incomplete_ = true;
     }
     if (body_done_ && count == background_ && count != 0) cancel();
@@ -52,7 +52,7 @@ task_group::task_group(loop& l, const task_group_options& options) noexcept
 void task_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     auto& self = static_cast<task_group&>(of_core(base));
     self.child_ended(f);
-    if (!(f.flags & detail::fiber::has_error)) return;
+    if (!(f.flags & detail::fiber::has_error) || detail::start_op::waits_for(f)) return;
     f.flags |= detail::fiber::kept;
     self.failed_.push_back(f);
     self.cancel();

@@ -3,6 +3,7 @@
 #include <rondo/attempt.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/spawn.hpp>
+#include <rondo/start.hpp>
 
 #include <cerrno>
 #include <cstdio>
@@ -65,37 +66,72 @@ void reach_all(to_visit& more) noexcept {
     }
 }
 
+void ask(fiber& f, to_visit& more) noexcept {
+    f.flags |= fiber::cancel_asked;
+    const scope* home = f.inside;
+    while (home->holder == &f) home = home->parent;
+    reach(f, home, more);
+}
+
+// One walk through what is to be cancelled: it is under way from here to the end of the block. Then come
+// the children whose start() was interrupted. They are no scopes of the one who waits, and each may wait
+// in a start() itself: one after another, so that a long chain of them needs no stack.
+class walk {
+ public:
+    explicit walk(loop& l) noexcept
+        : asked_(l.asked_to_end()), clearing_(l.clear_timers()), inner_(std::exchange(asked_.walking, true)) {}
+    ~walk() {
+        reach_all(more);
+        if (inner_) return;
+        while (start_op* o = asked_.first) {
+            asked_.first = o->next_asked;
+            ask(*o->child(), more);
+            reach_all(more);
+        }
+        asked_.walking = false;
+    }
+    walk(const walk&) = delete;
+    walk& operator=(const walk&) = delete;
+
+    to_visit more;
+
+ private:
+    asked_starts& asked_;
+    timer_heap::clearing clearing_;
+    const bool inner_;
+};
+
 }  // namespace
 
 void scope::cancel() noexcept {
     if (cancelled) return;
     cancelled = true;
     open_wide = false;
-    const auto clearing = of.clear_timers();
-    to_visit more;
+    walk w(of);
     if (holder == nullptr) {
-        more.push(*this);
+        w.more.push(*this);
     } else {
         const bool shield = std::exchange(shielded, false);  // it keeps out what comes from outside
-        reach(*holder, parent, more);
+        reach(*holder, parent, w.more);
         shielded = shield;
     }
-    reach_all(more);
 }
 
 void cancel_fiber(fiber& f) noexcept {
     if (f.flags & fiber::ended) return;
     f.inside->of.check_thread("cancel() of the task spawned here", f.place);
-    f.flags |= fiber::cancel_asked;
-    const scope* home = f.inside;
-    while (home->holder == &f) home = home->parent;
-    const auto clearing = home->of.clear_timers();
-    to_visit more;
-    reach(f, home, more);
-    reach_all(more);
+    walk w(f.inside->of);
+    ask(f, w.more);
+}
+
+void cancel_child_of(start_op& o) noexcept {
+    asked_starts& asked = current->asked_to_end();
+    if (!asked.walking) return cancel_fiber(*o.child());
+    o.next_asked = std::exchange(asked.first, &o);
 }
 
 void renew_cancellation(scope& s) noexcept {
+    const walk w(s.of);
     to_visit more;
     const auto renew = [&more](fiber& f, const scope* outermost) {
         if (!is_cancelled(f)) {

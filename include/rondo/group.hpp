@@ -18,6 +18,7 @@
 #include <rondo/detail/scope.hpp>
 #include <rondo/exception_group.hpp>
 #include <rondo/spawn.hpp>
+#include <rondo/start.hpp>
 #include <rondo/task.hpp>
 
 #include <cstddef>
@@ -63,6 +64,17 @@ class RONDO_API group : scope {
         }
         return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
     }
+    /// A child whose end is start()'s business until it is ready.
+    template <class F, class... Args>
+    fiber& make_starting(std::source_location place, F&& f, Args&&... args) {
+        RONDO_ASSERT(open_, "start into a group that has ended");
+        fiber& child = make_child(*this, place, std::forward<F>(f), std::forward<Args>(args)...);
+        child.flags |= fiber::held;
+        return child;
+    }
+    template <class, class, class, class...>
+    friend class start_wait;
+
     /// A hook's first line: the child's background bit gets its other meaning.
     void child_ended(fiber& f) noexcept;
 
@@ -115,6 +127,21 @@ class RONDO_API spawner : public group {
     template <class F, class... Args>
     auto spawn_background(F&& f, Args&&... args) {
         return this->spawn_at({}, true, std::forward<F>(f), std::forward<Args>(args)...);
+    }
+
+    /// Starts `fn(started<T>, args...)` as a child and waits until that calls set(value); gives the value, a T.
+    /// If the child ends before, start() throws its error, unchanged, and the group does not hear of it; a
+    /// child that just returns is a logic_error, one that was cancelled io_error(operation_canceled).
+    /// attempt(group.start(...)) works. In a group with a limit it waits for its turn first.
+    /// Function and arguments are copied, and moved into the child. Throws bad_alloc.
+    /// Cancel: cancels the child and waits for its end; if it is ready all the same, that value is given.
+    /// A child that is ready in a group that was cancelled meanwhile is cancelled, as all its children.
+    template <class F, class... Args>
+    [[nodiscard]] auto start(F&& fn, Args&&... args) {
+        RONDO_ASSERT_SAFE_CALLABLE(F);
+        using function = std::decay_t<F>;
+        return start_wait<group, reported<function>, function, std::decay_t<Args>...>(
+            *this, std::forward<F>(fn), std::forward<Args>(args)...);
     }
 
  protected:

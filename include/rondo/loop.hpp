@@ -323,6 +323,7 @@ class RONDO_API loop {
     void remove_timer(op& o) noexcept { timers_.remove(o); }
     /// Lives while a scope cancels what is in it.
     detail::timer_heap::clearing clear_timers() noexcept { return detail::timer_heap::clearing(timers_); }
+    detail::asked_starts& asked_to_end() noexcept { return asked_to_end_; }
     void add_immediate(detail::linked_op& o) noexcept;
     void remove_immediate(detail::linked_op& o) noexcept;
     /// Starts an I/O op. False: it is under way. True: finished, `o.result` is set.
@@ -494,6 +495,7 @@ class RONDO_API loop {
     completions batch_;
 
     detail::ring<detail::scope> scopes_;
+    detail::asked_starts asked_to_end_;
     detail::scope root_;
     std::size_t reaping_ = 0;  // descriptors that close without anyone waiting
     error_hook hook_ = nullptr;

@@ -4,6 +4,7 @@
 #include <rondo/attempt.hpp>
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
+#include <rondo/cleanup.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
 #include <rondo/exception_group.hpp>
@@ -17,6 +18,7 @@
 #include <rondo/scope.hpp>
 #include <rondo/serve.hpp>
 #include <rondo/spawn.hpp>
+#include <rondo/start.hpp>
 #include <rondo/suspend.hpp>
 #include <rondo/task.hpp>
 #include <rondo/task_local.hpp>

@@ -60,6 +60,14 @@ class RONDO_API scope : links {
     [[noreturn]] void destroyed_with_tasks() const noexcept;
 };
 
+class start_op;
+
+/// A loop's: during a walk that cancels, the start()s it met.
+struct asked_starts {
+    start_op* first = nullptr;
+    bool walking = false;
+};
+
 /// Waits until a scope that the task has entered is empty. Shielded by nature: who cancels this task
 /// cancels the scope's.
 class RONDO_API empty_awaiter : op {
