@@ -55,8 +55,8 @@ void cancel_scope::end() noexcept {
 }
 
 bool cancel_scope::absorbs() const noexcept {
-    // Left already: what is pending now comes from further out, and goes on.
-    return cancelled() && !(of.current_fiber()->flags & detail::fiber::cancel_pending);
+    // Left already: what is pending now comes from further out, and goes on; a shield has kept it out.
+    return cancelled() && (shielded || !(of.current_fiber()->flags & detail::fiber::cancel_pending));
 }
 
 void cancel_scope::disarm() noexcept {

@@ -63,6 +63,26 @@ TEST_CASE("with_timeout: gives the value in time, and throws timeout_error when 
     run(local::body);
 }
 
+TEST_CASE("with_cancel_scope: shielded, its deadline cuts it short also in a task that is cancelled") {
+    struct local {
+        static task<> program() {
+            bool cut_short = false, went_on = false;
+            auto body = [&]() -> task<> {
+                auto slow = [](cancel_scope&) -> task<> { co_await sleep_for(1h); };
+                const bool ended = co_await with_cancel_scope(slow, {.deadline = now() + 5ms, .shielded = true});
+                cut_short = !ended;
+                co_await yield();
+                went_on = true;
+            };
+            const bool in_time = co_await move_on_after(1ms, body);
+            CHECK_FALSE(in_time);
+            CHECK(cut_short);
+            CHECK_FALSE(went_on);
+        }
+    };
+    run(local::program);
+}
+
 TEST_CASE("with_timeout: an error of the body is that error, also when the deadline has passed meanwhile") {
     struct local {
         static task<int> converts() {
