@@ -1,5 +1,6 @@
 #include <rondo/detail/assert.hpp>
 
+#include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 
 #include <cstdio>
@@ -26,7 +27,7 @@ void assertion_failed(const char* what, const char* condition, std::source_locat
     }
     if (current != nullptr && current->current_fiber() != nullptr) {
         const fiber& f = *current->current_fiber();
-        std::fprintf(stderr, "  in task %u", static_cast<unsigned>(f.id));
+        std::fprintf(stderr, "  in %s", task_label(f).text);
         if (f.place.line() != 0)
             std::fprintf(stderr, ", spawned at %s:%u", f.place.file_name(),
                          static_cast<unsigned>(f.place.line()));

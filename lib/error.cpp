@@ -35,9 +35,11 @@ std::error_code code_of(const std::exception_ptr& error) noexcept {
 }
 
 void throw_failure(int negative_errno, const char* operation) {
-    const fiber* f = current ? current->current_fiber() : nullptr;
-    if (negative_errno == -ECANCELED && f != nullptr && (f->flags & fiber::cancel_pending))
+    fiber* const f = current ? current->current_fiber() : nullptr;
+    if (negative_errno == -ECANCELED && f != nullptr && (f->flags & fiber::cancel_pending)) {
+        f->told_cancelled = 1;
         throw cancelled{};
+    }
     throw io_error(errno_code(-negative_errno), operation);
 }
 

@@ -2,6 +2,9 @@
 
 #include <rondo/detail/pool.hpp>
 
+#include "printable.hpp"
+
+#include <cstdio>
 #include <new>
 
 namespace rondo::detail {
@@ -27,6 +30,18 @@ void drop_extras(extras* more) noexcept {
     release_bindings(more->locals);
     more->~extras();
     frame_deallocate(more, sizeof(extras));
+}
+
+task_label::task_label(const fiber& f) noexcept {
+    constexpr std::size_t room = sizeof text - 2;
+    std::size_t size = static_cast<std::size_t>(std::snprintf(text, sizeof text, "task %u", static_cast<unsigned>(f.id)));
+    if (f.more != nullptr && !f.more->name.empty()) {
+        text[size++] = ' ';
+        text[size++] = '\'';
+        size += write_printable(text + size, room - size, f.more->name, false);
+        text[size++] = '\'';
+    }
+    text[size] = '\0';
 }
 
 void release_bindings(binding* innermost) noexcept {

@@ -1,5 +1,6 @@
 #include <rondo/group.hpp>
 
+#include <rondo/detail/extras.hpp>
 #include <rondo/log.hpp>
 
 #include <cerrno>
@@ -9,7 +10,9 @@
 namespace rondo {
 namespace detail {
 
-group::~group() { RONDO_ASSERT(!open_, "a group was destroyed while its body runs"); }
+group::~group() {
+    if (count == 0) RONDO_ASSERT(!open_, "a group was destroyed while its body runs");  // else the scope names its tasks
+}
 
 void group::open(fiber& f, std::size_t limit) noexcept {
     max_running = limit != 0 ? limit : 1;
@@ -110,7 +113,7 @@ void supervisor_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     const std::exception_ptr error = f.vt->error(f);
     if (self.options_.on_error != nullptr) return self.options_.on_error(error, f.place, self.options_.context);
     static detail::log_gate gate;
-    detail::write_log(gate, log_level::error, f.place, "task %u failed: %s", static_cast<unsigned>(f.id),
+    detail::write_log(gate, log_level::error, f.place, "%s failed: %s", detail::task_label(f).text,
                       detail::message_of(error).c_str());
 }
 

@@ -1,4 +1,5 @@
 // What the loop says about itself: alive, why, statistics.
+#include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 
 #include "places.hpp"
@@ -94,7 +95,7 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
     microtasks_.for_each(queued("microtask"));
     shared_->for_each(queued("post from another thread"));
     for_each_task([&](const detail::fiber& f) {
-        std::string what = "task " + std::to_string(f.id) + ": ";
+        std::string what = std::string(detail::task_label(f).text) + ": ";
         if (&f == current_fiber_) {
             what += "running";
         } else if (f.waiting != nullptr && f.waiting->pending()) {

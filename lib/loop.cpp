@@ -408,8 +408,8 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
     } else {
         const auto& f = static_cast<const detail::fiber&>(last);
         detail::write_log(gate, log_level::warning, detail::shown_place(f),
-                          "%u ticks and microtasks ran without a look at timers and I/O; the latest is task %u",
-                          static_cast<unsigned>(storm_threshold), static_cast<unsigned>(f.id));
+                          "%u ticks and microtasks ran without a look at timers and I/O; the latest is %s",
+                          static_cast<unsigned>(storm_threshold), detail::task_label(f).text);
     }
 }
 
@@ -420,8 +420,8 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
     f.unlink();
     --home.count;
     f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
-    if ((f.flags & (fiber::has_value | fiber::background)) != fiber::has_value || home.hears_successes ||
-        !home.waiting_to_start.empty()) [[unlikely]]
+    constexpr std::uint8_t told = fiber::has_value | fiber::background | fiber::cancel_pending;
+    if ((f.flags & told) != fiber::has_value || home.hears_successes || !home.waiting_to_start.empty()) [[unlikely]]
         tell_end(f, home);
     current_fiber_ = nullptr;
     if (f.flags & (fiber::held | fiber::kept)) {
@@ -434,6 +434,11 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
 }
 
 void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
+    if (f.told_cancelled != 0 && (f.flags & detail::fiber::has_value)) {
+        static detail::log_gate gate;
+        detail::write_log(gate, log_level::debug, f.place,
+                          "ended as a success although it was cancelled and told so: it swallowed `cancelled`");
+    }
     if (!home.waiting_to_start.empty()) make_ready(static_cast<detail::fiber&>(home.waiting_to_start.pop()));
     home.on_ended(home, f);
 }
@@ -662,8 +667,9 @@ bool loop::refuse_cancelled(detail::fiber& f) noexcept {
         --inline_left_;
         return false;
     }
-    RONDO_ASSERT(f.wakes < 0xffff, "a cancelled task would not end: it swallows `cancelled` for ever");
-    if (++f.wakes == 100) {
+    RONDO_ASSERT(f.waits_refused < 0x7fff, "a cancelled task would not end: it swallows `cancelled` for ever");
+    ++f.waits_refused;
+    if (f.waits_refused == 100) {
         static detail::log_gate gate;
         detail::write_log(gate, log_level::warning, detail::shown_place(f),
                           "goes on waiting although it is cancelled: it swallows `cancelled`");

@@ -1,6 +1,7 @@
 #include <rondo/detail/scope.hpp>
 
 #include <rondo/attempt.hpp>
+#include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
@@ -136,6 +137,7 @@ void renew_cancellation(scope& s) noexcept {
     const auto renew = [&more](fiber& f, const scope* outermost) {
         if (!is_cancelled(f)) {
             f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+            f.told_cancelled = 0;
         } else if (!(f.flags & fiber::cancel_pending)) {
             interrupt(f);
         }
@@ -166,6 +168,7 @@ void scope::leave() noexcept {
         f.flags |= fiber::cancel_pending;
     } else {
         f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+        f.told_cancelled = 0;
     }
 }
 
@@ -179,14 +182,25 @@ void empty_awaiter::describe(const op& o, char* text, std::size_t size) noexcept
 }
 
 void scope::destroyed_with_tasks() const noexcept {
-    char text[200];
+    constexpr std::size_t most = 8;
+    std::string text = "a scope was destroyed with ";
+    text.append(std::to_string(count)).append(count == 1 ? " live task in it: " : " live tasks in it: ");
+    std::size_t named = 0;
+    fibers.for_each([&](const fiber& f) {
+        if (named++ < most) text.append(named == 1 ? "" : ", ").append(task_label(f).text);
+    });
+    if (named > most) text.append(" and ").append(std::to_string(named - most)).append(" more");
     const fiber& first = fibers.front();
-    std::snprintf(text, sizeof text, "a scope was destroyed with %zu live %s in it, task %u among them", count,
-                  count == 1 ? "task" : "tasks", static_cast<unsigned>(first.id));
-    assertion_failed(text, nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
+    assertion_failed(text.c_str(), nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
 }
 
 // --- handles -------------------------------------------------------------------------------------------
+
+void set_name(fiber& f, std::string name) { extras_of(f).name = std::move(name); }
+
+std::string_view name_of(const fiber& f) noexcept {
+    return f.more != nullptr ? std::string_view(f.more->name) : std::string_view();
+}
 
 namespace {
 
@@ -197,8 +211,8 @@ namespace {
     if (current != nullptr && std::uncaught_exceptions() == 0)
         return current->report_unhandled(error, f.place);
     static log_gate gate;
-    write_log(gate, log_level::error, f.place, "task %u failed, and nobody looked at it: %s",
-              static_cast<unsigned>(f.id), message_of(error).c_str());
+    write_log(gate, log_level::error, f.place, "%s failed, and nobody looked at it: %s", task_label(f).text,
+              message_of(error).c_str());
 }
 
 }  // namespace
@@ -240,7 +254,7 @@ const op_vtable join_op::table = {
     },
     &wake_owner,
     [](const op& o, char* text, std::size_t size) noexcept {
-        std::snprintf(text, size, "task %u", static_cast<unsigned>(static_cast<const join_op&>(o).target.id));
+        std::snprintf(text, size, "%s", task_label(static_cast<const join_op&>(o).target).text);
     },
 };
 
@@ -259,3 +273,13 @@ bool join_op::start() noexcept {
 }
 
 }  // namespace rondo::detail
+
+namespace rondo {
+
+void name_task(std::string name) {
+    detail::fiber* const self = this_loop().current_fiber();
+    RONDO_ASSERT(self != nullptr, "name_task() is for tasks");
+    detail::set_name(*self, std::move(name));
+}
+
+}  // namespace rondo

@@ -1,5 +1,7 @@
 #include <rondo/start.hpp>
 
+#include <rondo/detail/extras.hpp>
+
 #include <cerrno>
 #include <cstdio>
 #include <stdexcept>
@@ -34,8 +36,8 @@ void start_op::cancel(op& o) noexcept {
 }
 
 void start_op::describe(const op& o, char* text, std::size_t size) noexcept {
-    const fiber* child = static_cast<const start_op&>(o).child_;
-    std::snprintf(text, size, "task %u to be ready", child != nullptr ? static_cast<unsigned>(child->id) : 0);
+    const fiber* const child = static_cast<const start_op&>(o).child_;
+    std::snprintf(text, size, "%s to be ready", child != nullptr ? task_label(*child).text : "a task");
 }
 
 void start_op::throw_not_ready() const {

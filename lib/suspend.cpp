@@ -54,6 +54,7 @@ void start_sleep(op& o, time_point deadline) {
 void queue_immediate(linked_op& o) noexcept { current->add_immediate(o); }
 
 bool refuse_queueing(fiber& f) noexcept {
+    f.told_cancelled = 1;
     if (!current->refuse_cancelled(f)) return false;
     f.waiting = &in_queue;
     current->make_ready(f);

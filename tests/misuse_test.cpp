@@ -307,6 +307,23 @@ TEST_CASE("errors: the text of an error cannot speak to the terminal") {
     CHECK(has(text, "rondo: std::runtime_error: two\nlines \\x1b[31m\n"));
 }
 
+TEST_CASE("misuse: a scope that is destroyed with live tasks names them") {
+    const std::string text = abort_message([] {
+        rondo::run([]() -> task<> {
+            detail::scope home(this_loop(), [](detail::scope&, detail::fiber&) noexcept {});
+            const auto sleeper = [](int n) -> task<> {
+                name_task("sleeper " + std::to_string(n));
+                co_await sleep_for(1h);
+            };
+            for (int i = 0; i < 10; ++i)
+                task_handle<>(detail::make_child(home, std::source_location::current(), sleeper, i)).discard();
+            co_await yield();
+        });
+    });
+    CHECK_ABORTS(text, "a scope was destroyed with 10 live tasks in it: task 2 'sleeper 0', task 3 'sleeper 1'");
+    CHECK(has(text, "'sleeper 7' and 2 more"));
+}
+
 TEST_CASE("misuse: a task that swallows `cancelled` for ever is stopped in bounded time") {
     CHECK_ABORTS(abort_message([] {
         rondo::run([]() -> task<> {

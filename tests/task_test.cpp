@@ -379,7 +379,9 @@ TEST_CASE("spawn: a result that was faster than cancel() lets the child take one
 TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the others, and reported") {
     std::string seen;
     set_log_sink(
-        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); },
+        [](const log_record& r, void* to) noexcept {
+            if (r.level >= log_level::warning) static_cast<std::string*>(to)->append(r.message);
+        },
         &seen);
     test::run([]() -> task<> {
         bool stop = false;
@@ -399,6 +401,82 @@ TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the o
     });
     set_log_sink(nullptr);
     CHECK(seen == "goes on waiting although it is cancelled: it swallows `cancelled`");
+}
+
+/// What is logged at level debug, as long as this lives.
+struct debug_log {
+    debug_log() {
+        set_log_level(log_level::debug);
+        set_log_sink(
+            [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); }, &text);
+    }
+    ~debug_log() {
+        set_log_sink(nullptr);
+        set_log_level(detail::debug_enabled ? log_level::debug : log_level::warning);
+    }
+    std::string text;
+};
+
+task<> swallows_what_it_is_told() {
+    try {
+        co_await sleep_for(1h);
+    } catch (const cancelled&) {
+    }
+}
+
+TEST_CASE("spawn: a task that was told it is cancelled, and ends as a success, is noted at level debug") {
+    debug_log log;
+    test::run([]() -> task<> {
+        auto h = spawn(swallows_what_it_is_told);
+        co_await yield();
+        h.cancel();
+        co_await h;
+        CHECK(h.state() == task_state::succeeded);
+    });
+    CHECK(log.text == "ended as a success although it was cancelled and told so: it swallowed `cancelled`");
+}
+
+TEST_CASE("spawn: who ends his own scope, or was cancelled after his last wait, has swallowed nothing") {
+    debug_log log;
+    test::run([]() -> task<> {
+        auto timed = spawn([]() -> task<> { static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told)); });
+        co_await timed;
+        auto late = spawn([]() -> task<> {
+            static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told));
+            this_loop().root().cancel();
+        });
+        co_await shield([&]() -> task<> { co_await late; });
+        CHECK(late.state() == task_state::succeeded);
+    });
+    CHECK(log.text.empty());
+}
+
+TEST_CASE("spawn: a name shows in reports; it may be long, or not fit for a terminal") {
+    test::run([]() -> task<> {
+        auto h = spawn([]() -> task<> {
+            name_task("first");
+            co_await sleep_for(1ms);
+        });
+        CHECK(h.name().empty());
+        co_await yield();
+        CHECK(h.name() == "first");
+        h.set_name("reader\n\x1b[2J");
+        CHECK(h.name() == "reader\n\x1b[2J");
+        const auto listed = [&h](const std::string& text) {
+            for (const alive_entry& each : this_loop().why_alive())
+                if (each.what == "task " + std::to_string(h.id()) + text) return true;
+            return false;
+        };
+        CHECK(listed(" 'reader\\n\\x1b[2J': sleep"));
+        h.set_name(std::string(200, 'x'));
+        bool cut = false;
+        for (const alive_entry& each : this_loop().why_alive()) cut |= each.what.find("xxx...': sleep") != std::string::npos;
+        CHECK(cut);
+        h.set_name("");
+        CHECK(listed(": sleep"));
+        co_await h;
+        CHECK(h.name().empty());
+    });
 }
 
 TEST_CASE("spawn: a discarded task runs on; its error goes to the hook") {

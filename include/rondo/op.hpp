@@ -72,7 +72,8 @@ struct ready_node {
     ready_node* next = nullptr;
     kind what = kind::wake_up;
     std::uint8_t flags = 0;
-    std::uint16_t wakes = 0;
+    std::uint16_t waits_refused : 15 = 0;   // of a cancelled task, and each put it behind the others
+    std::uint16_t told_cancelled : 1 = 0;  // `cancelled` was thrown into it, and it is cancelled still
     std::uint32_t id = 0;
 };
 

@@ -10,6 +10,8 @@
 #include <rondo/loop.hpp>
 #include <rondo/task.hpp>
 
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -161,6 +163,9 @@ struct spawned final : fiber {
 
 RONDO_API void release_unusual(fiber& f) noexcept;
 
+RONDO_API void set_name(fiber& f, std::string name);
+RONDO_API std::string_view name_of(const fiber& f) noexcept;
+
 /// Gives up the handle's share of a block; an error nobody has seen goes to the loop's hook.
 inline void release_handle(fiber& f) noexcept {
     if (f.flags & (fiber::ended | fiber::checked)) return release_unusual(f);
@@ -269,6 +274,10 @@ class task_handle {
     }
     /// The number under which dumps and log lines know it.
     std::uint32_t id() const noexcept { return get().id; }
+    /// What they call it besides: "task 7 'reader'". Throws bad_alloc.
+    void set_name(std::string name) { detail::set_name(get(), std::move(name)); }
+    /// Empty if it has none; valid until it gets another, or the handle is dropped.
+    std::string_view name() const noexcept { return detail::name_of(get()); }
 
     class awaiter : detail::join_op {
      public:
@@ -381,5 +390,8 @@ auto spawn_on(detail::loop_at l, F&& f, Args&&... args) {
     l.of.check_thread("spawn_on", l.place);
     return detail::spawn_at(l.of, l.place, std::forward<F>(f), std::forward<Args>(args)...);
 }
+
+/// Names the running task, as handle.set_name() does. Throws bad_alloc.
+RONDO_API void name_task(std::string name);
 
 }  // namespace rondo

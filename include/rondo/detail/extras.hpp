@@ -28,6 +28,12 @@ RONDO_API extras& extras_of(fiber& f);
 /// A child gets what its parent has that is inherited. Throws bad_alloc, and then the child is freed.
 void inherit_extras(fiber& child, const fiber& parent);
 
+/// How reports call a task: "task 7", or "task 7 'reader'". A long name is cut, an unprintable one escaped.
+struct RONDO_API task_label {
+    explicit task_label(const fiber& f) noexcept;
+    char text[80];
+};
+
 RONDO_API void release_bindings(binding* innermost) noexcept;
 
 }  // namespace rondo::detail
