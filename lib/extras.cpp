@@ -34,7 +34,8 @@ void drop_extras(extras* more) noexcept {
 
 task_label::task_label(const fiber& f) noexcept {
     constexpr std::size_t room = sizeof text - 2;
-    std::size_t size = static_cast<std::size_t>(std::snprintf(text, sizeof text, "task %u", static_cast<unsigned>(f.id)));
+    const int number = std::snprintf(text, sizeof text, "task %u", static_cast<unsigned>(f.id));
+    std::size_t size = static_cast<std::size_t>(number);
     if (f.more != nullptr && !f.more->name.empty()) {
         text[size++] = ' ';
         text[size++] = '\'';

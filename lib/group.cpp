@@ -11,7 +11,8 @@ namespace rondo {
 namespace detail {
 
 group::~group() {
-    if (count == 0) RONDO_ASSERT(!open_, "a group was destroyed while its body runs");  // else the scope names its tasks
+    if (count != 0) return;  // the scope's own assertion names them
+    RONDO_ASSERT(!open_, "a group was destroyed while its body runs");
 }
 
 void group::open(fiber& f, std::size_t limit) noexcept {

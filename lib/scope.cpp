@@ -219,7 +219,8 @@ namespace {
 
 void release_unusual(fiber& f) noexcept {
     f.flags &= static_cast<std::uint8_t>(~fiber::held);
-    if (!(f.flags & fiber::ended)) return f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
+    if (!(f.flags & fiber::ended))
+        return f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
     if (f.flags & fiber::kept) return;
     if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) [[unlikely]]
         unseen_error(f);

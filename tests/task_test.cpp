@@ -439,7 +439,9 @@ TEST_CASE("spawn: a task that was told it is cancelled, and ends as a success, i
 TEST_CASE("spawn: who ends his own scope, or was cancelled after his last wait, has swallowed nothing") {
     debug_log log;
     test::run([]() -> task<> {
-        auto timed = spawn([]() -> task<> { static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told)); });
+        auto timed = spawn([]() -> task<> {
+            static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told));
+        });
         co_await timed;
         auto late = spawn([]() -> task<> {
             static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told));
@@ -470,7 +472,8 @@ TEST_CASE("spawn: a name shows in reports; it may be long, or not fit for a term
         CHECK(listed(" 'reader\\n\\x1b[2J': sleep"));
         h.set_name(std::string(200, 'x'));
         bool cut = false;
-        for (const alive_entry& each : this_loop().why_alive()) cut |= each.what.find("xxx...': sleep") != std::string::npos;
+        for (const alive_entry& each : this_loop().why_alive())
+            cut |= each.what.find("xxx...': sleep") != std::string::npos;
         CHECK(cut);
         h.set_name("");
         CHECK(listed(": sleep"));
