@@ -17,6 +17,8 @@ backend::~backend() = default;
 
 bool backend::advance(duration) noexcept { return false; }
 
+std::size_t backend::descriptors() const noexcept { return 0; }
+
 void backend::set_outside(std::size_t) noexcept {}
 
 const char* name_of(backend_kind kind) noexcept {

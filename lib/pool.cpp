@@ -165,6 +165,8 @@ void fail_allocation(std::size_t n) noexcept {
     own.fast_limit = failing() || malloc_only ? 0 : frame_classes - 1;
 }
 
+std::size_t allocations_to_failure() noexcept { return own.fail_in; }
+
 std::size_t frames_live() noexcept { return live(); }
 
 }  // namespace rondo::detail

@@ -179,6 +179,8 @@ class RONDO_API backend {
 
     /// `sim` only: moves the virtual clock (a step of computing time). Elsewhere false.
     virtual bool advance(duration by) noexcept;
+    /// `sim` only: how many descriptors are open in its world. Elsewhere 0: the process has them.
+    virtual std::size_t descriptors() const noexcept;
     /// `sim` only: while > 0, someone outside the world may still call `wake`.
     virtual void set_outside(std::size_t handles) noexcept;
 };

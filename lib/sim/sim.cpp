@@ -51,6 +51,7 @@ class sim final : public backend {
 
     std::size_t armed() const noexcept override { return armed_; }
     std::string describe() const override;
+    std::size_t descriptors() const noexcept override { return network_.descriptors(); }
 
     bool advance(duration by) noexcept override;
     void set_outside(std::size_t handles) noexcept override { outside_ = handles; }

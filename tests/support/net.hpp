@@ -118,14 +118,7 @@ inline std::size_t open_descriptors() {
 }
 
 /// How many descriptors a simulated world has open; 0 elsewhere.
-inline std::size_t simulated_descriptors(const rondo::loop& l) {
-    if (l.kind() != rondo::backend_kind::sim) return 0;
-    const std::string about = l.backend_info();
-    const std::size_t at = about.find(" descriptors");
-    std::size_t begin = at;
-    while (begin > 0 && about[begin - 1] >= '0' && about[begin - 1] <= '9') --begin;
-    return std::stoul(about.substr(begin, at - begin));
-}
+inline std::size_t simulated_descriptors(rondo::loop& l) { return l.io().descriptors(); }
 
 /// A small generator of its own, so that a printed seed is all it takes to run a test again.
 class dice {

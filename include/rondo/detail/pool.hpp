@@ -29,6 +29,8 @@ inline void frame_deallocate(void* memory, std::size_t size) noexcept {
 
 /// For tests: the n-th allocation from now on throws bad_alloc (1 = the next); 0 switches off.
 RONDO_API void fail_allocation(std::size_t n) noexcept;
+/// How many are still to come, the failing one included; 0: it has failed, or none is to.
+RONDO_API std::size_t allocations_to_failure() noexcept;
 
 /// Blocks handed out by this thread and not yet given back: a leak check for tests.
 RONDO_API std::size_t frames_live() noexcept;
