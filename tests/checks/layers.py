@@ -32,6 +32,7 @@ LAYERS = [
     ["sim"],
     ["rondo"],
     ["interop"],
+    ["testing"],
 ]
 
 # A source has the layer of the header it is named after, if there is one. These alone reach
