@@ -24,6 +24,7 @@ void group::open(fiber& f, std::size_t limit) noexcept {
 
 void group::body_ended(const std::exception_ptr& error) noexcept {
     body_done_ = true;
+    absorbs_ = cancelled();
     if (error || (count != 0 && background_ == count)) cancel();
 }
 

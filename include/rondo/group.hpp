@@ -46,6 +46,8 @@ class RONDO_API group : scope {
     void close() noexcept;
     /// A child that the group waited for was cancelled.
     bool is_incomplete() const noexcept { return incomplete_; }
+    /// Whether a `cancelled` of the body may end here: the group was cancelled by then.
+    bool absorbs() const noexcept { return absorbs_; }
 
  protected:
     using scope::ended_hook;
@@ -82,6 +84,7 @@ class RONDO_API group : scope {
     bool open_ = false;
     bool body_done_ = false;
     bool incomplete_ = false;
+    bool absorbs_ = false;
     std::size_t background_ = 0;
 };
 
@@ -261,7 +264,7 @@ task<T> run_group(F fn, Options options) {
     // The body had ended, but a cancel from further out cut children short: then the whole was.
     if (!error && group.is_incomplete() && (self.flags & fiber::cancel_pending))
         error = std::make_exception_ptr(rondo::cancelled());
-    if (error && group.cancelled() && !(self.flags & fiber::cancel_pending) && is_cancellation(error)) {
+    if (error && group.absorbs() && !(self.flags & fiber::cancel_pending) && is_cancellation(error)) {
         if constexpr (std::is_void_v<T>) {
             co_return;
         } else {
