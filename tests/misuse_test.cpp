@@ -340,6 +340,25 @@ TEST_CASE("misuse: a task that swallows `cancelled` for ever is stopped in bound
     }), "swallows `cancelled` for ever");
 }
 
+TEST_CASE("misuse, hazard B6: a destructor that throws while `cancelled` passes ends the program, as C++ says") {
+    const std::string text = abort_message([] {
+        rondo::run([]() -> task<> {
+            struct throws {
+                ~throws() noexcept(false) { throw std::runtime_error("out of a destructor"); }
+            };
+            auto victim = spawn([]() -> task<> {
+                const throws at_the_end;
+                co_await sleep_for(1h);
+            });
+            co_await yield();
+            victim.cancel();
+            static_cast<void>(co_await attempt(victim));
+        });
+    });
+    CHECK_ABORTS(text, "terminate called");
+    CHECK(has(text, "out of a destructor"));
+}
+
 TEST_CASE("misuse: after fork the child may not use the loop") {
     if (test::on_sim()) return;  // nothing of the kernel's is shared
     CHECK_ABORTS(abort_message([] {

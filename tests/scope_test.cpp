@@ -373,59 +373,6 @@ TEST_CASE("task group: the first failure cancels siblings and body; all errors c
     CHECK(j.text() == "body cancelled sibling cancelled");
 }
 
-TEST_CASE("task group: {child throws before its first wait, after, while cancelled} x "
-          "{body waits, has ended, its parent is cancelled}") {
-    enum class when { before, after, in_cleanup };
-    enum class body_is { waiting, over, cancelled };
-    struct local {
-        static task<> child(when w) {
-            if (w == when::before) throw std::runtime_error("child");
-            bool was_cancelled = false;
-            const duration wait = w == when::after ? duration(1ms) : duration(1h);
-            try {
-                co_await sleep_for(wait);
-            } catch (const cancelled&) {
-                was_cancelled = true;
-            }
-            // a deadline cancels the whole in the third case; in cleanup, the child turns that into an error
-            if (was_cancelled && w != when::in_cleanup) throw cancelled{};
-            throw std::runtime_error("child");
-        }
-        static task<> group_body(task_group& g, when w, body_is b) {
-            g.spawn(child, w);
-            if (b != body_is::over) co_await sleep_for(1h);
-        }
-        static task<> whole(when w, body_is b) {
-            auto call = [=](task_group& g) -> task<> { return group_body(g, w, b); };
-            co_await with_task_group(call);
-        }
-        static task<> body(when w, body_is b) {
-            std::string got = "nothing";
-            const bool needs_cancel = b == body_is::cancelled || w == when::in_cleanup;
-            const duration limit = b == body_is::cancelled && w == when::after ? 0ms : 5ms;
-            try {
-                if (needs_cancel) {
-                    co_await with_timeout(limit, whole, w, b);
-                } else {
-                    co_await whole(w, b);
-                }
-            } catch (const exception_group& group) {
-                got = first_error(group);
-            } catch (const timeout_error&) {
-                got = "timeout";
-            }
-            const bool never_ran_on = b == body_is::cancelled && w == when::after;
-            CHECK(got == (never_ran_on ? "timeout" : "child"));
-        }
-    };
-    for (const when w : {when::before, when::after, when::in_cleanup})
-        for (const body_is b : {body_is::waiting, body_is::over, body_is::cancelled}) {
-            CAPTURE(static_cast<int>(w));
-            CAPTURE(static_cast<int>(b));
-            run(local::body, w, b);
-        }
-}
-
 TEST_CASE("task group: a body that fails cancels its children, and its error is in the group") {
     struct local {
         static task<> body(journal& j) {
