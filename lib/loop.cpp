@@ -439,7 +439,10 @@ void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
         detail::write_log(gate, log_level::debug, f.place,
                           "ended as a success although it was cancelled and told so: it swallowed `cancelled`");
     }
-    if (!home.waiting_to_start.empty()) make_ready(static_cast<detail::fiber&>(home.waiting_to_start.pop()));
+    while (home.waiting_count != 0 && home.count - home.waiting_count < home.max_running) {
+        --home.waiting_count;
+        make_ready(static_cast<detail::fiber&>(home.waiting_to_start.pop()));
+    }
     home.on_ended(home, f);
 }
 
@@ -637,13 +640,16 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
     if (current_fiber_ != nullptr && current_fiber_->more != nullptr) detail::inherit_extras(f, *current_fiber_);
     const bool limited = home.max_running != ~std::size_t{0};
-    const bool waits = home.count >= home.max_running;
+    const bool waits = home.count - home.waiting_count >= home.max_running;
     enroll(f, home);
     if (!home.linked()) scopes_.push_back(home);
     if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
     if (detail::debug_enabled) f.flags |= detail::fiber::checked;
     home.open_wide = !home.cancelled && !limited && !detail::debug_enabled;
-    if (waits) return home.waiting_to_start.push(f);
+    if (waits && !(f.flags & detail::fiber::cancel_pending)) {  // else it ends at once, without a step
+        ++home.waiting_count;
+        return home.waiting_to_start.push(f);
+    }
     make_ready(f);
 }
 

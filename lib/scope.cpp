@@ -14,9 +14,11 @@ namespace rondo::detail {
 
 // --- cancelling ----------------------------------------------------------------------------------------
 
-bool is_cancelled(const fiber& f) noexcept {
-    const fiber* at = &f;  // whose scopes we are among
-    for (const scope* s = f.inside; s != nullptr; s = s->parent) {
+namespace {
+
+// Seen from scope `s`, which is among those of `at`.
+bool is_cancelled_from(const scope* s, const fiber* at) noexcept {
+    for (; s != nullptr; s = s->parent) {
         if (s->holder != at) {
             if (at->flags & fiber::cancel_asked) return true;
             at = s->holder;
@@ -27,6 +29,10 @@ bool is_cancelled(const fiber& f) noexcept {
     }
     return false;
 }
+
+}  // namespace
+
+bool is_cancelled(const fiber& f) noexcept { return is_cancelled_from(f.inside, &f); }
 
 namespace {
 
@@ -57,12 +63,18 @@ void reach(fiber& f, const scope* outermost, to_visit& more) noexcept {
     for (scope* s = reached; s != outermost; s = s->parent) more.push(*s);
 }
 
+// Cancelled tasks that were one too many end without having run. Meanwhile they are beyond the limit.
+void end_waiting(scope& s) noexcept {
+    while (!s.waiting_to_start.empty()) {
+        --s.waiting_count;
+        s.of.make_ready(static_cast<fiber&>(s.waiting_to_start.pop()));
+    }
+}
+
 void reach_all(to_visit& more) noexcept {
     while (more.top != nullptr) {
         scope& s = more.pop();
-        while (!s.waiting_to_start.empty()) {  // they end without having run
-            s.of.make_ready(static_cast<fiber&>(s.waiting_to_start.pop()));
-        }
+        end_waiting(s);
         s.fibers.for_each([&](fiber& f) { reach(f, &s, more); });
     }
 }
@@ -147,6 +159,7 @@ void renew_cancellation(scope& s) noexcept {
     while (more.top != nullptr) {
         scope& next = more.pop();
         next.fibers.for_each([&](fiber& f) { renew(f, &next); });
+        if (!next.waiting_to_start.empty() && is_cancelled_from(&next, next.holder)) end_waiting(next);
     }
 }
 

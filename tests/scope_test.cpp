@@ -482,6 +482,44 @@ TEST_CASE("task group: at most max_running children run at once, in the order th
     CHECK(j.text() == "0 1 2 3 4 5 6 10");
 }
 
+// Children that were cancelled while they waited for their turn counted as places given back.
+TEST_CASE("task group: children that end before their turn leave no room for others") {
+    struct local {
+        static task<> goes_round(int turns) {
+            for (int i = 0; i < turns; ++i) co_await immediate();
+        }
+        static task<> body() {
+            int running = 0, most = 0, ended = 0;
+            auto child = [&](int turns) -> task<> {
+                most = std::max(most, ++running);
+                co_await shield(goes_round, turns);
+                --running;
+                ++ended;
+            };
+            auto outer = [&](cancel_scope& out) -> task<> {
+                auto inner = [&](cancel_scope& in) -> task<> {
+                    auto group_body = [&](task_group& g) -> task<> {
+                        g.spawn(child, 9);
+                        for (int i = 0; i < 3; ++i) g.spawn(child, 1);
+                        co_await shield(goes_round, 2);
+                        out.cancel();  // the three end without having run
+                        co_await shield(goes_round, 2);
+                        CHECK(g.size() == 1);
+                        in.set_shielded(true);  // from here on nothing is cancelled
+                        for (int i = 0; i < 3; ++i) g.spawn(child, 1);
+                    };
+                    co_await with_task_group(group_body, {.max_running = 1});
+                };
+                co_await with_cancel_scope(inner);
+            };
+            co_await with_cancel_scope(outer);
+            CHECK(most == 1);
+            CHECK(ended == 4);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
     struct local {
         static task<> body(journal& j) {

@@ -41,6 +41,7 @@ class RONDO_API scope : links {
     ended_hook on_ended;
     ring<fiber> fibers;
     queue<ready_node> waiting_to_start;      // of `fibers`, those that are one too many
+    std::size_t waiting_count = 0;
     std::size_t max_running = ~std::size_t{0};
     std::size_t count = 0;
     op* joiner = nullptr;                    // completed with 0 when `count` falls to 0
