@@ -520,6 +520,36 @@ TEST_CASE("task group: children that end before their turn leave no room for oth
     run(local::body);
 }
 
+TEST_CASE("task group: a cancel that a shield kept out ends, when let in, also children that wait for their turn") {
+    struct local {
+        static task<> body() {
+            auto outer = [](cancel_scope& out) -> task<> {
+                auto inner = [&](cancel_scope& in) -> task<> {
+                    auto group_body = [&](task_group& g) -> task<> {
+                        g.spawn([]() -> task<> { co_await shield(long_rest); });
+                        for (int i = 0; i < 3; ++i) g.spawn(answer_after, 1h, i);
+                        co_await yield();
+                        out.cancel();
+                        co_await yield();
+                        CHECK(g.size() == 4);
+                        in.set_shielded(false);
+                        co_await shield(rest);
+                        CHECK(g.size() == 1);
+                    };
+                    co_await with_task_group(group_body, {.max_running = 1});
+                };
+                co_await with_cancel_scope(inner, {.shielded = true});
+            };
+            co_await with_cancel_scope(outer);
+        }
+        static task<> rest() { co_await yield(); }
+        static task<> long_rest() {
+            for (int i = 0; i < 9; ++i) co_await immediate();
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
     struct local {
         static task<> body(journal& j) {
