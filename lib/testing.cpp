@@ -233,7 +233,8 @@ class search {
     bool try_point(disturbance what, std::size_t point) {
         const run one(program_, options_, what, point);
         one.report(report_);
-        if (one.was_disturbed()) report_.points = std::max(report_.points, point + (what != disturbance::fail_allocation));
+        const std::size_t count = what == disturbance::fail_allocation ? point : point + 1;  // steps begin at 0
+        if (one.was_disturbed()) report_.points = std::max(report_.points, count);
         if (report_.runs >= options_.most_runs)
             report_.failures.push_back("the search was given up after " + std::to_string(report_.runs) + " runs");
         return one.was_disturbed();

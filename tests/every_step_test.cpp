@@ -40,7 +40,8 @@ TEST_CASE("every step: three sleeps have four points, the first before the first
             ++passed;
         }
     };
-    const every_step_report report = cancel_at_every_step(program, [&] { reached.push_back(std::exchange(passed, -1)); });
+    const auto after_run = [&] { reached.push_back(std::exchange(passed, -1)); };
+    const every_step_report report = cancel_at_every_step(program, after_run);
     CHECK(report.ok());
     CHECK(report.points == 4);
     CHECK(report.runs == 9);  // four, once more three, and two that were over before their turn

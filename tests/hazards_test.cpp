@@ -134,7 +134,7 @@ struct matrix {
     static task<> child(throws_when when) {
         if (when == throws_when::at_once) throw std::runtime_error("child");
         if (when == throws_when::in_cleanup) static_cast<void>(co_await outcome_of(waits()));
-        co_await shield(goes_round, when == throws_when::later ? 2 : 0);
+        if (when == throws_when::later) co_await shield(goes_round, 2);
         throw std::runtime_error("child");
     }
 

@@ -461,7 +461,7 @@ TEST_CASE("asyncio.wait_for: without any time no wait succeeds, and nothing is l
     });
 }
 
-TEST_CASE("hazard A5, CPython gh-86296, bpo-37658, asyncpg#548: a result and a cancel in one turn, both orders: neither is lost") {
+TEST_CASE("hazard A5, CPython gh-86296, bpo-37658, asyncpg#548: a result and a cancel in one turn: neither is lost") {
     struct resource {
         explicit resource(int& live) : count(&live) { ++*count; }
         resource(resource&& other) noexcept : count(std::exchange(other.count, nullptr)) {}

@@ -99,7 +99,8 @@ std::string first_of(const std::exception_ptr& error) {
 /// A program of the model, run by the library.
 class runner {
  public:
-    explicit runner(const program& p) : program_(p), seen_(size(p.tasks)), handles_(size(p.tasks)), open_(size(p.scopes)) {}
+    explicit runner(const program& p)
+        : program_(p), seen_(size(p.tasks)), handles_(size(p.tasks)), open_(size(p.scopes)) {}
 
     task<> run() {
         handles_[0] = spawn([this]() -> task<> { return whole(0, program_.main, nowhere{}); });
@@ -312,7 +313,8 @@ class runner {
 
 std::string print(const trace& t) {
     std::string text;
-    for (const scope_model::line& l : t) text += l.text + (l.first_error.empty() ? "" : " [" + l.first_error + "]") + "; ";
+    for (const scope_model::line& l : t)
+        text += l.text + (l.first_error.empty() ? "" : " [" + l.first_error + "]") + "; ";
     return text;
 }
 
@@ -348,7 +350,8 @@ TEST_CASE("scopes: every task of a random program sees what an independent model
         std::string report = "seed " + std::to_string(seed) + "\n" + scope_model::print(p);
         for (int i = 0; i < p.tasks; ++i) {
             if (same(actual.of(i), expected.of(i))) continue;
-            report += "task " + std::to_string(i) + ": " + print(actual.of(i)) + "\n  model: " + print(expected.of(i)) + "\n";
+            report += "task " + std::to_string(i) + ": " + print(actual.of(i)) + "\n  model: " + print(expected.of(i));
+            report += "\n";
         }
         FAIL(report);
     }

@@ -110,7 +110,8 @@ class generator {
         left_ = 4 + static_cast<int>(dice_.below(40));
         made_.main = body(0, false, false);
         if (one_in(4)) add(event::kind::cancel_task, 0);
-        for (std::size_t i = made_.events.size(); i > 1; --i) std::swap(made_.events[i - 1], made_.events[dice_.below(i)]);
+        for (std::size_t i = made_.events.size(); i > 1; --i)
+            std::swap(made_.events[i - 1], made_.events[dice_.below(i)]);
         // A wait is known by its tick, and that is where its event came to stand.
         std::vector<int> tick_of(made_.events.size() + 1);
         for (std::size_t i = 0; i < made_.events.size(); ++i)
