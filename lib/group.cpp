@@ -84,14 +84,17 @@ std::exception_ptr task_group::take_errors(std::exception_ptr body_error) noexce
         }
     };
     if (body_failed && body_failed_first_) add(body_error);
+    bool body_passes_on = false;  // what it met when it awaited a child
     while (!failed_.empty()) {
         detail::fiber& f = failed_.pop_front();
-        add(f.vt->error(f));
+        const std::exception_ptr error = f.vt->error(f);
+        body_passes_on = body_passes_on || error == body_error;
+        add(error);
         f.flags &= static_cast<std::uint8_t>(~detail::fiber::kept);
         f.flags |= detail::fiber::taken;
         if (!(f.flags & detail::fiber::held)) f.vt->free(f);
     }
-    if (body_failed && !body_failed_first_) add(body_error);
+    if (body_failed && !body_failed_first_ && !body_passes_on) add(body_error);
     if (!first) return body_error;  // a cancellation, or nothing
     if (lost || (errors.size() == 1 && options_.unwrap_single)) return first;
     try {

@@ -245,6 +245,20 @@ TEST_CASE("hazard A13: a child's failure and a cancel of its group's task in one
     CHECK(kinds == std::vector<std::string>{"cancelled cancelled", "(child) cancelled", "(child) goes on"});
 }
 
+// A body behind a shield is not interrupted by the failure, and meets it in the handle.
+TEST_CASE("hazard A13: an error that the body has met in a handle as well is reported once") {
+    test::run([]() -> task<> {
+        auto body = [](task_group& g) -> task<> {
+            auto child = g.spawn(fails, 1, "child");
+            g.spawn(fails_in_cleanup, 0, "sibling");
+            const auto joins = [&]() -> task<> { co_await child; };
+            co_await shield(joins);
+        };
+        const std::string ended = co_await outcome_of(with_task_group(body));
+        CHECK(ended == "(child sibling)");
+    });
+}
+
 // --- coroutines and the compiler -----------------------------------------------------------------------------
 
 TEST_CASE("hazard B1, llvm#49888, libcoro#273: scopes that end at once, in the hundred thousands, use no stack") {
