@@ -31,7 +31,7 @@ void cancel_scope::expire(op& o) noexcept {
 }
 
 cancel_scope::cancel_scope(const scope_options& options) noexcept
-    : scope(this_loop(), [](scope&, detail::fiber&) noexcept {}), timer_(*this) {
+    : scope(this_loop(), [](scope&, detail::fiber&) noexcept {}, "cancel scope"), timer_(*this) {
     scope::deadline = options.deadline;
     shielded = options.shielded;
 }
@@ -67,7 +67,7 @@ void cancel_scope::disarm() noexcept {
 
 void cancel_scope::cancel(const char* reason) noexcept {
     if (cancelled()) return;
-    reason_ = reason;
+    scope::reason = reason;
     if (holder != nullptr) {
         scope::cancel();
     } else {

@@ -52,7 +52,7 @@ std::exception_ptr no_value_error() {
 // --- task_group ----------------------------------------------------------------------------------------
 
 task_group::task_group(loop& l, const task_group_options& options) noexcept
-    : spawner(l, &ended), options_(options) {}
+    : spawner(l, &ended, "task group"), options_(options) {}
 
 void task_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     auto& self = static_cast<task_group&>(of_core(base));
@@ -107,7 +107,7 @@ std::exception_ptr task_group::take_errors(std::exception_ptr body_error) noexce
 // --- supervisor_group ----------------------------------------------------------------------------------
 
 supervisor_group::supervisor_group(loop& l, const supervisor_group_options& options) noexcept
-    : spawner(l, &ended), options_(options) {}
+    : spawner(l, &ended, "supervisor group"), options_(options) {}
 
 void supervisor_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     using detail::fiber;

@@ -167,6 +167,7 @@ void renew_cancellation(scope& s) noexcept {
 
 void scope::enter(fiber& f) noexcept {
     holder = &f;
+    entered_by = f.leaf;
     parent = f.inside;
     f.inside = this;
     if (cancelled) f.flags |= fiber::cancel_pending;

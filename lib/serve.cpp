@@ -31,7 +31,7 @@ class entered {
 
 /// The sessions of a server: their failures are logged, and one that ends makes room.
 struct sessions : session_scope {
-    sessions(loop& l, std::size_t max) noexcept : session_scope(l, &ended), limit(max) {}
+    sessions(loop& l, std::size_t max) noexcept : session_scope(l, &ended, "sessions"), limit(max) {}
 
     static void ended(scope& base, fiber& f) noexcept {
         auto& self = static_cast<sessions&>(base);
@@ -122,7 +122,7 @@ task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions
 
 /// The acceptor is the one child of this scope; its error is the server's.
 struct acceptor_scope : scope {
-    explicit acceptor_scope(loop& l) noexcept : scope(l, &ended) {}
+    explicit acceptor_scope(loop& l) noexcept : scope(l, &ended, "acceptor") {}
     static void ended(scope& base, fiber& f) noexcept {
         static_cast<acceptor_scope&>(base).error = f.vt->error(f);
     }

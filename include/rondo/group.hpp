@@ -51,7 +51,7 @@ class RONDO_API group : scope {
 
  protected:
     using scope::ended_hook;
-    group(loop& l, ended_hook hook) noexcept : scope(l, hook) {}
+    group(loop& l, ended_hook hook, const char* kind) noexcept : scope(l, hook, kind) {}
     ~group();
     static group& of_core(scope& core) noexcept { return static_cast<group&>(core); }
 

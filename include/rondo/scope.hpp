@@ -44,7 +44,7 @@ class RONDO_API cancel_scope : detail::scope {
     /// Whether it was cancelled, by cancel() or by its deadline.
     bool cancelled() const noexcept { return scope::cancelled; }
     bool deadline_passed() const noexcept { return expired_; }
-    const char* reason() const noexcept { return reason_; }
+    const char* reason() const noexcept { return scope::reason; }
 
     time_point deadline() const noexcept { return scope::deadline; }
     /// Moves the deadline; `never` takes it away. One that has passed already cancels at once.
@@ -72,7 +72,6 @@ class RONDO_API cancel_scope : detail::scope {
     static void expire(op& o) noexcept;
     void disarm() noexcept;
 
-    const char* reason_ = "";
     bool expired_ = false;
     deadline_op timer_;
 };

@@ -21,7 +21,9 @@ class RONDO_API scope : links {
     /// successes it hears only if `hears_successes`.
     using ended_hook = void (*)(scope&, fiber&) noexcept;
 
-    explicit scope(loop& l, ended_hook hook) noexcept : of(l), on_ended(hook) {}
+    /// `kind` is for reports, a literal.
+    explicit scope(loop& l, ended_hook hook, const char* kind = "scope") noexcept
+        : of(l), on_ended(hook), label(kind) {}
     ~scope() {
         if (count != 0) [[unlikely]]
             destroyed_with_tasks();
@@ -47,8 +49,11 @@ class RONDO_API scope : links {
     op* joiner = nullptr;                    // completed with 0 when `count` falls to 0
     scope* parent = nullptr;                 // what the holder was in before; null for a root
     fiber* holder = nullptr;                 // the task that has entered it; null for a root
+    const promise_base* entered_by = nullptr;  // the coroutine that did; only compared
     scope* next_visited = nullptr;           // during cancel()
     time_point deadline = never;             // for current_deadline()
+    const char* label;                       // "task group"
+    const char* reason = "";                 // why it was cancelled, if anyone said
     bool cancelled = false;
     bool shielded = false;                   // what is cancelled outside does not reach in
     bool hears_successes = true;
