@@ -1,9 +1,13 @@
 #include <rondo/suspend.hpp>
 
+#include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
+
+#include "readable.hpp"
 
 #include <cerrno>
 #include <cstdio>
+#include <new>
 
 namespace rondo::detail {
 
@@ -17,6 +21,15 @@ void describe_queued(const op&, char* text, std::size_t size) noexcept {
 
 void wake_owner(op& o) noexcept { current->make_ready(*o.owner); }
 
+void sleep_awaiter::describe(const op& o, char* text, std::size_t size) noexcept {
+    const time_point until = static_cast<const sleep_awaiter&>(o).deadline_;
+    if (until == never) {
+        std::snprintf(text, size, "sleep, for ever");
+    } else {
+        std::snprintf(text, size, "sleep, %s left", readable_duration(until - o.owner->inside->of.now()).text);
+    }
+}
+
 const op_vtable sleep_vtable = {
     [](op& o) noexcept {
         loop& l = *current;
@@ -24,7 +37,7 @@ const op_vtable sleep_vtable = {
         l.complete(o, -ECANCELED);
     },
     &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "sleep"); },
+    &sleep_awaiter::describe,
 };
 
 namespace {
@@ -61,11 +74,19 @@ bool refuse_queueing(fiber& f) noexcept {
     return true;
 }
 
+void note_wait(fiber& f) noexcept {
+    try {
+        extras_of(f).waits_since = f.inside->of.now();
+    } catch (const std::bad_alloc&) {
+    }
+}
+
 bool begin_unusual(op& o) noexcept {
     fiber& f = *o.owner;
     if (f.flags & fiber::checked) {
-        const loop* of = o.vt->belongs_to != nullptr ? o.vt->belongs_to(o) : nullptr;
+        const loop* of = debug_enabled && o.vt->belongs_to != nullptr ? o.vt->belongs_to(o) : nullptr;
         if (of != nullptr) of->assert_here("awaiting a stream", f.leaf->site);
+        note_wait(f);
     }
     if (!(f.flags & fiber::cancel_pending)) {
         f.waiting = &o;

@@ -173,6 +173,9 @@ struct loop_options {
     backend_kind kind = backend_kind::automatic;  // automatic: RONDO_BACKEND decides, else the best
     backend_options backend = {};
     observer* watch = nullptr;
+    /// Tasks remember since when they wait, for the await tree (docs/await_tree.md tells what it costs).
+    /// RONDO_DEBUG=1 turns it on, too.
+    bool track_waits = false;
 };
 
 class RONDO_API loop {
@@ -361,6 +364,8 @@ class RONDO_API loop {
         enroll(f, home);
         make_ready(f);
     }
+    /// When the earliest timer is due; `never` if there is none.
+    time_point next_timer() const noexcept { return timers_.empty() ? never : timers_.next(); }
     /// Every task of the loop, the main ones first.
     template <class F>
     void for_each_task(F&& f) const {
@@ -478,6 +483,7 @@ class RONDO_API loop {
     bool stopped_ = false;     // the latest run ended by stop()
     bool stuck_ = false;       // the backend said that nothing can ever happen
     bool embedded_ = false;    // someone asked for poll_fd()
+    bool checks_waits_ = false;  // for RONDO_DEBUG, or to remember since when a task waits
     observer* watch_ = nullptr;
     loop_options options_;
     loop_stats stats_;

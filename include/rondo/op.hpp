@@ -97,7 +97,7 @@ struct fiber : ready_node, links {
         has_value = 8,       // the outcome is a value ...
         has_error = 16,      // ... or an exception; neither: cancelled
         taken = 32,          // someone has seen the outcome
-        checked = taken,     // before it has ended, with RONDO_DEBUG: each of its waits is looked at
+        checked = taken,     // before it has ended, with RONDO_DEBUG or track_waits: each wait is looked at
         cancel_asked = 64,   // the task itself was cancelled, not only a scope it is in
         background = 128,    // its group does not wait for it
         kept = background,   // once ended: its group still wants the outcome
@@ -159,6 +159,8 @@ promise_base& promise_of(std::coroutine_handle<Promise> waiting) noexcept {
 /// counts it: a task that keeps waiting although every wait says "cancelled" is put behind the others,
 /// and reported.
 RONDO_API bool begin_unusual(op& o) noexcept;
+/// Remembers since when the task waits, for reports. Best effort: without memory it does not.
+RONDO_API void note_wait(fiber& f) noexcept;
 
 /// Every await_suspend begins here. False: the task is cancelled and the op must not start; then
 /// await_suspend returns `suspended(o)`.
@@ -176,6 +178,8 @@ inline bool begin(op& o, promise_base& p, std::source_location site) noexcept {
 inline void begin_shielded(op& o, promise_base& p, std::source_location site) noexcept {
     p.site = site;
     o.owner = p.owner;
+    if (p.owner->flags & fiber::checked) [[unlikely]]
+        note_wait(*p.owner);
     p.owner->waiting = &o;
 }
 

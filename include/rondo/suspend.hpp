@@ -19,7 +19,7 @@ RONDO_API bool refuse_queueing(fiber& f) noexcept;
 RONDO_API extern const op_vtable sleep_vtable;
 RONDO_API extern const op_vtable immediate_vtable;
 
-class sleep_awaiter : op {
+class RONDO_API sleep_awaiter : op {
  public:
     explicit sleep_awaiter(time_point deadline) noexcept : op(sleep_vtable), deadline_(deadline) {}
 
@@ -39,6 +39,8 @@ class sleep_awaiter : op {
         await_resume();
         return {};
     }
+
+    static void describe(const op& o, char* text, std::size_t size) noexcept;
 
  private:
     time_point deadline_;

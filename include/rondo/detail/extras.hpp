@@ -1,8 +1,9 @@
-// What few tasks have, kept apart so that the others need no room for it: a name, and the values of
-// task_local that a task was spawned with.
+// What few tasks have, kept apart so that the others need no room for it: a name, the values of
+// task_local that a task was spawned with, and since when it waits, where that is asked for.
 #pragma once
 
 #include <rondo/op.hpp>
+#include <rondo/time.hpp>
 
 #include <cstdint>
 #include <string>
@@ -21,6 +22,7 @@ struct binding {
 struct extras {
     std::string name;
     binding* locals = nullptr;
+    time_point waits_since = never;  // the begin of the latest wait; see loop_options::track_waits
 };
 
 /// Those of `f`, made if it has none. Throws bad_alloc.
