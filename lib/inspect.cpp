@@ -5,6 +5,7 @@
 #include "places.hpp"
 #include "remote_state.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <string_view>
 
@@ -12,26 +13,59 @@ namespace rondo {
 
 namespace detail {
 
-namespace {
-
-/// Whether a line is of this library: of a file beside this one, or of its one header with a coroutine.
-bool is_ours(std::string_view file) noexcept {
+bool is_ours(const std::source_location& place) noexcept {
     constexpr std::string_view here = __FILE__;
     constexpr std::string_view folder = here.substr(0, here.size() - std::string_view("inspect.cpp").size());
-    return (!folder.empty() && file.starts_with(folder)) || file.ends_with("rondo/serve.hpp");
+    const std::string_view file = place.file_name();
+    if (!folder.empty() && file.starts_with(folder)) return true;
+    // A header's path is as the compiler of the user found it; inside this library it begins with rondo/.
+    return file.ends_with(".hpp") &&
+           (file.starts_with("rondo/") || file.find("include/rondo/") != std::string_view::npos);
 }
-
-}  // namespace
 
 std::source_location shown_place(const fiber& f) noexcept {
     for (const promise_base* p = f.leaf; p != nullptr; p = p->parent)
-        if (!is_ours(p->site.file_name())) return p->site;
+        if (!is_ours(p->site)) return p->site;
     return f.place.line() != 0 || f.leaf == nullptr ? f.place : f.leaf->site;
+}
+
+std::string_view base_name(const std::source_location& place) noexcept {
+    const std::string_view path = place.file_name();
+    return path.substr(path.rfind('/') + 1);
+}
+
+// "void ns::f(f(int)::_ZN2ns1fEi.Frame*)" (GCC), "task ns::f(int)" (clang): the name in it.
+std::string_view function_of(const std::source_location& place) noexcept {
+    std::string_view name = place.function_name();
+    constexpr std::string_view deduced = "decltype(auto) ";
+    if (name.starts_with(deduced)) name.remove_prefix(deduced.size());
+    name = name.substr(0, name.find('('));
+    return name.substr(name.rfind(' ') + 1);
 }
 
 std::string at_place(const std::source_location& place) {
     if (place.line() == 0) return {};
     return std::string(" at ") + place.file_name() + ":" + std::to_string(place.line());
+}
+
+void log_leftovers(const loop& l, const char* when) noexcept {
+    constexpr std::size_t most_named = 4;
+    const scope& root = l.root();
+    if (root.count == 0) return;
+    char names[400] = "";
+    std::size_t size = 0;
+    std::size_t named = 0;
+    for (const fiber* f = &root.fibers.front(); f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
+        const std::source_location place = shown_place(*f);
+        const std::string_view file = base_name(place);
+        const int n = std::snprintf(names + size, sizeof names - size, "%s task %u at %.*s:%u", named == 0 ? "" : ",",
+                                    static_cast<unsigned>(f->id), static_cast<int>(std::min(file.size(), std::size_t{60})),
+                                    file.data(), static_cast<unsigned>(place.line()));
+        size = std::min(size + static_cast<std::size_t>(n), sizeof names - 1);
+    }
+    static log_gate gate;
+    write_log(gate, log_level::debug, root.fibers.front().place, "%zu %s left %s, and cancelled:%s%s", root.count,
+              root.count == 1 ? "task was" : "tasks were", when, names, named < root.count ? ", ..." : "");
 }
 
 }  // namespace detail

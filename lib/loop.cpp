@@ -100,12 +100,13 @@ void root_child_ended(detail::scope& root, detail::fiber& f) noexcept {
 
 loop::loop(const loop_options& options)
     : options_(options),
-      root_(*this, &root_child_ended),
+      root_(*this, &root_child_ended, "loop"),
       thread_(&detail::thread_mark),
       thread_id_(::gettid()),
       backend_(choose_backend(options.kind, options.backend, why_backend_)) {
     watch_ = options_.watch;
     root_.hears_successes = false;
+    checks_waits_ = options_.track_waits || detail::debug_enabled;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
     shared_ = new detail::remote_state(*backend_);
@@ -120,6 +121,7 @@ loop::loop(const loop_options& options)
 loop::~loop() {
     RONDO_ASSERT(!running_, "a loop was destroyed while it runs");
     check_thread("~loop");
+    detail::log_leftovers(*this, "when its loop was destroyed");
     drain_root();
     shared_->close();
     loop* const outer = std::exchange(detail::current, this);  // callables may look at the time
@@ -644,8 +646,8 @@ void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
     enroll(f, home);
     if (!home.linked()) scopes_.push_back(home);
     if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
-    if (detail::debug_enabled) f.flags |= detail::fiber::checked;
-    home.open_wide = !home.cancelled && !limited && !detail::debug_enabled;
+    if (checks_waits_) f.flags |= detail::fiber::checked;
+    home.open_wide = !home.cancelled && !limited && !checks_waits_;
     if (waits && !(f.flags & detail::fiber::cancel_pending)) {  // else it ends at once, without a step
         ++home.waiting_count;
         return home.waiting_to_start.push(f);

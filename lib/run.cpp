@@ -1,5 +1,7 @@
 #include <rondo/run.hpp>
 
+#include <rondo/await_tree.hpp>
+
 #include "places.hpp"
 #include "printable.hpp"
 
@@ -98,19 +100,11 @@ void task_never_awaited(std::source_location made) noexcept {
 
 namespace {
 
-// "void ns::f(f(int)::_ZN2ns1fEi.Frame*)" (GCC), "task ns::f(int)" (clang): the name in it.
-std::string function_of(const std::source_location& place) {
-    std::string name = place.function_name();
-    if (const auto open = name.find('('); open != std::string::npos) name.resize(open);
-    if (const auto space = name.rfind(' '); space != std::string::npos) name.erase(0, space + 1);
-    return name;
-}
-
 void print_place(const char* lead, const std::source_location& place) {
     if (place.line() == 0) return;
-    const std::string name = function_of(place);  // clang knows none in a coroutine
-    std::fprintf(stderr, "  %s %s:%u%s%s\n", lead, place.file_name(), static_cast<unsigned>(place.line()),
-                 name.empty() ? "" : "  ", name.c_str());
+    const std::string_view name = function_of(place);
+    std::fprintf(stderr, "  %s %s:%u%s%.*s\n", lead, place.file_name(), static_cast<unsigned>(place.line()),
+                 name.empty() ? "" : "  ", static_cast<int>(name.size()), name.data());
 }
 
 std::string name_of(const std::type_info& type) {
@@ -209,14 +203,14 @@ void report_escaped(const std::exception_ptr& error) noexcept {
 
 namespace {
 
-std::string deadlock_report(const loop& l) {
-    std::string text = "deadlock: nothing is left that could wake these tasks";
-    l.for_each_task([&](const fiber& f) {
-        char waits[160] = "nothing";
-        if (f.waiting != nullptr) f.waiting->vt->describe(*f.waiting, waits, sizeof waits);
-        text += "\n  task " + std::to_string(f.id) + " waits for " + waits + at_place(shown_place(f));
-    });
-    return text;
+std::string deadlock_report(const loop& l) noexcept {
+    try {
+        std::string text = "deadlock: nothing is left that could wake these tasks\n" + await_tree(l).text();
+        text.pop_back();  // the last end of line
+        return text;
+    } catch (const std::bad_alloc&) {
+        return "deadlock";  // short enough to need no memory
+    }
 }
 
 }  // namespace
@@ -228,6 +222,7 @@ void run_to_end(loop& l, fiber& main) {
     const bool stopped = !ended && l.stopped();
     const bool stuck = !ended && !stopped;
     if (stuck) report = deadlock_report(l);
+    if (ended) log_leftovers(l, "when the main task ended");
     l.drain_root();
     if (stuck) throw deadlock_error(report);
     // Unless it made something of its cancellation.

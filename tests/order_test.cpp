@@ -525,6 +525,7 @@ TEST_CASE("errors: what the hook throws again in a turn is logged, so that none 
     std::string seen;
     set_log_sink(
         [](const log_record& r, void* to) noexcept {
+            if (r.level == log_level::debug) return;  // which tasks were left
             CHECK(r.level == log_level::error);
             static_cast<std::string*>(to)->append(r.message).append("|");
         },

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rondo/attempt.hpp>
+#include <rondo/await_tree.hpp>
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
 #include <rondo/cleanup.hpp>

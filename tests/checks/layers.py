@@ -42,6 +42,7 @@ SOURCE_LAYERS = {
     "error": "attempt",
     "log": "loop",
     "loop": "task",
+    "run": "await_tree",  # what a deadlock looks like
     "scope": "spawn",
 }
 

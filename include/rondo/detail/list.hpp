@@ -75,6 +75,12 @@ class ring {
     bool empty() const noexcept { return head_.next_link == &head_; }
     Node& front() const noexcept { return static_cast<Node&>(*head_.next_link); }
 
+    /// The one behind `node`; null behind the last.
+    Node* after(const Node& node) const noexcept {
+        links* const following = node.links::next_link;
+        return following == &head_ ? nullptr : static_cast<Node*>(following);
+    }
+
     void push_back(Node& node) noexcept { insert_before(node, head_); }
     void push_front(Node& node) noexcept { insert_before(node, *head_.next_link); }
 
