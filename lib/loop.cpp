@@ -172,6 +172,7 @@ class loop::running_scope {
     ~running_scope() {
         loop_.enter(phase::none);
         loop_.running_ = false;
+        loop_.until_ = nullptr;
         loop_.stopped_ = std::exchange(loop_.stopping_, false);
         detail::current = outer_;
     }
@@ -203,6 +204,8 @@ void loop::run() {
 
 bool loop::run_until(bool (*done)(void*), void* context) {
     running_scope scope(*this);
+    until_ = done;
+    until_context_ = context;
     drain();
     scope.rethrow();
     if (!done(context) && alive()) run_timers();
@@ -551,6 +554,7 @@ void loop::run_poll(bool may_block) {
 
 time_point loop::poll_deadline(bool may_block) const noexcept {
     if (!may_block || stopping_ || work_queued() || !idle_.empty() || !alive()) return now_;
+    if (until_ != nullptr && until_(until_context_)) return now_;  // in this turn, before poll
     return timers_.empty() ? never : timers_.next();
 }
 

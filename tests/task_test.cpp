@@ -571,6 +571,18 @@ class for_ever : op {
     };
 };
 
+TEST_CASE("run: a main task that ends in the pending phase ends it, before poll waits for the tasks that are left") {
+    // It was noticed after the turn only, hence after the first of their timers.
+    loop l;
+    const time_point before = l.now();
+    run_on(l, []() -> task<> {
+        for (std::uint32_t i = 0; i < loop::wakeups_per_drain; ++i)
+            spawn([]() -> task<> { co_await sleep_for(1h); }).discard();
+        co_await yield();  // behind a full budget of first steps: it goes on in the pending phase
+    });
+    CHECK(l.now() - before < 1h);
+}
+
 TEST_CASE("run: a main task that waits for what cannot happen is a deadlock, with the lines") {
     std::string report;
     unsigned line = 0;

@@ -500,6 +500,8 @@ class RONDO_API loop {
     std::size_t closing_count_ = 0;
     completions batch_;
 
+    bool (*until_)(void*) = nullptr;  // what ends run_until()
+    void* until_context_ = nullptr;
     detail::ring<detail::scope> scopes_;
     detail::asked_starts asked_to_end_;
     detail::scope root_;
