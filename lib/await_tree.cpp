@@ -93,7 +93,8 @@ class walk {
         std::size_t left_out = s.count;  // of no kind that is told apart
         bool held_back = false;          // they are the last ones, since they were spawned last
         for (const fiber* f = &s.fibers.front(); f != nullptr; f = s.fibers.after(*f)) {
-            if (tree_.visits >= limits_.max_visits) break;
+            if (looked_at_ == limits_.max_visits) break;
+            ++looked_at_;
             ++tree_.visits;
             if (!s.waiting_to_start.empty() && s.waiting_to_start.front() == f) held_back = true;
             const task_activity activity = activity_of(*f, held_back);
@@ -229,6 +230,7 @@ class walk {
     await_tree& tree_;
     const loop& of_;
     const tree_options limits_;
+    std::size_t looked_at_ = 0;  // tasks
     std::vector<pending> pending_;
     std::vector<level> levels_;
 };

@@ -2,6 +2,8 @@
 #include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 
+#include <rondo/detail/extras.hpp>
+
 #include "places.hpp"
 #include "remote_state.hpp"
 
@@ -40,7 +42,10 @@ std::string_view function_of(const std::source_location& place) noexcept {
     constexpr std::string_view deduced = "decltype(auto) ";
     if (name.starts_with(deduced)) name.remove_prefix(deduced.size());
     name = name.substr(0, name.find('('));
-    return name.substr(name.rfind(' ') + 1);
+    name = name.substr(name.rfind(' ') + 1);
+    constexpr std::string_view unnamed = "{anonymous}::";  // it says nothing, and takes room
+    if (const std::size_t at = name.rfind(unnamed); at != name.npos) name.remove_prefix(at + unnamed.size());
+    return name;
 }
 
 std::string at_place(const std::source_location& place) {
@@ -58,8 +63,11 @@ void log_leftovers(const loop& l, const char* when) noexcept {
     for (const fiber* f = &root.fibers.front(); f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
         const std::source_location place = shown_place(*f);
         const std::string_view file = base_name(place);
-        const int n = std::snprintf(names + size, sizeof names - size, "%s task %u at %.*s:%u", named == 0 ? "" : ",",
-                                    static_cast<unsigned>(f->id), static_cast<int>(std::min(file.size(), std::size_t{60})),
+        const std::string_view name = f->more != nullptr ? std::string_view(f->more->name) : "";
+        const int n = std::snprintf(names + size, sizeof names - size, "%s task %u%s%.*s%s at %.*s:%u",
+                                    named == 0 ? "" : ",", static_cast<unsigned>(f->id), name.empty() ? "" : " '",
+                                    static_cast<int>(std::min(name.size(), std::size_t{30})), name.data(),
+                                    name.empty() ? "" : "'", static_cast<int>(std::min(file.size(), std::size_t{40})),
                                     file.data(), static_cast<unsigned>(place.line()));
         size = std::min(size + static_cast<std::size_t>(n), sizeof names - 1);
     }

@@ -2,12 +2,13 @@
 
 #include <rondo/suspend.hpp>
 
-#include "stop_signals.hpp"
+#include "signal_notice.hpp"
 
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -151,8 +152,9 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
     sessions all(l, options.max_connections != 0 ? options.max_connections : default_limit());
     acceptor_scope acceptor(l);
     stop_request stop{acceptor, all};
-    std::optional<stop_signals> signals;
-    if (options.stop_on_signals) signals.emplace(l, &stop_request::signalled, &stop);
+    std::optional<signal_notice> signals;
+    if (options.stop_on_signals)
+        signals.emplace(l, std::initializer_list<int>{SIGINT, SIGTERM}, &stop_request::signalled, &stop);
 
     {
         const entered serving(all);
