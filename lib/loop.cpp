@@ -38,8 +38,9 @@ constinit thread_local loop* loops_here = nullptr;
 
 // All loops of the process, so that a check can tell one of another thread from one that is gone.
 constinit std::mutex every_loop_guard;
-constinit loop* every_loop = nullptr;
 }
+// Exported, and in no namespace without a name: lib/gdb/rondo-gdb.py begins here.
+RONDO_API constinit loop* every_loop = nullptr;
 }  // namespace detail
 
 time_point loop_clock::now() noexcept {

@@ -35,14 +35,18 @@ rondo::task<> app(bool json) {
     auto server = rondo::spawn(serve_users, std::ref(listener));
     co_await rondo::sleep_for(1100ms);
     const rondo::await_tree tree;
-    std::puts(json ? tree.json().c_str() : tree.text().c_str());
-    server.cancel();
+    std::fputs(json ? (tree.json() + "\n").c_str() : tree.text().c_str(), stdout);
+    server.cancel();  // it uses the listener: wait for its end
     static_cast<void>(co_await rondo::attempt(server));
 }
 
 int main(int argc, char** argv) {
     const bool json = argc == 2 && std::string_view(argv[1]) == "--json";
+    if (argc != 1 && !json) {
+        std::fprintf(stderr, "usage: %s [--json]; RONDO_BACKEND chooses the backend\n", argv[0]);
+        return 2;
+    }
     rondo::loop_options options;
-    options.track_waits = true;
+    options.track_waits = true;  // "for how long" is not free
     return rondo::run_main(options, app, json);
 }

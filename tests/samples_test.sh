@@ -105,5 +105,45 @@ check "an unknown backend is refused" \
 check "an address that is none is refused" \
     refuses "takes an IP address" "$samples/echo_load" --host localhost --port 1
 
+
+# What the tree looks like is for tests/await_tree_test.cpp; here, that the program shows it.
+shows_its_tree() {  # shows_its_tree BACKEND
+    RONDO_BACKEND=$1 "$samples/await_tree" >"$work/tree" || return
+    cat "$work/tree"
+    head -n 1 "$work/tree" | grep -qx "rondo: 1,004 tasks on $1, 7 of them shown, next timer in [0-9]* ms" &&
+        grep -q '^task 1  *the main task$' "$work/tree" &&
+        grep -q '   ├─ task 3 .*spawned at await_tree.cpp:' "$work/tree" &&
+        grep -q 'waits: accept on fd [0-9]*  *1.[0-9] s$' "$work/tree" &&
+        grep -q '└─ \.\.\. and 997 more like task 5 ' "$work/tree"
+}
+shows_its_tree_as_json() {
+    RONDO_BACKEND=sim "$samples/await_tree" --json >"$work/tree" || return
+    cat "$work/tree"
+    python3 - "$work/tree" <<'PYTHON'
+import json, sys
+tree = json.load(open(sys.argv[1]))
+assert tree["tasks"] == 1004 and tree["shown"] == 7, tree
+group = tree["tree"][1]["below"][0]
+assert group["scope"] == {"kind": "task group", "tasks": 1002}, group["scope"]
+assert group["below"][0]["waited_ms"] == 1100, group["below"][0]
+PYTHON
+}
+is_a_deadlock() {  # is_a_deadlock BACKEND: exit code 2, and who waits for whom
+    local code=0
+    RONDO_BACKEND=$1 "$samples/deadlock" 2>"$work/err" || code=$?
+    cat "$work/err"
+    [[ $code == 2 ]] && grep -q '^fatal error: deadlock: nothing is left that could wake these tasks$' "$work/err" &&
+        grep -q 'waits: task 2$' "$work/err" && grep -q 'waits: task 3$' "$work/err"
+}
+for backend in epoll sim; do
+    check "await_tree shows its tree ($backend)" shows_its_tree "$backend"
+done
+check "await_tree shows it as JSON" shows_its_tree_as_json
+for backend in auto epoll sim; do
+    check "all tasks asleep are a deadlock ($backend)" is_a_deadlock "$backend"
+done
+check "many tasks sleep and wake" says "^20000 have woken" "$samples/million_tasks" --count 20000 --backend epoll
+check "many tasks sleep and wake on sim" says "^20000 have woken" "$samples/million_tasks" --count 20000 --backend sim
+
 echo "$passed passed, $failed failed"
 [[ $failed == 0 ]]

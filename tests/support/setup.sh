@@ -38,6 +38,7 @@ missing_packages() {
         nlohmann-json3-dev) finds_headers g++ nlohmann/json.hpp ;;
         clang-19) has_command clang++-19 ;;
         libclang-rt-19-dev) has_sanitizers clang++-19 ;;
+        gdb) has_command gdb ;;
         *) die "no rule tells whether $package is there" ;;
         esac || echo "$package"
     done
@@ -75,6 +76,7 @@ build_packages=(
     liburing-dev libasio-dev doctest-dev libspdlog-dev nlohmann-json3-dev
 )
 clang_packages=(clang-19 libclang-rt-19-dev)
+test_packages=(gdb)
 
 # configure DIR COMPILER OPTIONS...: a new or an existing build directory.
 configure() {
