@@ -319,6 +319,9 @@ class task_handle {
     /// Cancel: only this wait ends; the task goes on.
     [[nodiscard]] awaiter operator co_await() const noexcept { return awaiter(get()); }
 
+    /// For the layers above.
+    detail::fiber& core() const noexcept { return get(); }
+
  private:
     detail::fiber& get() const noexcept {
         RONDO_ASSERT(fiber_ != nullptr, "an empty task handle");

@@ -76,6 +76,7 @@ class outcome {
     }
     bool has_error() const noexcept { return state_ == state::error; }
     std::exception_ptr& error() noexcept { return error_; }
+    T& value() noexcept { return value_; }  // only if it is one
     T take() {
         if (state_ == state::error) std::rethrow_exception(error_);
         return std::move(value_);
@@ -97,6 +98,7 @@ class outcome<T&> {
     void set_error(std::exception_ptr e) noexcept { error_ = std::move(e); }
     bool has_error() const noexcept { return error_ != nullptr; }
     std::exception_ptr& error() noexcept { return error_; }
+    T& value() noexcept { return *value_; }
     T& take() {
         if (error_) std::rethrow_exception(error_);
         return *value_;
@@ -209,6 +211,10 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
         f.leaf = &root;
     }
     detail::outcome<T>& outcome() noexcept { return frame_.promise().out; }
+    /// It will not be awaited, and that is no mistake: what should have run it was cancelled before.
+    void drop() noexcept {
+        if (frame_) std::exchange(frame_, {}).destroy();
+    }
 
  private:
     friend detail::promise<T>;
