@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <vector>
 
 namespace rondo {
 namespace detail {
@@ -58,8 +57,7 @@ void task_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     auto& self = static_cast<task_group&>(of_core(base));
     self.child_ended(f);
     if (!(f.flags & detail::fiber::has_error) || detail::start_op::waits_for(f)) return;
-    f.flags |= detail::fiber::kept;
-    self.failed_.push_back(f);
+    self.failed_.add(f);
     self.cancel();
 }
 
@@ -71,37 +69,13 @@ void task_group::body_ended(const std::exception_ptr& error) noexcept {
 // Everything that failed, first failure first; `cancelled` is not a failure. A group is left by now: a
 // cancel that is still pending comes from further out.
 std::exception_ptr task_group::take_errors(std::exception_ptr body_error) noexcept {
-    const bool body_failed = body_error && !detail::is_cancellation(body_error);
-    std::vector<std::exception_ptr> errors;
-    std::exception_ptr first;
-    bool lost = false;
-    const auto add = [&](std::exception_ptr error) {
-        if (!first) first = error;
-        try {
-            errors.push_back(std::move(error));
-        } catch (const std::bad_alloc&) {
-            lost = true;
-        }
-    };
-    if (body_failed && body_failed_first_) add(body_error);
-    bool body_passes_on = false;  // what it met when it awaited a child
-    while (!failed_.empty()) {
-        detail::fiber& f = failed_.pop_front();
-        const std::exception_ptr error = f.vt->error(f);
-        body_passes_on = body_passes_on || error == body_error;
-        add(error);
-        f.flags &= static_cast<std::uint8_t>(~detail::fiber::kept);
-        f.flags |= detail::fiber::taken;
-        if (!(f.flags & detail::fiber::held)) f.vt->free(f);
+    using detail::failures;
+    const auto single = options_.unwrap_single ? failures::one::as_it_is : failures::one::in_a_group;
+    if (!body_error || detail::is_cancellation(body_error)) {
+        std::exception_ptr errors = failed_.take(single);
+        return errors ? errors : body_error;
     }
-    if (body_failed && !body_failed_first_ && !body_passes_on) add(body_error);
-    if (!first) return body_error;  // a cancellation, or nothing
-    if (lost || (errors.size() == 1 && options_.unwrap_single)) return first;
-    try {
-        return std::make_exception_ptr(exception_group(std::move(errors)));
-    } catch (...) {
-        return first;
-    }
+    return body_failed_first_ ? failed_.take(single, body_error) : failed_.take(single, nullptr, body_error);
 }
 
 // --- supervisor_group ----------------------------------------------------------------------------------

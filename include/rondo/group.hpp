@@ -15,6 +15,7 @@
 // long as the body or a child runs; spawning after that is a bug, and asserts.
 #pragma once
 
+#include <rondo/detail/failures.hpp>
 #include <rondo/detail/scope.hpp>
 #include <rondo/exception_group.hpp>
 #include <rondo/spawn.hpp>
@@ -40,6 +41,7 @@ class RONDO_API group : scope {
 
     // For the functions below.
     scope& core() noexcept { return *this; }
+    bool is_open() const noexcept { return open_; }
     void open(fiber& f, std::size_t limit) noexcept;
     /// The body has ended; `error` is null, or why.
     void body_ended(const std::exception_ptr& error) noexcept;
@@ -169,7 +171,7 @@ class RONDO_API task_group : public detail::spawner<task_group> {
 
  private:
     static void ended(detail::scope& base, detail::fiber& f) noexcept;
-    detail::ring<detail::fiber> failed_;  // their blocks are kept: collecting errors needs no memory
+    detail::failures failed_;
     bool body_failed_first_ = false;
     task_group_options options_;
 };

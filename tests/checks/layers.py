@@ -40,6 +40,7 @@ LAYERS = [
 SOURCE_LAYERS = {
     "assert": "loop",  # what stops the program names the task that ran
     "error": "attempt",
+    "failures": "group",
     "log": "loop",
     "loop": "task",
     "run": "await_tree",  # what a deadlock looks like
@@ -245,8 +246,8 @@ def self_test():
     for name, text in bad:
         assert problems(**{**good, name: text}), (name, text)
     circle = {
-        "include__rondo__when_DOT_hpp": header("scope"),
-        "include__rondo__scope_DOT_hpp": header("when"),
+        "include__rondo__group_DOT_hpp": header("scope"),
+        "include__rondo__scope_DOT_hpp": header("group"),
     }
     assert len(problems(**good, **circle)) == 1
     print(f"{len(bad) + 2} trees were judged rightly")
