@@ -11,10 +11,13 @@
 #include <rondo/exception_group.hpp>
 #include <rondo/fd.hpp>
 #include <rondo/group.hpp>
+#include <rondo/joiner.hpp>
+#include <rondo/joiners.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/rate_limiter.hpp>
+#include <rondo/outcome.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
 #include <rondo/serve.hpp>
@@ -26,3 +29,4 @@
 #include <rondo/tcp.hpp>
 #include <rondo/thread_channel.hpp>
 #include <rondo/time.hpp>
+#include <rondo/when.hpp>

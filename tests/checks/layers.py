@@ -23,7 +23,7 @@ LAYERS = [
     ["spawn", "attempt", "start"],
     ["run", "task_local", "scope", "exception_group", "group", "cleanup"],
     ["await_tree"],
-    ["joiner", "when"],
+    ["outcome", "joiner", "joiners", "when", "as_completed", "map_concurrent", "wait_for_tasks"],
     ["semaphore", "mutex", "shared_mutex", "condition", "event", "latch", "barrier", "once"],
     ["channel", "generator", "select", "thread_channel", "rate_limiter", "queue"],
     ["actor", "supervisor"],
