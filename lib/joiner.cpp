@@ -20,24 +20,17 @@ join_scope::join_scope(const called_from& here, question ask, void* decides) noe
 
 // --- which child is which --------------------------------------------------------------------------------
 
-// Numbers of tasks go up one by one, so a run of children that were started together is known by its first.
-
-void join_scope::note(const fiber& child) {
+void start_order::add(const fiber& child) {
     const run& last = later_.empty() ? first_ : later_.back();
-    if (started_ == 0) {
+    if (size_ == 0) {
         first_ = {child.id, 0};
-    } else if (child.id - last.first_id != started_ - last.first_index) {
-        try {
-            later_.push_back({child.id, started_});
-        } catch (...) {
-            fail(std::current_exception());  // the child does not take its first step
-            throw;
-        }
+    } else if (child.id - last.first_id != size_ - last.first_index) {
+        later_.push_back({child.id, size_});
     }
-    ++started_;
+    ++size_;
 }
 
-std::size_t join_scope::index_of(const fiber& child) const noexcept {
+std::size_t start_order::index_of(const fiber& child) const noexcept {
     const auto age = [this](std::uint32_t id) { return id - first_.first_id; };  // survives a wrap of the counter
     const auto after = std::upper_bound(later_.begin(), later_.end(), age(child.id),
                                         [&](std::uint32_t a, const run& r) { return a < age(r.first_id); });
@@ -46,6 +39,15 @@ std::size_t join_scope::index_of(const fiber& child) const noexcept {
 }
 
 // --- ends ------------------------------------------------------------------------------------------------
+
+void join_scope::note(const fiber& child) {
+    try {
+        order_.add(child);
+    } catch (...) {
+        fail(std::current_exception());  // so the child does not take its first step
+        throw;
+    }
+}
 
 void join_scope::ended(detail::scope& base, fiber& f) noexcept {
     auto& self = static_cast<join_scope&>(of_core(base));

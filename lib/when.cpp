@@ -1,5 +1,7 @@
 #include <rondo/when.hpp>
 
+#include <rondo/map_concurrent.hpp>
+
 #include <stdexcept>
 
 namespace rondo::detail {
@@ -12,5 +14,7 @@ void throw_too_few(const char* who, std::size_t children, std::size_t wanted) {
     throw std::invalid_argument(std::string(who) + ": " + std::to_string(wanted) + " of " + std::to_string(children) +
                                 " children");
 }
+
+void throw_limit_of_zero() { throw std::invalid_argument("map_concurrent: at most 0 at once"); }
 
 }  // namespace rondo::detail

@@ -1,124 +1,15 @@
 // when_all, when_any, race, all_settled: what each gives, throws, cancels and loses.
-#include "support/every_step.hpp"
+#include "support/children.hpp"
 
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 using namespace rondo;
-using test::journal;
+using namespace test;
 using namespace std::chrono_literals;
 
 namespace {
-
-/// Ends after so many places in the ready queue, so that tests say who is first.
-task<int> after(int yields, int value) {
-    for (int i = 0; i < yields; ++i) co_await yield();
-    co_return value;
-}
-
-task<int> fails_after(int yields, const char* what) {
-    for (int i = 0; i < yields; ++i) co_await yield();
-    throw std::runtime_error(what);
-}
-
-task<> does_nothing() { co_await yield(); }
-
-task<int> never(journal& j, std::string name) {
-    try {
-        co_await sleep_for(1h);
-    } catch (const cancelled&) {
-        j.add(name.append(" cancelled"));
-        throw;
-    }
-    co_return 0;
-}
-
-/// Fails while it is being cancelled.
-task<int> fails_at_cancel(const char* what) {
-    bool was_cancelled = false;
-    try {
-        co_await sleep_for(1h);
-    } catch (const cancelled&) {
-        was_cancelled = true;
-    }
-    if (was_cancelled) throw std::runtime_error(what);
-    co_return 0;
-}
-
-/// Takes a while to clean up.
-task<int> cleans_up(journal& j) {
-    try {
-        co_await sleep_for(1h);
-    } catch (const cancelled&) {
-        j.add("cleaning");
-    }
-    co_await shield([] { return after(3, 0); });
-    j.add("clean");
-    co_return 5;
-}
-
-task<std::unique_ptr<int>> owned(int yields, int value) {
-    for (int i = 0; i < yields; ++i) co_await yield();
-    co_return std::make_unique<int>(value);
-}
-
-/// The n-th of them gives n, after so many yields.
-template <class... Yields>
-std::vector<task<int>> tasks(Yields... yields) {
-    std::vector<task<int>> made;
-    int value = 0;
-    (made.push_back(after(yields, ++value)), ...);
-    return made;
-}
-
-std::string what_of(const std::exception_ptr& error) {
-    try {
-        std::rethrow_exception(error);
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (const cancelled&) {
-        return "cancelled";
-    }
-}
-
-/// The errors that awaiting `t` throws, in order: "a b"; alone if it is not a group: "just a"; else "none".
-template <class T>
-task<std::string> errors_of(task<T> t) {
-    std::string text;
-    try {
-        static_cast<void>(co_await std::move(t));
-        text = "none";
-    } catch (const exception_group& group) {
-        for (const auto& error : group.errors()) text.append(text.empty() ? "" : " ").append(what_of(error));
-    } catch (const std::exception& e) {
-        text = std::string("just ").append(e.what());
-    }
-    co_return text;
-}
-
-/// Runs `made(journal)`, a task, as a task of its own, cancels it when it waits, and tells how it ended.
-template <class F>
-std::string when_cancelled(F made, journal& j) {
-    struct local {
-        static task<> body(F make, journal& log) {
-            auto child = spawn(make, std::ref(log));
-            for (int i = 0; i < 8; ++i) co_await yield();
-            child.cancel();
-            try {
-                static_cast<void>(co_await child);
-                log.add("a result");
-            } catch (const std::system_error& e) {
-                log.add(e.code() == std::errc::operation_canceled ? "cancelled" : "another error");
-            } catch (const std::exception& e) {
-                log.add(e.what());
-            }
-        }
-    };
-    test::run(local::body, made, std::ref(j));
-    return j.text();
-}
 
 // --- when_all ------------------------------------------------------------------------------------------
 
@@ -195,9 +86,9 @@ TEST_CASE("when_all: takes callables, which live as long as their child") {
 TEST_CASE("when_all: the first failure cancels the others, and is thrown as it is") {
     struct local {
         static task<> body(journal& j) {
-            const std::string first = co_await errors_of(when_all(fails_after(1, "one"), never(j, "a"), never(j, "b")));
+            const std::string first = co_await errors_of(when_all(fails_after(1, "one"), waits(j, "a"), waits(j, "b")));
             CHECK(first == "just one");
-            const std::string last = co_await errors_of(when_all(never(j, "c"), fails_after(3, "two")));
+            const std::string last = co_await errors_of(when_all(waits(j, "c"), fails_after(3, "two")));
             CHECK(last == "just two");
         }
     };
@@ -209,7 +100,7 @@ TEST_CASE("when_all: the first failure cancels the others, and is thrown as it i
 TEST_CASE("when_all: a failure without a wait keeps those behind it from starting") {
     struct local {
         static task<> body(journal& j) {
-            const std::string all = co_await errors_of(when_all(fails_after(0, "one"), never(j, "a")));
+            const std::string all = co_await errors_of(when_all(fails_after(0, "one"), waits(j, "a")));
             CHECK(all == "just one");
         }
     };
@@ -222,7 +113,7 @@ TEST_CASE("when_all: several failures are thrown together, the first in front; c
     struct local {
         static task<> body(journal& j) {
             const std::string all = co_await errors_of(
-                when_all(fails_at_cancel("late"), never(j, "a"), fails_after(1, "cause"), fails_at_cancel("later")));
+                when_all(fails_at_cancel("late"), waits(j, "a"), fails_after(1, "cause"), fails_at_cancel("later")));
             CHECK(all == "cause late later");
             std::vector<task<int>> two;
             two.push_back(fails_after(1, "x"));
@@ -289,10 +180,10 @@ TEST_CASE("when_all: a child that ends as cancelled by itself has no value") {
 
 TEST_CASE("when_all: cancelled, it cancels its children, waits for them, and goes on with `cancelled`") {
     journal j;
-    const auto all = [](journal& log) { return when_all(never(log, "a"), after(1, 1), cleans_up(log)); };
+    const auto all = [](journal& log) { return when_all(waits(log, "a"), after(1, 1), cleans_up(log)); };
     CHECK(when_cancelled(all, j) == "a cancelled cleaning clean cancelled");
     journal k;
-    const auto fails = [](journal& log) { return when_all(never(log, "a"), fails_at_cancel("own error")); };
+    const auto fails = [](journal& log) { return when_all(waits(log, "a"), fails_at_cancel("own error")); };
     CHECK(when_cancelled(fails, k) == "a cancelled own error");
 }
 
@@ -310,7 +201,7 @@ TEST_CASE("when_all: in a cancelled task its children do not start") {
             bool reached = false;
             co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
                 scope.cancel();
-                co_await when_all(never(j, "a"), after(0, 1));
+                co_await when_all(waits(j, "a"), after(0, 1));
                 reached = true;
             });
             CHECK(!reached);
@@ -362,7 +253,7 @@ TEST_CASE("when_all: cancelled at every step") {
 TEST_CASE("when_any: tells who ended first; the others are cancelled and awaited") {
     struct local {
         static task<> body(journal& j) {
-            auto any = co_await when_any(never(j, "a"), after(2, 7), cleans_up(j));
+            auto any = co_await when_any(waits(j, "a"), after(2, 7), cleans_up(j));
             CHECK(any.index() == 1);
             CHECK(any.value() == 7);
             CHECK(any.get<1>() == 7);
@@ -409,7 +300,7 @@ TEST_CASE("when_any: a first one that failed throws when its value is asked for;
 TEST_CASE("when_any: different types are asked for by position") {
     struct local {
         static task<> body(journal& j) {
-            auto any = co_await when_any(owned(1, 2), does_nothing(), never(j, "a"));
+            auto any = co_await when_any(owned(1, 2), does_nothing(), waits(j, "a"));
             CHECK(any.index() == 0);
             CHECK(*any.get<0>() == 2);
             any.get<1>();  // had completed as well
@@ -438,7 +329,7 @@ TEST_CASE("when_any: of a range; of an empty one it is an error at once") {
 TEST_CASE("when_any: the first may never wait: then those behind it never start") {
     struct local {
         static task<> body(journal& j) {
-            auto any = co_await when_any(after(0, 1), never(j, "a"));
+            auto any = co_await when_any(after(0, 1), waits(j, "a"));
             CHECK(any.index() == 0);
         }
     };
@@ -451,7 +342,7 @@ TEST_CASE("when_any: nested, and with a timeout as its rival") {
     struct local {
         static task<> sleeps(delay d) { co_await sleep_for(d.value()); }
         static task<> body(journal& j) {
-            auto any = co_await when_any(when_any(never(j, "a"), never(j, "b")), sleeps(1ms));
+            auto any = co_await when_any(when_any(waits(j, "a"), waits(j, "b")), sleeps(1ms));
             CHECK(any.index() == 1);
             CHECK(std::get<0>(any.outcomes()).state() == task_state::cancelled);
         }
@@ -463,7 +354,7 @@ TEST_CASE("when_any: nested, and with a timeout as its rival") {
 
 TEST_CASE("when_any: cancelled before anyone has ended, it goes on with `cancelled`; after that, with the result") {
     journal j;
-    CHECK(when_cancelled([](journal& log) { return when_any(never(log, "a"), never(log, "b")); }, j) ==
+    CHECK(when_cancelled([](journal& log) { return when_any(waits(log, "a"), waits(log, "b")); }, j) ==
           "a cancelled b cancelled cancelled");
     struct local {
         // Someone has ended; the other one is still cleaning up when the cancel comes.
@@ -502,7 +393,7 @@ TEST_CASE("when_any: cancelled at every step") {
 TEST_CASE("race: gives the first success; failures only leave the race") {
     struct local {
         static task<> body(journal& j) {
-            const int won = co_await race(fails_after(0, "x"), never(j, "a"), after(3, 8), fails_after(1, "y"));
+            const int won = co_await race(fails_after(0, "x"), waits(j, "a"), after(3, 8), fails_after(1, "y"));
             CHECK(won == 8);
             auto moved = co_await race(owned(2, 1), owned(1, 2));
             CHECK(*moved == 2);
@@ -552,7 +443,7 @@ TEST_CASE("race: of no children is an error at once; of one that gave up by itse
 
 TEST_CASE("race: cancelled while nobody has won, it is over without an error, though some had failed") {
     journal j;
-    CHECK(when_cancelled([](journal& log) { return race(fails_after(1, "x"), never(log, "a")); }, j) ==
+    CHECK(when_cancelled([](journal& log) { return race(fails_after(1, "x"), waits(log, "a")); }, j) ==
           "a cancelled cancelled");
     struct local {
         static task<> program() {
@@ -610,7 +501,7 @@ TEST_CASE("all_settled: cancelled, it goes on with `cancelled`; results that wer
         static task<std::shared_ptr<int>> shares(std::shared_ptr<int> v) { co_return v; }
     };
     journal j;
-    CHECK(when_cancelled([&](journal& log) { return all_settled(local::shares(value), never(log, "a")); }, j) ==
+    CHECK(when_cancelled([&](journal& log) { return all_settled(local::shares(value), waits(log, "a")); }, j) ==
           "a cancelled cancelled");
     CHECK(value.use_count() == 1);
 }

@@ -37,7 +37,7 @@ class RONDO_API ended_child {
     ended_child& operator=(const ended_child&) = delete;
 
     /// 0 for the child that was started first. O(log n) at worst.
-    std::size_t index() const noexcept { return scope_.index_of(fiber_); }
+    std::size_t index() const noexcept { return scope_.order().index_of(fiber_); }
     /// Its number in reports and logs.
     std::uint32_t id() const noexcept { return fiber_.id; }
     /// succeeded, failed, or cancelled if it ended so by itself.
@@ -130,7 +130,7 @@ template <class J, class Call>
 auto start_child(join_scope& scope, J& joiner, Call&& call, std::source_location place) {
     using value = child_value<std::decay_t<Call>>;
     static_assert(takes<J, value>, "this joiner's value_type is not what the child gives");
-    if constexpr (requires { joiner.on_start(std::size_t{}); }) joiner.on_start(scope.started());
+    if constexpr (requires { joiner.on_start(std::size_t{}); }) joiner.on_start(scope.order().size());
     return task_handle<value>(scope.start(std::forward<Call>(call), place));
 }
 

@@ -1,6 +1,7 @@
 // All of rondo, except the optional adapters in rondo/interop/.
 #pragma once
 
+#include <rondo/as_completed.hpp>
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
 #include <rondo/buffer.hpp>
@@ -15,6 +16,7 @@
 #include <rondo/joiners.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
+#include <rondo/map_concurrent.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/rate_limiter.hpp>
 #include <rondo/outcome.hpp>
@@ -29,4 +31,5 @@
 #include <rondo/tcp.hpp>
 #include <rondo/thread_channel.hpp>
 #include <rondo/time.hpp>
+#include <rondo/wait_for_tasks.hpp>
 #include <rondo/when.hpp>

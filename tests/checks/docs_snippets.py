@@ -4,6 +4,8 @@
 
 A block that begins with #include or has a main() is a whole program and is compiled as it stands.
 Any other block is compiled as declarations, behind PRELUDE. `cpp ignore` marks what must not be.
+So are the cells of tables whose last column is headed "rondo, compiled": each as the statements of a task,
+behind the declarations of the last block before the table.
 """
 
 import re
@@ -29,6 +31,14 @@ def is_program(text):
     return text.lstrip().startswith("#include") or re.search(r"\bint\s+main\s*\(", text)
 
 
+def table_as_text(path, block_line, block, cells):
+    """A table's cells as one text."""
+    text = f'#line {block_line} "{path}"\n{block}'
+    for number, code in cells:
+        text += f'#line {number} "{path}"\ntask<> cell_{number}() {{ {code}; }}\n'
+    return text
+
+
 def main():
     root, compiler = Path(sys.argv[1]), sys.argv[2:]
     found = [
@@ -36,6 +46,10 @@ def main():
         for path in snippets.documents(root)
         for line, text in snippets.blocks(path)
     ]
+    for path in snippets.documents(root):
+        for line, block, cells in snippets.cells(path):
+            name = path.relative_to(root)
+            found.append((name, cells[0][0], table_as_text(name, line, block, cells)))
     if not found:
         print("no snippet in README.md or docs")
         return 77

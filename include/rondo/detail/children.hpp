@@ -4,6 +4,7 @@
 #include <rondo/group.hpp>
 
 #include <iterator>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -53,11 +54,15 @@ concept range_of_children = requires(R& range) {
     std::end(range);
 };
 
+/// Whether the elements of a range that was given as a `Range&&` are ours: not those of a view.
+template <class Range>
+inline constexpr bool owns_elements = !std::is_lvalue_reference_v<Range> && !std::ranges::enable_view<Range>;
+
 /// The elements of a range, as calls.
 template <class Range>
 auto as_calls(Range&& range) {
     using element = decltype(*std::begin(range));
-    constexpr bool moves = !std::is_lvalue_reference_v<Range> || is_task<std::remove_cvref_t<element>>;
+    constexpr bool moves = owns_elements<Range> || is_task<std::remove_cvref_t<element>>;
     const auto call_of = [](element&& e) -> decltype(auto) {
         if constexpr (moves && std::is_lvalue_reference_v<element>) {
             return as_call(std::move(e));
@@ -98,6 +103,26 @@ class who_calls {
 
 // --- the scope -------------------------------------------------------------------------------------------
 
+/// Which of the children is which. Numbers of tasks go up one by one, so a run of children that were
+/// started together is known by its first: no memory until another task comes in between.
+class RONDO_API start_order {
+ public:
+    /// Throws bad_alloc, and then the child has no index.
+    void add(const fiber& child);
+    std::size_t size() const noexcept { return size_; }
+    /// O(log runs).
+    std::size_t index_of(const fiber& child) const noexcept;
+
+ private:
+    struct run {
+        std::uint32_t first_id;
+        std::uint32_t first_index;
+    };
+    run first_{};
+    std::vector<run> later_;
+    std::uint32_t size_ = 0;
+};
+
 /// The private scope of a combinator's children. At each end it asks what that means for the others.
 class RONDO_API join_scope : public group {
  public:
@@ -122,10 +147,7 @@ class RONDO_API join_scope : public group {
         note(child);
         return child;
     }
-    /// How many children were started.
-    std::size_t started() const noexcept { return started_; }
-    /// Which one it was. O(1) while no other task was spawned in between.
-    std::size_t index_of(const fiber& child) const noexcept;
+    const start_order& order() const noexcept { return order_; }
 
     /// The body, if there is one, has ended.
     void body_ended(const std::exception_ptr& error) noexcept;
@@ -139,21 +161,13 @@ class RONDO_API join_scope : public group {
     void note(const fiber& child);
     bool cancelled_outside() noexcept { return (core().holder->flags & fiber::cancel_pending) != 0; }
 
-    /// Children with consecutive numbers.
-    struct run {
-        std::uint32_t first_id;
-        std::uint32_t first_index;
-    };
-
     question ask_;
     void* joiner_;
     std::exception_ptr failed_;  // of the body, of starting, or of asking
     bool failed_first_ = false;  // before any child did
     bool child_failed_ = false;
     bool cut_short_ = false;     // a child, before anyone said stop
-    std::uint32_t started_ = 0;
-    run first_{};
-    std::vector<run> later_;
+    start_order order_;
 };
 
 }  // namespace rondo::detail
