@@ -33,7 +33,7 @@ rondo::task<> session(const char* who) {
     } catch (const rondo::cancelled&) {
         cut_short = true;
     }
-    co_await rondo::shield([who] { return log_off(who); });  // needs to wait, though its time is over
+    co_await rondo::shield([&] { return log_off(who); });  // needs to wait, though its time is over
     if (cut_short) throw rondo::cancelled();
 }
 

@@ -517,4 +517,220 @@ TEST_CASE("all_settled: cancelled at every step") {
     CHECK(test::cancel_at_every_step(local::program) > 0);
 }
 
+// --- what they cost, and without memory ----------------------------------------------------------------
+
+TEST_CASE("combinators: cost one frame, and one block for each child beside the child's own frame") {
+    struct local {
+        static task<> counts(std::size_t& blocks) {
+            blocks = rondo::detail::frames_live();
+            co_return;
+        }
+        static task<> body() {
+            std::size_t blocks = 0;
+            const std::size_t before = rondo::detail::frames_live();
+            co_await when_all(counts(blocks), after(1, 1));
+            CHECK(blocks == before + 1 + 2 * 2);
+            co_await when_any(counts(blocks), after(1, 1));
+            CHECK(blocks == before + 1 + 2 * 2);
+            co_await all_settled(counts(blocks), after(1, 1), after(1, 1));
+            CHECK(blocks == before + 1 + 2 * 3);
+            const auto call = [&blocks] { return counts(blocks); };
+            co_await race(call, call);
+            CHECK(blocks == before + 1 + 2 + 1);  // a callable's frame is made when it is called
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("combinators: the n-th allocation fails, for every n: bad_alloc, no leak, and the next run works") {
+    struct local {
+        static task<> shows(int& sum) {
+            auto [a, b] = co_await when_all(after(1, 1), owned(2, 2));
+            auto any = co_await when_any(owned(1, 3), after(2, 4));
+            const int won = co_await race(after(2, 5), after(1, 6));
+            auto settled = co_await all_settled(after(1, 7), does_nothing());
+            sum = a + *b + *any.get<0>() + won + std::get<0>(settled).value();
+        }
+        static task<int> program() {
+            int sum = 0;
+            co_await shows(sum);
+            const auto first = [](completion_sequence<int>& sequence) -> task<int> {
+                auto next = co_await sequence.next();
+                co_return next->value();
+            };
+            sum += co_await as_completed(tasks(2, 1), first);
+            const std::vector<int> items(3, 1);
+            const auto mapped = co_await map_concurrent(items, 2, [](int n) { return after(n, n); });
+            for (const int n : mapped) sum += n;
+            auto a = spawn(after, 1, 8);
+            auto b = spawn(after, 2, 9);
+            auto [done, pending] = co_await wait_for_tasks(return_when::all_completed, 1h, a, b);
+            const auto two = co_await join(joiners::quorum<int>(2), after(1, 1), after(2, 2), after(3, 3));
+            co_return sum + static_cast<int>(done.size()) + two[1];
+        }
+    };
+    const std::size_t before = rondo::detail::frames_live();
+    bool passed = false;
+    for (std::size_t n = 1; !passed && n < 500; ++n) {
+        rondo::detail::fail_allocation(n);
+        try {
+            passed = rondo::run(local::program) == 28;
+            CHECK(passed);
+        } catch (const std::bad_alloc&) {
+        }
+        rondo::detail::fail_allocation(0);
+        CAPTURE(n);
+        CHECK(rondo::detail::frames_live() == before);
+    }
+    CHECK(passed);
+}
+
+TEST_CASE("combinators: ten thousand children, in order") {
+    struct local {
+        static task<> body() {
+            std::vector<task<int>> many;
+            for (int i = 0; i < 10'000; ++i) many.push_back(after(i % 7, i));
+            const auto all = co_await when_all(std::move(many));
+            bool in_order = true;
+            for (std::size_t i = 0; i < all.size(); ++i) in_order &= all[i] == static_cast<int>(i);
+            CHECK(in_order);
+        }
+    };
+    test::run(local::body);
+}
+
+// --- what went wrong elsewhere -------------------------------------------------------------------------
+
+TEST_CASE("asyncio gather: its first error left the others running; here it does not return before they end") {
+    struct local {
+        static task<int> marks(bool& running) {
+            running = true;
+            struct guard {
+                explicit guard(bool& b) : of(b) {}
+                ~guard() { of = false; }
+                bool& of;
+            };
+            const guard at_end(running);
+            co_await sleep_for(1h);
+            co_return 0;
+        }
+        static task<> body() {
+            bool running = false;
+            const std::string failed = co_await errors_of(when_all(marks(running), fails_after(1, "x")));
+            CHECK(failed == "just x");
+            CHECK(!running);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("bpo-32684: gather(return_exceptions=True) and its own cancel: all_settled passes the cancel on") {
+    journal j;
+    const auto all = [](journal& log) { return all_settled(fails_after(0, "x"), waits(log, "a")); };
+    CHECK(when_cancelled(all, j) == "a cancelled cancelled");
+}
+
+TEST_CASE("bpo-37658, gh-86296: a result and a cancel in one turn: the result is not dropped, the cancel not eaten") {
+    struct local {
+        static task<> waits_for(bool& won, bool& next_was_cancelled, std::shared_ptr<int> resource) {
+            const auto gives = [resource]() -> task<std::shared_ptr<int>> {
+                co_await yield();
+                co_return resource;
+            };
+            auto any = co_await when_any(gives);
+            won = *any.value() == 4;
+            try {
+                co_await sleep_for(1h);
+            } catch (const cancelled&) {
+                next_was_cancelled = true;
+            }
+        }
+        static task<> body() {
+            bool won = false;
+            bool next_was_cancelled = false;
+            auto resource = std::make_shared<int>(4);
+            auto waiter = spawn(waits_for, std::ref(won), std::ref(next_was_cancelled), resource);
+            while (this_loop().stats().tasks < 3) co_await yield();
+            while (this_loop().stats().tasks == 3) co_await yield();
+            waiter.cancel();  // the child has ended, its result is on the way
+            co_await waiter;
+            CHECK(won);
+            CHECK(next_was_cancelled);
+            CHECK(resource.use_count() == 1);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("gh-116720: an inner failure does not eat the cancel from outside") {
+    struct local {
+        static task<> body() {
+            bool reached = false;
+            const bool ended = co_await move_on_after(2ms, [&]() -> task<> {
+                const std::string inner = co_await errors_of(when_all(fails_at_cancel("x"), fails_at_cancel("y")));
+                CHECK(inner == "x y");
+                co_await yield();
+                reached = true;
+            });
+            CHECK(!ended);
+            CHECK(!reached);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("Kotlin coroutineScope: a child that ends as cancelled cancels nobody") {
+    struct local {
+        static task<int> gives_up() {
+            co_await yield();
+            throw cancelled();
+        }
+        static task<> body() {
+            auto [a, b] = co_await all_settled(gives_up(), after(5, 2));
+            CHECK(a.state() == task_state::cancelled);
+            CHECK(b.value() == 2);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("Kotlin #67: withTimeoutOrNull does not answer for an inner timeout; nor does when_any's rival") {
+    struct local {
+        static task<int> times_out() { co_return co_await with_timeout(1ms, [] { return sleeps(); }); }
+        static task<int> sleeps() {
+            co_await sleep_for(1h);
+            co_return 0;
+        }
+        static task<> body() {
+            bool inner = false;
+            try {
+                static_cast<void>(co_await move_on_after(1h, [] { return when_all(times_out()); }));
+            } catch (const timeout_error&) {
+                inner = true;
+            }
+            CHECK(inner);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("Go errgroup: Wait returns the first error after all have ended; a Tokio JoinSet yields in completion order") {
+    struct local {
+        static task<> body(journal& j) {
+            const std::string failed = co_await errors_of(
+                join(joiners::all_succeed(), fails_after(2, "first"), cleans_up(j), fails_after(9, "never gets there")));
+            CHECK(failed == "just first");
+            co_await as_completed(tasks(3, 2, 1), [&j](completion_sequence<int>& set) -> task<> {
+                for (int i = 0; i < 3; ++i) {
+                    auto next = co_await set.next();
+                    j.add(std::to_string(next->value()));
+                }
+            });
+        }
+    };
+    journal j;
+    test::run(local::body, std::ref(j));
+    CHECK(j.text() == "cleaning clean 3 2 1");
+}
+
 }  // namespace
