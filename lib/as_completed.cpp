@@ -7,7 +7,8 @@
 
 namespace rondo::detail {
 
-completion_scope::completion_scope(const called_from& here) noexcept : group(this_loop(), &ended) {
+completion_scope::completion_scope(const called_from& here) noexcept
+    : group(this_loop(), &ended, "as_completed") {
     open(*here.task, ~std::size_t{0});
 }
 

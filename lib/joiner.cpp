@@ -14,7 +14,7 @@ task_state ended_child::state() const noexcept {
 namespace detail {
 
 join_scope::join_scope(const called_from& here, question ask, void* decides) noexcept
-    : group(this_loop(), &ended), ask_(ask), joiner_(decides) {
+    : group(this_loop(), &ended, "joined tasks"), ask_(ask), joiner_(decides) {
     open(*here.task, ~std::size_t{0});
 }
 
