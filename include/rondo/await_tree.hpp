@@ -4,13 +4,13 @@
 //     std::puts(rondo::await_tree().text().c_str());
 //
 //     rondo: 3 tasks on epoll, next timer in 830 ms
-//     task 1 'main'                     spawned at main.cpp:88
-//     └─ main.cpp:31  app               task group, 2 tasks; waits: 2 tasks                9.8 s
+//     task 1                            the main task
+//     └─ main.cpp:31  app               task group; waits: 2 tasks      9.8 s
 //        ├─ task 2 'accept'             spawned at main.cpp:32
-//        │  └─ main.cpp:12  acceptor    waits: accept on fd 5                              3.1 s
+//        │  └─ main.cpp:12  acceptor    waits: accept on fd 5           3.1 s
 //        └─ task 3 'user=42'            spawned at main.cpp:33
 //           └─ main.cpp:20  session     cancel scope, deadline in 2.0 s
-//              └─ db.cpp:57  query      waits: sleep, 830 ms left                          9.8 s
+//              └─ db.cpp:57  query      waits: sleep, 830 ms left       9.8 s
 //
 // It is a snapshot, taken when it is made, and data first: text() and json() are written from `nodes`.
 // Taking it changes nothing, needs memory only for what it keeps, and is bounded: tree_options says by

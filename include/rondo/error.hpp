@@ -31,7 +31,7 @@ class RONDO_API io_error : public std::system_error {
     std::string subject_;
 };
 
-/// The loop has nothing left to wait for, yet a task is not finished. what() lists the tasks.
+/// The loop has nothing left to wait for, yet a task is not finished. what() has the await tree.
 class RONDO_API deadlock_error : public std::runtime_error {
  public:
     explicit deadlock_error(const std::string& report);
