@@ -170,7 +170,8 @@ class walk {
         const scope* inside = f.inside;
         for (; at != nullptr && levels_.size() < 4 * room; at = at->parent) {
             const std::size_t before = levels_.size();
-            for (; inside != &home && inside->entered_by == at; inside = inside->parent) levels_.push_back({at, inside});
+            for (; inside != &home && inside->entered_by == at; inside = inside->parent)
+                levels_.push_back({at, inside});
             if (levels_.size() == before) levels_.push_back({at, nullptr});
         }
         tree_.visits += levels_.size();

@@ -202,8 +202,12 @@ class text_writer {
     static void write_more(line& l, const tree_node& n) {
         l.left += "... and ";
         l.left += readable_count(n.count).text;
-        l.left += n.task != 0 ? " more like task " + std::to_string(n.task) : n.count == 1 ? " more task" : " more tasks";
-        if (n.task == 0 || n.place.line() == 0) return;
+        if (n.task == 0) {
+            l.left += n.count == 1 ? " more task" : " more tasks";
+            return;
+        }
+        l.left += " more like task " + std::to_string(n.task);
+        if (n.place.line() == 0) return;
         l.what = "spawned at ";
         add_place(l.what, n.place);
     }

@@ -60,7 +60,8 @@ void log_leftovers(const loop& l, const char* when) noexcept {
     char names[400] = "";
     std::size_t size = 0;
     std::size_t named = 0;
-    for (const fiber* f = &root.fibers.front(); f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
+    const fiber* f = &root.fibers.front();
+    for (; f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
         const std::source_location place = shown_place(*f);
         const std::string_view file = base_name(place);
         const std::string_view name = f->more != nullptr ? std::string_view(f->more->name) : "";
