@@ -90,7 +90,7 @@ class [[nodiscard]] when_any_result {
  public:
     when_any_result(std::size_t index, Outcomes&& outcomes) : index_(index), outcomes_(std::move(outcomes)) {}
 
-    /// The first that ended, with a value or an error.
+    /// The first that ended: with a value, an error, or as cancelled by itself.
     std::size_t index() const noexcept { return index_; }
     /// One that was still running then has state `cancelled`, or what it completed with all the same.
     Outcomes& outcomes() noexcept { return outcomes_; }

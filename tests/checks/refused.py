@@ -59,6 +59,7 @@ REFUSED = [
     ("auto f(tcp_stream& s) { return s.read_some(std::vector<char>(4)); }", "writable_bytes"),
     ("auto f(tcp_stream& s, std::vector<int>& v) { return s.write_some(v); }", "bytes_view"),
     ("auto f(task<int>& t) { return when_all(t); }", "a task is handed over: std::move it"),
+    ("auto f(std::vector<task<int>>& t) { return when_all(t); }", "a range of tasks is handed over: std::move it"),
     ("auto f(task<int> a, task<> b) { return join(joiners::quorum<int>(1), std::move(a), std::move(b)); }",
      "value_type is not what the child gives"),
     ("auto f(task<int&> t) { return all_settled(std::move(t)); }", "an outcome holds no reference"),

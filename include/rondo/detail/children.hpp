@@ -62,6 +62,9 @@ inline constexpr bool owns_elements = !std::is_lvalue_reference_v<Range> && !std
 template <class Range>
 auto as_calls(Range&& range) {
     using element = decltype(*std::begin(range));
+    static_assert(!is_task<std::remove_cvref_t<element>> || !std::is_reference_v<element> ||
+                      !std::is_lvalue_reference_v<Range>,
+                  "a range of tasks is handed over: std::move it");
     constexpr bool moves = owns_elements<Range> || is_task<std::remove_cvref_t<element>>;
     const auto call_of = [](element&& e) -> decltype(auto) {
         if constexpr (moves && std::is_lvalue_reference_v<element>) {
