@@ -32,15 +32,20 @@ class wait_queue {
         waits_.push_back(w);
         ++count_;
     }
-    /// Takes out the first and completes it: its task is queued, not resumed.
-    void complete_first(std::int32_t result = 0) noexcept {
+    /// Takes out `w`, which stays armed: it goes on to wait elsewhere, or is completed.
+    void remove(Wait& w) noexcept {
         --count_;
-        current->complete(waits_.pop_front(), result);
+        w.unlink();
+    }
+    /// Takes out the first and completes it: its task is queued, not resumed. Only while the loop runs.
+    void complete_first(std::int32_t result = 0) noexcept {
+        Wait& first = front();
+        remove(first);
+        this_loop().complete(first, result);
     }
     /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
     void cancel(Wait& w) noexcept {
-        --count_;
-        w.unlink();
+        remove(w);
         current->complete(w, -ECANCELED);
     }
 
