@@ -9,6 +9,7 @@
 #include <rondo/cleanup.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
+#include <rondo/event.hpp>
 #include <rondo/exception_group.hpp>
 #include <rondo/fd.hpp>
 #include <rondo/group.hpp>
@@ -22,6 +23,7 @@
 #include <rondo/outcome.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
+#include <rondo/semaphore.hpp>
 #include <rondo/serve.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
