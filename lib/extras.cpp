@@ -27,6 +27,8 @@ void inherit_extras(fiber& child, const fiber& parent) {
 }
 
 void drop_extras(extras* more) noexcept {
+    if (more->locks != nullptr) [[unlikely]]
+        ended_with_lock(*more->locks);
     release_bindings(more->locals);
     more->~extras();
     frame_deallocate(more, sizeof(extras));

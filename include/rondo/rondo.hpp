@@ -7,6 +7,7 @@
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
 #include <rondo/cleanup.hpp>
+#include <rondo/condition.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
 #include <rondo/event.hpp>
@@ -18,6 +19,7 @@
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/map_concurrent.hpp>
+#include <rondo/mutex.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/rate_limiter.hpp>
 #include <rondo/outcome.hpp>
@@ -25,6 +27,7 @@
 #include <rondo/scope.hpp>
 #include <rondo/semaphore.hpp>
 #include <rondo/serve.hpp>
+#include <rondo/shared_mutex.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
 #include <rondo/suspend.hpp>

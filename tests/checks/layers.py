@@ -44,6 +44,7 @@ SOURCE_LAYERS = {
     "log": "loop",
     "loop": "task",
     "run": "await_tree",  # what a deadlock looks like
+    "owned_lock": "condition",  # who waits for a lock again after a condition
     "scope": "spawn",
 }
 

@@ -1,5 +1,5 @@
 // What few tasks have, kept apart so that the others need no room for it: a name, the values of
-// task_local that a task was spawned with, and since when it waits, where that is asked for.
+// task_local that a task was spawned with, its locks, and since when it waits, where that is asked for.
 #pragma once
 
 #include <rondo/op.hpp>
@@ -19,11 +19,17 @@ struct binding {
     void (*destroy)(binding&) noexcept;
 };
 
+class owned_lock;
+
 struct extras {
     std::string name;
     binding* locals = nullptr;
     time_point waits_since = never;  // the begin of the latest wait; see loop_options::track_waits
+    owned_lock* locks = nullptr;  // those it owns, the latest in front
 };
+
+/// A task has ended as the owner of `lock`: nobody could unlock it any more.
+[[noreturn]] void ended_with_lock(const owned_lock& lock) noexcept;
 
 /// Those of `f`, made if it has none. Throws bad_alloc.
 RONDO_API extras& extras_of(fiber& f);
