@@ -4,6 +4,7 @@
 #include <rondo/as_completed.hpp>
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
+#include <rondo/barrier.hpp>
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
 #include <rondo/cleanup.hpp>
@@ -16,10 +17,12 @@
 #include <rondo/group.hpp>
 #include <rondo/joiner.hpp>
 #include <rondo/joiners.hpp>
+#include <rondo/latch.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/map_concurrent.hpp>
 #include <rondo/mutex.hpp>
+#include <rondo/once.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/rate_limiter.hpp>
 #include <rondo/outcome.hpp>
