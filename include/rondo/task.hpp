@@ -35,8 +35,9 @@ struct start_awaiter {
     void await_suspend([[maybe_unused]] std::coroutine_handle<Promise> frame) const noexcept {
 #if RONDO_GCC12
         // GCC 12 lays out some frames 8 bytes off (an awaiting condition in a coroutine without
-        // locals): a diagnosis instead of silent corruption.
-        if (frame.promise().frame != frame.address()) [[unlikely]]
+        // locals): a diagnosis instead of silent corruption. Where `owner` would be, which nobody has
+        // set yet, is then a pointer that is set. (What an earlier frame left can look like `frame`.)
+        if (frame.promise().owner != nullptr) [[unlikely]]
             miscompiled_frame();
 #endif
     }
