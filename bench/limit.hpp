@@ -223,6 +223,47 @@ struct join {
     void await_resume() noexcept { joined.joiner = {}; }
 };
 
+// a semaphore: a permit that is released goes to the first who waits
+
+class semaphore {
+ public:
+    explicit semaphore(long permits) : available_(permits) {}
+
+    struct acquire : waiter {
+        semaphore& of;
+        explicit acquire(semaphore& s) : of(s) {}
+        bool await_ready() noexcept {
+            if (of.available_ == 0)
+                return false;
+            --of.available_;
+            return true;
+        }
+        void await_suspend(std::coroutine_handle<> h) noexcept {
+            handle = h;
+            next = nullptr;
+            *of.tail_ = this;
+            of.tail_ = &next;
+        }
+        void await_resume() noexcept {}
+    };
+    void release() {
+        auto* first = head_;
+        if (!first) {
+            ++available_;
+            return;
+        }
+        head_ = first->next;
+        if (!head_)
+            tail_ = &head_;
+        make_ready(*first);
+    }
+
+ private:
+    waiter* head_ = nullptr;
+    waiter** tail_ = &head_;
+    long available_;
+};
+
 // timers: a 4-ary heap of deadlines; the index is kept in the timer, which makes cancelling easy
 
 struct timer {

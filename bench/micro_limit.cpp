@@ -68,6 +68,25 @@ void spawn(long count) {
     });
 }
 
+task<> worker(limit::semaphore& permits, long times) {
+    for (long i = 0; i < times; ++i) {
+        co_await limit::semaphore::acquire{permits};
+        co_await limit::yield{};
+        permits.release();
+    }
+}
+
+void semaphore(long count) {
+    timed(count, [](long n) -> task<> {
+        limit::semaphore permits(1);
+        limit::group all;
+        std::vector<limit::starter> starters(100);
+        for (auto& each : starters)
+            limit::spawn(all, worker(permits, n / 100), each);
+        co_await limit::join{all};
+    });
+}
+
 void timer(long count) {
     std::vector<limit::timer> timers(bench::timer_slots);
     bench::timer_rounds(
@@ -105,6 +124,7 @@ int main(int argc, char** argv) {
                            {"yield1000", yield1000},
                            {"spawn", spawn},
                            {"spawn_group", spawn},
+                           {"semaphore", semaphore},
                            {"timer", timer},
                            {"sleepers", sleepers}});
 }

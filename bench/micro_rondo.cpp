@@ -52,6 +52,20 @@ task<> spawn_into_groups(long count) {
     }
 }
 
+task<> worker(rondo::semaphore& permits, long times) {
+    for (long i = 0; i < times; ++i) {
+        auto permit = co_await permits.acquire();
+        co_await rondo::yield();
+    }
+}
+
+task<> share_permit(long count) {
+    rondo::semaphore permits(1);
+    std::vector<rondo::task_handle<void>> all;
+    for (int i = 0; i < 100; ++i) all.push_back(rondo::spawn(worker, std::ref(permits), count / 100));
+    for (auto& each : all) co_await each;
+}
+
 // Timers that exist are started and stopped.
 task<> time_timers(long count) {
     auto& loop = rondo::this_loop();
@@ -170,6 +184,7 @@ void yield1000(long count) {
 }
 void spawn(long count) { timed(count, spawn_and_join); }
 void spawn_group(long count) { timed(count, spawn_into_groups); }
+void semaphore(long count) { timed(count, share_permit); }
 void timer(long count) { rondo::run(time_timers, count); }
 void timer_new(long count) { rondo::run(time_new_timers, count); }
 void sleepers(long count) { rondo::run(start_all, count, sleeper); }
@@ -185,6 +200,7 @@ int main(int argc, char** argv) {
                            {"yield1000", yield1000},
                            {"spawn", spawn},
                            {"spawn_group", spawn_group},
+                           {"semaphore", semaphore},
                            {"timer", timer},
                            {"timer_new", timer_new},
                            {"post", post},

@@ -15,16 +15,16 @@ void semaphore::release(std::size_t n) {
 }
 
 void semaphore::give(std::size_t n) noexcept {
+    // The usual case: what one gives back is what the next one wants.
+    if (available_ == 0 && !waits_.empty() && first().n == n && !waits_.first_is_arm()) return waits_.wake_first();
     RONDO_ASSERT(n <= most_ - available_, "a permit comes back to a semaphore that has all of them already");
     available_ += n;
     grant();
 }
 
 void semaphore::grant() noexcept {
-    while (!waits_.empty()) {
-        const std::size_t wanted = static_cast<const wait&>(waits_.front()).n;
-        if (wanted > available_) return;
-        available_ -= wanted;
+    while (!waits_.empty() && first().n <= available_) {
+        available_ -= first().n;
         waits_.complete_first();
     }
 }

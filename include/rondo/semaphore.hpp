@@ -25,7 +25,7 @@ class RONDO_API semaphore {
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
 
-    /// Waits for `n` permits; gives a permit that returns them. Throws io_error(invalid_argument) when `n` is
+    /// Waits for `n` permits (not for none); gives a permit that returns them. Throws io_error(invalid_argument) when `n` is
     /// more than there can ever be.
     /// Cancel: it has taken nothing. Permits that were handed over before the cancel came are this task's:
     /// it gets them, and the cancel meets its next wait. O(1).
@@ -48,13 +48,14 @@ class RONDO_API semaphore {
         static const op_vtable table;
     };
     bool take(std::size_t n) noexcept {
-        if (n > available_ || !waits_.empty()) return false;
+        if (n > available_ || (!waits_.empty() && n != 0)) return false;
         available_ -= n;
         return true;
     }
     bool wait_or_refuse(wait& w) noexcept;
     void give(std::size_t n) noexcept;
     void grant() noexcept;
+    const wait& first() const noexcept { return static_cast<const wait&>(waits_.front()); }
 
     detail::named_queue waits_;
     std::size_t available_;

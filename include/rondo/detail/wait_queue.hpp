@@ -43,6 +43,15 @@ class wait_queue {
         remove(first);
         this_loop().complete(first, result);
     }
+    /// The same where it costs: of a task that waits for nothing else, and gets 0.
+    bool first_is_arm() const noexcept { return front().vt->done != &wake_owner; }
+    void wake_first() noexcept {
+        Wait& first = front();
+        remove(first);
+        first.result = 0;
+        first.state = op::done;
+        this_loop().make_ready(*first.owner);
+    }
     /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
     void cancel(Wait& w) noexcept {
         remove(w);
