@@ -388,6 +388,92 @@ TEST_CASE("misuse: a received buffer must not outlive its loop, and the message 
                  "a received buffer outlives its loop");
 }
 
+TEST_CASE("misuse: what tasks wait for, or hold, must not go before they do") {
+    struct local {
+        static task<> wait(semaphore& s) { auto permit = co_await s.acquire(); }
+        static task<> semaphore_goes() {
+            task_handle<> waits;
+            semaphore s(0, "db");
+            waits = spawn(wait, std::ref(s));
+            co_await yield();
+        }
+        static task<> hold(mutex& m) {
+            auto guard = co_await m.lock();
+            co_await sleep_for(1h);
+        }
+        static task<> mutex_goes() {
+            mutex m("accounts");
+            spawn(hold, std::ref(m)).discard();
+            co_await yield();
+        }
+    };
+    const std::string text = abort_message([] { rondo::run(local::semaphore_goes); });
+    CHECK_ABORTS(text, "semaphore 'db' was destroyed while 1 task waits for it, task 2 the first");
+    CHECK(has(text, "misuse_test.cpp"));
+    CHECK_ABORTS(abort_message([] { rondo::run(local::mutex_goes); }),
+                 "mutex 'accounts', held by task 2, 0 waiting, was destroyed");
+}
+
+TEST_CASE("misuse: a lock stays with the task that took it, and ends before it") {
+    struct local {
+        static task<> unlock(mutex::guard& guard) {
+            guard.unlock();
+            co_return;
+        }
+        static task<> other_unlocks(mutex& m) {
+            auto guard = co_await m.lock();
+            auto other = spawn(unlock, std::ref(guard));
+            co_await other;
+        }
+        static task<> leaves_it(mutex& m, mutex::guard& kept) { kept = co_await m.lock(); }
+        static task<> another_waits(mutex& m, mutex::guard& kept) {
+            auto other = spawn(leaves_it, std::ref(m), std::ref(kept));
+            co_await other;
+        }
+    };
+    CHECK_ABORTS(abort_message([] {
+        mutex m("accounts");
+        rondo::run(local::other_unlocks, std::ref(m));
+    }), "mutex 'accounts', held by task 1, 0 waiting, is unlocked by another than its owner");
+    CHECK_ABORTS(abort_message([] {
+        mutex m("accounts");
+        mutex::guard kept;
+        rondo::run(local::another_waits, std::ref(m), std::ref(kept));
+    }), "a task has ended as the owner of a lock: mutex 'accounts', held by task 2");
+    CHECK_ABORTS(abort_message([] {
+        loop l;
+        mutex m;
+        l.set_timeout(0ms, [&m] { auto guard = m.try_lock(); });
+        l.run();
+    }), "a lock is for tasks: a callback cannot own it");
+}
+
+TEST_CASE("misuse: counting below zero, and waiting without the mutex") {
+    CHECK_ABORTS(abort_message([] {
+        latch l(1);
+        l.count_down(2);
+    }), "a latch is counted down below zero");
+    CHECK_ABORTS(abort_message([] { barrier b(0); }), "a barrier without parties");
+    CHECK_ABORTS(abort_message([] { semaphore s(2, "", 1); }), "begins with more permits than it may have");
+    CHECK_ABORTS(abort_message([] {
+        rondo::run([]() -> task<> {
+            condition c;
+            mutex::guard none;
+            co_await c.wait(none);
+        });
+    }), "waiting for a condition needs the mutex locked");
+    CHECK_ABORTS(abort_message([] {
+        struct local {
+            static task<> wait(auto_event& e) { co_await e.wait(); }
+        };
+        auto_event e;
+        loop l;
+        auto waits = spawn_on(l, local::wait, std::ref(e));
+        l.run_nowait();
+        e.set();  // no loop runs here
+    }), "no rondo loop runs on this thread");
+}
+
 #if RONDO_GCC12
 task<> awaits_in_a_condition(bool& ran) {
     // lint: allow - GCC 12 miscompiles this shape, which is the point
