@@ -184,6 +184,8 @@ class RONDO_API loop {
     static constexpr std::uint32_t wakeups_per_drain = 1024;
     /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn.
     static constexpr std::int32_t inline_completions = 64;
+    /// Waits for other tasks that may be over at once; the next one goes behind every task that is ready.
+    static constexpr std::int32_t waits_at_once = 128;
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
 
@@ -313,6 +315,16 @@ class RONDO_API loop {
     }
     /// Queues a fiber behind everything that is ready.
     void make_ready(detail::fiber& f) noexcept { microtasks_.push(f); }
+    /// A wait of `f` was over at once. True: that was one too many in a row, and `f` was queued behind the
+    /// others. So a task that never has to wait does not hold off timers and I/O.
+    bool let_others_run(detail::fiber& f) noexcept {
+        if (--at_once_left_ >= 0) [[likely]]
+            return false;
+        at_once_left_ = waits_at_once;
+        f.waiting = &detail::in_queue;
+        make_ready(f);
+        return true;
+    }
     void make_ready_as_microtask(detail::fiber& f) noexcept {
         f.what = detail::ready_node::kind::explicit_microtask;
         microtasks_.push(f);
@@ -475,6 +487,7 @@ class RONDO_API loop {
     detail::queue<detail::ready_node> microtasks_;
     detail::fiber* current_fiber_ = nullptr;
     std::int32_t inline_left_ = 0;   // I/O the tasks of this drain may still finish without waiting
+    std::int32_t at_once_left_ = waits_at_once;
     std::uint32_t others_ = 0;       // ticks and explicit microtasks this drain has run
     std::uint32_t next_task_id_ = 0;
     phase phase_ = phase::none;

@@ -52,11 +52,13 @@ class wait_queue {
         first.state = op::done;
         this_loop().make_ready(*first.owner);
     }
-    /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
-    void cancel(Wait& w) noexcept {
+    /// The same with one from the middle.
+    void complete(Wait& w, std::int32_t result = 0) noexcept {
         remove(w);
-        current->complete(w, -ECANCELED);
+        current->complete(w, result);
     }
+    /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
+    void cancel(Wait& w) noexcept { complete(w, -ECANCELED); }
 
     template <class F>
     void for_each(F&& f) const {
@@ -80,7 +82,7 @@ struct awaits {
         if (!begin(self, promise_of(h), site)) return suspended(self);
         if (self.start()) return true;
         self.owner->waiting = nullptr;
-        return false;
+        return current->let_others_run(*self.owner);
     }
 };
 
