@@ -248,6 +248,12 @@ def made_in_place(code, i, start):
     return code.word(opener) in ("(", "{") and bool(code.awaits(opener, code.match.get(opener, opener)))
 
 
+def declares_variable(code, start):
+    """Whether a condition is `auto name = ...`: with a named variable in it, g++ 12 lays out the frame rightly."""
+    start += code.word(start) == "const"
+    return code.word(start) == "auto" and code.word(start + 1).isidentifier() and code.word(start + 2) == "="
+
+
 def rules(code, known):
     """Yields (position, message). `known` are the aggregates, as aggregates() gives them."""
     for i, word in enumerate(code.words):
@@ -263,6 +269,8 @@ def rules(code, known):
             elif word in ("if", "switch"):
                 parts = parts[-1:]
             for start, end in parts:
+                if declares_variable(code, start):
+                    continue
                 for await_ in code.awaits(start, end):
                     yield await_, f"co_await in the condition of `{word}`; await into a local first"
         elif word == "co_await":
@@ -316,10 +324,10 @@ def sources(root):
 BAD = [
     "task<> f() { if (co_await g()) h(); }",
     "task<> f() { if constexpr (co_await g()) h(); }",
-    "task<> f() { if (auto x = co_await g()) h(); }",
     "task<> f() { if (int n = 1; co_await g(n)) h(); }",
     "task<> f() { if (\n  a && // why\n  co_await g()) h(); }",
     "task<> f() { while (co_await g(k)) {} }",
+    "task<> f() { while (f(auto(x)), co_await g(x)) {} }",
     "task<> f() { do { x(); } while (co_await g()); }",
     "task<> f() { switch (co_await g()) { case 1: break; } }",
     "task<> f() { for (int i = 0; co_await g(i); ++i) {} }",
@@ -359,6 +367,8 @@ BAD = [
 GOOD = [
     "task<> f() { auto x = co_await g(); if (x) h(); }",
     "task<> f() { if (auto x = co_await g(); x) h(); }",
+    "task<> f() { if (const auto x = co_await g()) h(); }",
+    "task<> f() { while (auto x = co_await g()) h(*x); }",
     "task<> f() { for (auto& x : co_await g()) use(x); }",
     "task<> f() { for (auto i = co_await g(); i < 3; ++i) use(i); }",
     "task<> f() { // if (co_await g())\n /* CHECK(co_await g()) */ co_return; }",
