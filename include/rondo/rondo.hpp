@@ -9,6 +9,7 @@
 #include <rondo/bytes.hpp>
 #include <rondo/cleanup.hpp>
 #include <rondo/condition.hpp>
+#include <rondo/channel.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
 #include <rondo/event.hpp>
