@@ -15,6 +15,10 @@ namespace rondo {
 
 backend::~backend() = default;
 
+std::uint32_t backend::choose(choice, std::uint32_t alternatives) noexcept {
+    return static_cast<std::uint32_t>((random() >> 32) * alternatives >> 32);
+}
+
 bool backend::advance(duration) noexcept { return false; }
 
 std::size_t backend::descriptors() const noexcept { return 0; }

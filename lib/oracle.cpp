@@ -27,7 +27,7 @@ std::uint64_t benign_oracle::bits(choice) noexcept { return mix(next_ += step); 
 
 /// Mixed twice, or the streams of neighbouring seeds would be one sequence, shifted.
 seeded_oracle::seeded_oracle(std::uint64_t seed) noexcept {
-    static_assert(static_cast<int>(choice::user) < streams);
+    static_assert(static_cast<int>(choice::select_order) < streams);
     std::uint64_t index = 0;
     for (std::uint64_t& state : state_) state = mix(mix(seed + step) ^ mix(++index * step));
 }

@@ -64,6 +64,17 @@ void start_sleep(op& o, time_point deadline) {
     }
 }
 
+bool sleep_awaiter::start() noexcept {
+    if (deadline_ <= current->now()) return false;
+    try {
+        current->add_timer(*this, deadline_);
+    } catch (const std::bad_alloc&) {
+        result = -ENOMEM;
+        return false;
+    }
+    return true;
+}
+
 void queue_immediate(linked_op& o) noexcept { current->add_immediate(o); }
 
 bool refuse_queueing(fiber& f) noexcept {

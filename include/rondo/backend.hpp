@@ -16,6 +16,7 @@
 #pragma once
 
 #include <rondo/op.hpp>
+#include <rondo/oracle.hpp>
 #include <rondo/time.hpp>
 
 #include <cstddef>
@@ -151,6 +152,8 @@ class RONDO_API backend {
     /// Wall time, in nanoseconds since 1970 (UTC).
     virtual std::int64_t wall_now() noexcept = 0;
     virtual std::uint64_t random() noexcept = 0;
+    /// A number in [0, alternatives), for what no program may rely on: random, and on `sim` the oracle's.
+    virtual std::uint32_t choose(choice point, std::uint32_t alternatives) noexcept;
 
     virtual bool submit(io_op& what) noexcept = 0;
     virtual void cancel(io_op& what) noexcept = 0;
@@ -184,8 +187,6 @@ class RONDO_API backend {
     /// `sim` only: while > 0, someone outside the world may still call `wake`.
     virtual void set_outside(std::size_t handles) noexcept;
 };
-
-class oracle;
 
 /// How a backend is made; part of loop_options. Every backend refuses what lies outside the ranges,
 /// also of options it has no use for.

@@ -65,6 +65,10 @@ class RONDO_API channel_core {
         --count;
         return i;
     }
+    static void finish(wait_queue<channel_wait>& queue, channel_wait& w) noexcept {
+        queue.remove(w);
+        this_loop().complete(w, 0);
+    }
     void close() noexcept;
     [[noreturn]] static void fail(std::int32_t result, const char* operation);
     static const op_vtable sending;
@@ -329,7 +333,7 @@ template <class T>
 bool channel<T>::give(T& value, const detail::fiber* from) noexcept {
     if (detail::channel_wait* const w = first_of_others(receivers, from)) {
         static_cast<detail::receive_wait<T>*>(w)->value.emplace(std::move(value));
-        receivers.complete(*w);
+        finish(receivers, *w);
         return true;
     }
     if (count == limit) return false;
@@ -350,7 +354,7 @@ bool channel<T>::take(std::optional<T>& into, const detail::fiber* by) noexcept 
         if (w == nullptr) return false;
         into.emplace(std::move(*w->value));
     }
-    senders.complete(*w);
+    finish(senders, *w);
     return true;
 }
 

@@ -10,6 +10,8 @@ class ready_awaiter : public io_awaiter {
  public:
     ready_awaiter(io_kind k, int descriptor) noexcept : io_awaiter(k, descriptor) { flags = foreign; }
 
+    bool start() noexcept { return !current->submit(*this); }
+    void give_back() noexcept {}  // what is ready stays ready
     rondo::result<void> finish() const {
         if (result >= 0) return {};
         check_cancelled();

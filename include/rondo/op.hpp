@@ -41,6 +41,9 @@ struct op_vtable {
     void (*describe)(const op&, char* text, std::size_t size) noexcept;
     /// The loop that what it waits for belongs to: RONDO_DEBUG asks. Null if it belongs to none.
     const loop* (*belongs_to)(const op&) noexcept = nullptr;
+    /// Asked when `result` is set, by `done` itself or by a select_one() that stands for it. False: that was
+    /// not the end, and it is armed again (an accept that had no descriptor left). Null: it always is.
+    bool (*settled)(op&) noexcept = nullptr;
 };
 
 struct op {

@@ -18,6 +18,7 @@ enum class choice : std::uint8_t {
     cancel_race,       // a cancel meets an op that could finish: which one wins
     resource_error,    // a call fails for lack of something (only where enabled)
     user,              // rondo::random_u64() in simulated programs
+    select_order,      // which arm of a select_one() is looked at first
 };
 
 /// Answers every unspecified choice; 0 is always the benign one.

@@ -208,6 +208,7 @@ class RONDO_API join_op : public op {
     }
     /// False: it has ended already.
     bool start() noexcept;
+    void give_back() noexcept {}  // the outcome is still the task's
     fiber& target;
 
  private:
@@ -279,7 +280,7 @@ class task_handle {
     /// Empty if it has none; valid until it gets another, or the handle is dropped.
     std::string_view name() const noexcept { return detail::name_of(get()); }
 
-    class awaiter : detail::join_op {
+    class awaiter : public detail::join_op {
      public:
         using join_op::join_op;
         bool await_ready() const noexcept { return is_over(); }

@@ -19,7 +19,7 @@ RONDO_API bool refuse_queueing(fiber& f) noexcept;
 RONDO_API extern const op_vtable sleep_vtable;
 RONDO_API extern const op_vtable immediate_vtable;
 
-class RONDO_API sleep_awaiter : op {
+class RONDO_API sleep_awaiter : public op {
  public:
     explicit sleep_awaiter(time_point deadline) noexcept : op(sleep_vtable), deadline_(deadline) {}
 
@@ -31,6 +31,9 @@ class RONDO_API sleep_awaiter : op {
         start_sleep(*this, deadline_);
         return true;
     }
+    /// As an arm of select_one(): a moment that has come is there at once.
+    bool start() noexcept;
+    void give_back() noexcept {}
     void await_resume() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "sleep");
@@ -81,7 +84,7 @@ class queue_awaiter {
 
 RONDO_API void queue_immediate(linked_op& o) noexcept;
 
-class immediate_awaiter : linked_op {
+class immediate_awaiter : public linked_op {
  public:
     immediate_awaiter() noexcept : linked_op(immediate_vtable) {}
 
@@ -90,9 +93,13 @@ class immediate_awaiter : linked_op {
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
         if (!begin(*this, promise_of(h), site)) return suspended(*this);
+        return start();
+    }
+    bool start() noexcept {
         queue_immediate(*this);
         return true;
     }
+    void give_back() noexcept {}
     void await_resume() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "immediate");

@@ -37,6 +37,9 @@ class sim final : public backend {
     time_point now() noexcept override { return network_.now(); }
     std::int64_t wall_now() noexcept override;
     std::uint64_t random() noexcept override { return oracle_.bits(choice::user); }
+    std::uint32_t choose(choice point, std::uint32_t alternatives) noexcept override {
+        return oracle_.choose(point, alternatives);
+    }
 
     bool submit(io_op& op) noexcept override;
     void cancel(io_op& op) noexcept override;

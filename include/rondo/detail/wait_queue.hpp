@@ -52,13 +52,11 @@ class wait_queue {
         first.state = op::done;
         this_loop().make_ready(*first.owner);
     }
-    /// The same with one from the middle.
-    void complete(Wait& w, std::int32_t result = 0) noexcept {
-        remove(w);
-        current->complete(w, result);
-    }
     /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
-    void cancel(Wait& w) noexcept { complete(w, -ECANCELED); }
+    void cancel(Wait& w) noexcept {
+        remove(w);
+        current->complete(w, -ECANCELED);
+    }
 
     template <class F>
     void for_each(F&& f) const {
