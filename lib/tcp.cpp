@@ -48,6 +48,32 @@ struct stream_functions {
     }
 };
 
+/// An accept that pauses, because descriptors or memory ran out, waits for time instead.
+struct accept_functions {
+    static accept_awaiter& from(op& o) noexcept { return static_cast<accept_awaiter&>(static_cast<io_op&>(o)); }
+    static void cancel(op& o) noexcept {
+        if (!from(o).pausing_) return io_functions::cancel(o);
+        current->remove_timer(o);
+        current->complete(o, -ECANCELED);
+    }
+    static void done(op& o) noexcept {
+        if (from(o).settled()) wake_owner(o);
+    }
+    static void describe(const op& o, char* text, std::size_t size) noexcept {
+        const auto& self = static_cast<const accept_awaiter&>(static_cast<const io_op&>(o));
+        if (!self.pausing_) return io_functions::describe(o, text, size);
+        std::snprintf(text, size, "accept on fd %d, after a pause", self.fd);
+    }
+    static const loop* belongs_to(const op& o) noexcept {
+        const socket_handle& socket =
+            static_cast<const accept_awaiter&>(static_cast<const io_op&>(o)).of_->socket_;
+        return socket.open() ? socket.of() : nullptr;
+    }
+    static bool settled(op& o) noexcept { return from(o).settled(); }
+};
+
+const op_vtable accept_vtable = {&accept_functions::cancel, &accept_functions::done, &accept_functions::describe,
+                                 &accept_functions::belongs_to, &accept_functions::settled};
 const op_vtable io_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe};
 const op_vtable stream_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe,
                                  &stream_functions::belongs_to};
@@ -104,6 +130,22 @@ void stream_awaiter::fail(const char* operation) const {
     throw_io(result, operation, of_->peer().to_string());
 }
 
+namespace {
+/// The stash of a stream whose bytes there was no memory to keep: no read of it succeeds any more.
+constinit stash lost_bytes{{}, 0, 0, -ENOMEM};
+}  // namespace
+
+void forget_stash::operator()(stash* kept) const noexcept {
+    if (kept != &lost_bytes) delete kept;
+}
+
+std::int32_t stream_awaiter::stashed_error() noexcept {
+    stash_pointer& kept = of_->stash_.kept;
+    const std::int32_t error = kept->error;
+    if (error != 0 && kept.get() != &lost_bytes) kept.reset();
+    return error;
+}
+
 // A read_exactly that waits may have bytes to give back: the stream knows it until it ends.
 bool read_awaiter::submit() noexcept {
     if (current->submit(*this)) return false;
@@ -115,6 +157,11 @@ bool read_awaiter::start() noexcept {
     stash* kept = of_->stash_.kept.get();
     if (kept == nullptr) [[likely]]
         return submit();
+    if (const std::int32_t error = stashed_error(); error != 0) {
+        owner->waiting = nullptr;
+        result = error;
+        return false;
+    }
     // First what an earlier read_exactly left behind.
     kept_ = static_cast<std::uint32_t>(std::min<std::size_t>(size, kept->end - kept->begin));
     if (kept_ != 0) std::memcpy(data, kept->bytes.get() + kept->begin, kept_);
@@ -136,7 +183,7 @@ rondo::result<std::size_t> read_awaiter::finish() {
     const std::size_t got = (flags & all) ? kept_ + moved : 0;
     if (got != 0 && result != -EBADF && of_ != nullptr) {
         // Given back, so that nothing is lost: the bytes lie in front of `data`'s start.
-        auto back = std::make_unique<stash>();
+        stash_pointer back(new stash);
         back->bytes = std::make_unique<std::byte[]>(got);
         std::memcpy(back->bytes.get(), static_cast<std::byte*>(data) - kept_, got);
         back->end = got;
@@ -155,6 +202,10 @@ std::size_t read_awaiter::slow_resume() {
 bool borrow_awaiter::start_from_stash() noexcept {
     stash* kept = of_->stash_.kept.get();
     owner->waiting = nullptr;
+    if (const std::int32_t error = stashed_error(); error != 0) {
+        result = error;
+        return false;
+    }
     const std::size_t count = kept->end - kept->begin;
     data = std::malloc(count);
     if (data == nullptr) {
@@ -167,6 +218,25 @@ bool borrow_awaiter::start_from_stash() noexcept {
     result = static_cast<std::int32_t>(count);
     of_->stash_.kept.reset();
     return false;
+}
+
+// End of stream needs no keeping: the next read finds it again.
+void borrow_awaiter::give_back() noexcept {
+    if (result == 0 || result == -EBADF || result == -ECANCELED) return;
+    const rondo::buffer bytes = result > 0 ? take() : rondo::buffer();
+    try {
+        stash_pointer back(new stash);
+        if (result < 0) {
+            back->error = result;
+        } else {
+            back->bytes = std::make_unique<std::byte[]>(bytes.size());
+            std::memcpy(back->bytes.get(), bytes.data(), bytes.size());
+            back->end = bytes.size();
+        }
+        of_->stash_.kept = std::move(back);
+    } catch (const std::bad_alloc&) {
+        of_->stash_.kept.reset(&lost_bytes);
+    }
 }
 
 rondo::result<rondo::buffer> borrow_awaiter::finish() {
@@ -235,16 +305,83 @@ tcp_stream connect_awaiter::await_resume() {
     return std::move(*connected);
 }
 
-namespace {
+// --- accept_awaiter -------------------------------------------------------------------------------------
 
-/// One accept; the rest is in tcp_listener::accept.
-class accept_awaiter : public io_awaiter {
- public:
-    explicit accept_awaiter(int listener) noexcept : io_awaiter(io_kind::accept, listener) {}
-    int await_resume() const noexcept { return result; }
-};
+bool accept_awaiter::start() noexcept {
+    if (of_->kept_.open()) [[unlikely]] {
+        peer_ = of_->kept_peer_;
+        result = of_->kept_.release();
+        return false;
+    }
+    return !submit() || !settled();
+}
 
-}  // namespace
+// What has been accepted waits in the listener for the next accept(). One place is enough: only one task
+// accepts at a time, and none asks the kernel while there is one.
+void accept_awaiter::give_back() noexcept {
+    if (result < 0) return;
+    of_->kept_ = socket_handle(*current, result);
+    of_->kept_peer_ = peer_;
+}
+
+// As loop::submit(), but the task waits on until this has settled.
+bool accept_awaiter::submit() noexcept {
+    op* const waits = owner->waiting;
+    const bool finished = current->submit(*this);
+    owner->waiting = waits;
+    return finished;
+}
+
+// What is no fault of the listener does not end the wait: it goes on as another accept, or as a timer.
+bool accept_awaiter::settled() noexcept {
+    if (std::exchange(pausing_, false) && result != -ECANCELED && !submit()) return false;
+    while (result >= 0) {
+        sys_op ask{.what = sys_op::call::peer_address, .fd = result, .address = &peer_};
+        if (current->control(ask) >= 0) return true;
+        current->reap(result);  // reset while it was in the queue: nobody is there any more
+        if (!submit()) return false;
+    }
+    const bool exhausted = result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
+    return !exhausted || !pause();
+}
+
+bool accept_awaiter::pause() noexcept {
+    constexpr std::uint16_t first_ms = 5;
+    constexpr std::uint16_t longest_ms = 1000;
+    ++of_->exhausted_;
+    if (owner->flags & fiber::cancel_pending) {
+        result = -ECANCELED;
+        return false;
+    }
+    pause_ms_ = pause_ms_ == 0 ? first_ms : std::min<std::uint16_t>(pause_ms_ * 2, longest_ms);
+    static log_gate gate;
+    write_log(gate, log_level::warning, shown_place(*owner), "accept: %s; trying again in %d ms",
+              std::strerror(-result), static_cast<int>(pause_ms_));
+    try {
+        current->add_timer(*this, current->now() + std::chrono::milliseconds(pause_ms_));
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    pausing_ = true;
+    return true;
+}
+
+rondo::result<tcp_stream> accept_awaiter::finish() {
+    if (result < 0) {
+        check_cancelled();
+        return errno_code(-result);
+    }
+    socket_handle socket(*current, result);
+    socket.set(sys_op::option::no_delay, 1);
+    return tcp_stream(std::move(socket), peer_);
+}
+
+tcp_stream accept_awaiter::await_resume() {
+    rondo::result<tcp_stream> connected = finish();
+    if (!connected) throw_io(result, "accept", {});
+    return std::move(*connected);
+}
+
 }  // namespace detail
 
 void buffer::free_stash() noexcept { std::free(data_); }
@@ -373,36 +510,6 @@ tcp_listener tcp_listener::bind(const endpoint& at, const listen_options& option
 }
 
 endpoint tcp_listener::local() const { return own_address(socket_); }
-
-task<tcp_stream> tcp_listener::accept() {
-    constexpr duration first_pause = std::chrono::milliseconds(5);
-    constexpr duration longest_pause = std::chrono::seconds(1);
-    duration pause = first_pause;
-    if (detail::debug_enabled && socket_.open()) [[unlikely]]
-        if (const loop* of = socket_.of())
-            of->assert_here("accept", detail::shown_place(*detail::current->current_fiber()));
-    for (;;) {
-        const int fd = co_await detail::accept_awaiter(socket_.fd());
-        if (fd >= 0) {
-            detail::socket_handle socket(this_loop(), fd);
-            raw_address peer;
-            sys_op ask{.what = sys_op::call::peer_address, .address = &peer};
-            const int known = socket.control(ask);
-            if (known < 0) continue;  // reset while it was in the queue: nobody is there any more
-            socket.set(sys_op::option::no_delay, 1);
-            co_return tcp_stream(std::move(socket), peer);
-        }
-        if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS && fd != -ENOMEM)
-            detail::throw_io(fd, "accept", {});
-        ++exhausted_;
-        static detail::log_gate gate(1);
-        detail::write_log(gate, log_level::warning, detail::shown_place(*detail::current->current_fiber()),
-                          "accept: %s; trying again in %lld ms", std::strerror(-fd),
-                          static_cast<long long>(pause.count() / 1'000'000));
-        co_await sleep_for(pause);
-        pause = std::min(pause * 2, longest_pause);
-    }
-}
 
 // --- the reaper -------------------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ TEST_CASE("limits: without any descriptor connect fails, accept waits; both work
                 refused = true;  // not looked at: UBSan needs a descriptor to check a vptr
             }
             CHECK(refused);
-            accepting = spawn([&]() -> task<tcp_stream> { return listener.accept(); });
+            accepting = spawn([&]() -> task<tcp_stream> { co_return co_await listener.accept(); });
             for (int i = 0; i < 40; ++i) co_await sleep_for(1ms);
             CHECK_FALSE(accepting.done());
             CHECK(listener.exhausted() > 0);
@@ -158,13 +158,44 @@ TEST_CASE("limits: without any descriptor connect fails, accept waits; both work
             accepting.cancel();
             const auto ended = co_await attempt(accepting);
             CHECK(ended.error() == std::errc::operation_canceled);
-            accepting = spawn([&]() -> task<tcp_stream> { return listener.accept(); });
+            accepting = spawn([&]() -> task<tcp_stream> { co_return co_await listener.accept(); });
             for (int i = 0; i < 5; ++i) co_await sleep_for(1ms);
         }
         tcp_stream server = co_await accepting;
         co_await client.write_all("at last");
         const buffer data = co_await server.receive();
         CHECK(data.text() == "at last");
+    });
+}
+
+TEST_CASE("limits: an accept that pauses for lack of descriptors is an arm like any other") {
+    // Only a kernel has a limit of descriptors.
+    if (test::on_sim()) {
+        MESSAGE("skipped: real backends only");
+        return;
+    }
+    const quiet no_warnings;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        {
+            const descriptor_limit none(3);
+            for (int i = 0; i < 3; ++i) {
+                auto chosen = co_await select_one(listener.accept(), sleep_for(12ms));
+                CHECK(chosen.index() == 1);
+            }
+            CHECK(listener.exhausted() >= 3);
+            auto victim = spawn([&]() -> task<> {
+                static_cast<void>(co_await select_one(listener.accept(), sleep_for(1h)));
+            });
+            for (int i = 0; i < 3; ++i) co_await sleep_for(1ms);
+            victim.cancel();
+            static_cast<void>(co_await attempt(victim));
+            CHECK(victim.state() == task_state::cancelled);
+        }
+        auto chosen = co_await select_one(listener.accept(), sleep_for(1h));
+        REQUIRE(chosen.index() == 0);
+        CHECK(chosen.get<0>().peer() == client.local());
     });
 }
 

@@ -467,8 +467,8 @@ TEST_CASE("tcp: a port in use is refused, with its address, unless both want to 
         CHECK(one.local() == other.local());
         CHECK_THROWS_AS(tcp_listener::bind(one.local()), io_error);
         // Whoever of the two gets it, the connection works.
-        auto by_one = spawn([&one]() -> task<tcp_stream> { return one.accept(); });
-        auto by_other = spawn([&other]() -> task<tcp_stream> { return other.accept(); });
+        auto by_one = spawn([&one]() -> task<tcp_stream> { co_return co_await one.accept(); });
+        auto by_other = spawn([&other]() -> task<tcp_stream> { co_return co_await other.accept(); });
         tcp_stream client = co_await tcp_stream::connect(one.local());
         co_await client.write_all("shared");
         while (!by_one.done() && !by_other.done()) co_await sleep_for(1ms);

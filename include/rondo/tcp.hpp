@@ -22,10 +22,13 @@
 namespace rondo {
 
 class tcp_stream;
+class tcp_listener;
 
 namespace detail {
 
 struct stream_functions;
+struct accept_functions;
+RONDO_API extern const op_vtable accept_vtable;
 
 /// A descriptor and its loop: what stream and listener share. The destructor never waits: it hands
 /// the descriptor to the loop, which ends what is in flight and closes it; if the loop is gone, it
@@ -61,12 +64,18 @@ class RONDO_API socket_handle {
 /// The kernel transfers a little less than 2 GiB at a time.
 inline constexpr std::size_t transfer_max = 0x7fff'f000;
 
-/// Bytes that arrived for a read_exactly that was cancelled: the next read gets them first.
+/// What had arrived for a read that does not take it, a read_exactly that was cancelled or a losing arm of
+/// select_one(): the next read gets it first.
 struct stash {
     std::unique_ptr<std::byte[]> bytes;
     std::size_t begin = 0;
     std::size_t end = 0;
+    std::int32_t error = 0;  // the next read fails with it; negative errno
 };
+struct RONDO_API forget_stash {
+    void operator()(stash* kept) const noexcept;
+};
+using stash_pointer = std::unique_ptr<stash, forget_stash>;
 
 class read_awaiter;
 
@@ -82,7 +91,7 @@ class stash_place {
     }
     ~stash_place() { forget(); }
 
-    std::unique_ptr<stash> kept;
+    stash_pointer kept;
     read_awaiter* gathering = nullptr;
 
  private:
@@ -96,6 +105,8 @@ class RONDO_API stream_awaiter : public io_awaiter {
  protected:
     [[noreturn]] void fail(const char* operation) const;
     inline bool has_stash() const noexcept;
+    /// The error that an earlier read left, if any.
+    std::int32_t stashed_error() noexcept;
     tcp_stream* of_;
 
  private:
@@ -139,10 +150,15 @@ class RONDO_API borrow_awaiter : public stream_awaiter {
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
         if (!begin(*this, promise_of(h), site)) return suspended(*this);
+        return start();
+    }
+    bool start() noexcept {
         if (has_stash()) [[unlikely]]
             return start_from_stash();
         return !current->submit(*this);
     }
+    /// As a losing arm of select_one().
+    void give_back() noexcept;
     rondo::result<rondo::buffer> finish();
     rondo::buffer await_resume() {
         if (result < 0) [[unlikely]]
@@ -214,6 +230,37 @@ class RONDO_API connect_awaiter : public io_awaiter {
  private:
     bool start() noexcept;
     raw_address to_;
+};
+
+class RONDO_API accept_awaiter : public io_awaiter {
+ public:
+    explicit inline accept_awaiter(tcp_listener& of) noexcept;
+
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) noexcept {
+        if (!begin(*this, promise_of(h), site)) return suspended(*this);
+        if (start()) return true;
+        owner->waiting = nullptr;
+        return false;
+    }
+    bool start() noexcept;
+    void give_back() noexcept;
+    rondo::result<tcp_stream> finish();
+    tcp_stream await_resume();
+
+ private:
+    friend struct accept_functions;
+    bool submit() noexcept;
+    /// False: it goes on.
+    bool settled() noexcept;
+    /// After descriptors or memory ran out. False: not in a cancelled task, and not without memory.
+    bool pause() noexcept;
+
+    tcp_listener* of_;
+    raw_address peer_;
+    std::uint16_t pause_ms_ = 0;  // that of the latest pause
+    bool pausing_ = false;
 };
 
 }  // namespace detail
@@ -340,6 +387,7 @@ class RONDO_API tcp_stream {
     friend class detail::read_awaiter;
     friend class detail::borrow_awaiter;
     friend class detail::connect_awaiter;
+    friend class detail::accept_awaiter;
     tcp_stream(detail::socket_handle&& socket, const raw_address& peer) noexcept
         : socket_(std::move(socket)), peer_(peer) {}
 
@@ -379,7 +427,7 @@ class RONDO_API tcp_listener {
     /// the queue are skipped, and when descriptors or memory run out it logs, waits (5 ms doubling to
     /// 1 s), and tries again. Throws io_error when the listener itself is bad or closed.
     /// Cancel: no connection is lost; one that was accepted is returned all the same.
-    [[nodiscard]] task<tcp_stream> accept();
+    [[nodiscard]] detail::accept_awaiter accept() noexcept { return detail::accept_awaiter(*this); }
 
     /// Throws io_error.
     endpoint local() const;
@@ -391,12 +439,17 @@ class RONDO_API tcp_listener {
 
     /// As tcp_stream::close(). Connections that nobody has accepted are refused.
     [[nodiscard]] detail::close_awaiter close() noexcept {
+        kept_ = {};
         return detail::close_awaiter(socket_);
     }
 
  private:
+    friend class detail::accept_awaiter;
+    friend struct detail::accept_functions;
     explicit tcp_listener(detail::socket_handle&& socket) noexcept : socket_(std::move(socket)) {}
     detail::socket_handle socket_;
+    detail::socket_handle kept_;  // accepted by a losing arm of select_one(): the next accept() has it
+    raw_address kept_peer_;
     std::uint64_t exhausted_ = 0;
 };
 
@@ -409,6 +462,9 @@ inline stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, st
     data = bytes;
     size = static_cast<std::uint32_t>(count < transfer_max ? count : transfer_max);
 }
+
+inline accept_awaiter::accept_awaiter(tcp_listener& of) noexcept
+    : io_awaiter(io_kind::accept, of.socket_.fd(), accept_vtable), of_(&of) {}
 
 inline bool stream_awaiter::has_stash() const noexcept { return of_->stash_.kept != nullptr; }
 
