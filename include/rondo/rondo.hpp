@@ -30,6 +30,7 @@
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
 #include <rondo/semaphore.hpp>
+#include <rondo/select.hpp>
 #include <rondo/serve.hpp>
 #include <rondo/shared_mutex.hpp>
 #include <rondo/spawn.hpp>
