@@ -5,6 +5,7 @@
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
 #include <rondo/barrier.hpp>
+#include <rondo/broadcast.hpp>
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
 #include <rondo/cleanup.hpp>
@@ -15,6 +16,7 @@
 #include <rondo/event.hpp>
 #include <rondo/exception_group.hpp>
 #include <rondo/fd.hpp>
+#include <rondo/generator.hpp>
 #include <rondo/group.hpp>
 #include <rondo/joiner.hpp>
 #include <rondo/joiners.hpp>
@@ -24,6 +26,7 @@
 #include <rondo/map_concurrent.hpp>
 #include <rondo/mutex.hpp>
 #include <rondo/once.hpp>
+#include <rondo/oneshot.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/rate_limiter.hpp>
 #include <rondo/outcome.hpp>
@@ -43,3 +46,4 @@
 #include <rondo/time.hpp>
 #include <rondo/wait_for_tasks.hpp>
 #include <rondo/when.hpp>
+#include <rondo/watch.hpp>

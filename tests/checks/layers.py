@@ -26,6 +26,7 @@ LAYERS = [
     ["outcome", "joiner", "joiners", "when", "as_completed", "map_concurrent", "wait_for_tasks"],
     ["semaphore", "mutex", "shared_mutex", "condition", "event", "latch", "barrier", "once"],
     ["channel", "generator", "select", "thread_channel", "rate_limiter", "queue"],
+    ["channel", "oneshot", "broadcast", "watch", "generator", "select", "rate_limit", "queue"],
     ["actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],

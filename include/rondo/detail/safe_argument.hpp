@@ -17,8 +17,8 @@ constexpr void assert_safe_argument() noexcept {
         requires { &value::operator(); } && !std::is_default_constructible_v<value>;
     static_assert(std::is_lvalue_reference_v<U&&> || std::is_trivially_destructible_v<value> ||
                       !(std::is_aggregate_v<value> || made_by_captures),
-                  "GCC 12 destroys this temporary twice: build the value in place with emplace(args...), or "
-                  "give it a name and move it from there with send_from(name)");
+                  "GCC 12 destroys this temporary twice: give the value a name first; channels also build it "
+                  "in place by emplace(args...), and move it from its place by send_from(name)");
 #endif
 }
 
