@@ -262,6 +262,74 @@ class semaphore {
     waiter* head_ = nullptr;
     waiter** tail_ = &head_;
     long available_;
+// channels: unbuffered, first come first served, never closed
+
+template <class T>
+class channel {
+    struct wait : waiter {
+        T value;
+    };
+    class line {
+     public:
+        bool empty() const { return head_ == nullptr; }
+        void push(wait& w) {
+            w.next = nullptr;
+            *tail_ = &w;
+            tail_ = &w.next;
+        }
+        wait& pop() {
+            auto* first = static_cast<wait*>(head_);
+            head_ = first->next;
+            if (!head_)
+                tail_ = &head_;
+            return *first;
+        }
+
+     private:
+        waiter* head_ = nullptr;
+        waiter** tail_ = &head_;
+    };
+
+ public:
+    struct sending : wait {
+        channel& to;
+        sending(channel& c, T v) : to(c) { this->value = std::move(v); }
+        bool await_ready() noexcept {
+            if (to.receivers_.empty())
+                return false;
+            wait& receiver = to.receivers_.pop();
+            receiver.value = std::move(this->value);
+            make_ready(receiver);
+            return true;
+        }
+        void await_suspend(std::coroutine_handle<> h) noexcept {
+            this->handle = h;
+            to.senders_.push(*this);
+        }
+        void await_resume() noexcept {}
+    };
+    struct receiving : wait {
+        channel& from;
+        explicit receiving(channel& c) : from(c) {}
+        bool await_ready() noexcept {
+            if (from.senders_.empty())
+                return false;
+            wait& sender = from.senders_.pop();
+            this->value = std::move(sender.value);
+            make_ready(sender);
+            return true;
+        }
+        void await_suspend(std::coroutine_handle<> h) noexcept {
+            this->handle = h;
+            from.receivers_.push(*this);
+        }
+        T await_resume() noexcept { return std::move(this->value); }
+    };
+    sending send(T value) { return {*this, std::move(value)}; }
+    receiving receive() { return receiving(*this); }
+
+ private:
+    line senders_, receivers_;
 };
 
 // timers: a 4-ary heap of deadlines; the index is kept in the timer, which makes cancelling easy

@@ -83,6 +83,24 @@ void semaphore(long count) {
         std::vector<limit::starter> starters(100);
         for (auto& each : starters)
             limit::spawn(all, worker(permits, n / 100), each);
+task<> echo(limit::channel<long>& in, limit::channel<long>& out, long times) {
+    for (long i = 0; i < times; ++i) {
+        long value = co_await in.receive();
+        co_await out.send(value);
+    }
+}
+
+void channel(long count) {
+    timed(count, [](long n) -> task<> {
+        limit::channel<long> there, back;
+        limit::group all;
+        limit::starter start;
+        limit::spawn(all, echo(there, back, n), start);
+        for (long i = 0; i < n; ++i) {
+            co_await there.send(i);
+            long value = co_await back.receive();
+            bench::keep(value);
+        }
         co_await limit::join{all};
     });
 }
@@ -125,6 +143,7 @@ int main(int argc, char** argv) {
                            {"spawn", spawn},
                            {"spawn_group", spawn},
                            {"semaphore", semaphore},
+                           {"channel", channel},
                            {"timer", timer},
                            {"sleepers", sleepers}});
 }

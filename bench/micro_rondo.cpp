@@ -64,6 +64,23 @@ task<> share_permit(long count) {
     std::vector<rondo::task_handle<void>> all;
     for (int i = 0; i < 100; ++i) all.push_back(rondo::spawn(worker, std::ref(permits), count / 100));
     for (auto& each : all) co_await each;
+task<> echo(rondo::channel<long>& in, rondo::channel<long>& out, long times) {
+    for (long i = 0; i < times; ++i) {
+        const auto value = co_await in.receive();
+        co_await out.send(*value);
+    }
+}
+
+// A value goes to another task and comes back, by two unbuffered channels.
+task<> ping_pong(long count) {
+    rondo::channel<long> there, back;
+    auto other = rondo::spawn(echo, std::ref(there), std::ref(back), count);
+    for (long i = 0; i < count; ++i) {
+        co_await there.send(i);
+        const auto value = co_await back.receive();
+        bench::keep(*value);
+    }
+    co_await other;
 }
 
 // Timers that exist are started and stopped.
@@ -185,6 +202,7 @@ void yield1000(long count) {
 void spawn(long count) { timed(count, spawn_and_join); }
 void spawn_group(long count) { timed(count, spawn_into_groups); }
 void semaphore(long count) { timed(count, share_permit); }
+void channel(long count) { timed(count, ping_pong); }
 void timer(long count) { rondo::run(time_timers, count); }
 void timer_new(long count) { rondo::run(time_new_timers, count); }
 void sleepers(long count) { rondo::run(start_all, count, sleeper); }
@@ -201,6 +219,7 @@ int main(int argc, char** argv) {
                            {"spawn", spawn},
                            {"spawn_group", spawn_group},
                            {"semaphore", semaphore},
+                           {"channel", channel},
                            {"timer", timer},
                            {"timer_new", timer_new},
                            {"post", post},
