@@ -48,7 +48,7 @@ channel_wait* channel_core::behind_own(const wait_queue<channel_wait>& queue, co
 }
 
 void channel_core::close() noexcept {
-    ended = true;
+    ended = 1;
     while (!senders.empty()) senders.complete_first(-EPIPE);
     while (!receivers.empty()) receivers.complete_first();
 }

@@ -81,7 +81,7 @@ class RONDO_API channel_core {
     wait_queue<channel_wait> receivers;  // for a value
     std::size_t sender_shares = 0;
     std::size_t receiver_shares = 0;
-    bool ended = false;
+    std::size_t ended = 0;     // or 1; as wide as what it is looked at together with
     const loop* const made_on;  // null: made before any loop ran
 
  protected:
@@ -120,7 +120,23 @@ struct send_wait : channel_wait {
         return {};
     }
 
+    /// Straight into the wait of a task that does nothing but receive: the common case, without suspending.
+    bool hand_over(T& what) noexcept {
+        loop& l = *current;
+        if (of->receivers.empty() || (l.current_fiber()->flags & unusual)) return false;
+        auto& to = static_cast<receive_wait<T>&>(of->receivers.front());
+        if (to.vt != &channel_core::receiving) return false;  // of a select
+        to.value.emplace(std::move(what));
+        of->receivers.remove(to);
+        to.state = op::done;  // as loop::complete() does
+        l.make_ready(*to.owner);
+        return true;
+    }
+
     T* value;
+
+ private:
+    static constexpr auto unusual = fiber::cancel_pending | fiber::checked;
 };
 
 template <class T>
@@ -128,7 +144,15 @@ class receive_awaiter : public receive_wait<T>, public awaits<receive_awaiter<T>
  public:
     explicit receive_awaiter(channel<T>& c) noexcept : receive_wait<T>(c) {}
 
-    bool start() noexcept;
+    bool start() noexcept {
+        channel_core& c = *this->of;
+        if ((c.count | c.senders.size() | c.ended) != 0) return start_at_once();
+        c.receivers.push(*this);
+        return true;
+    }
+
+ private:
+    bool start_at_once() noexcept;
 };
 
 /// Sends what lies elsewhere.
@@ -136,6 +160,7 @@ template <class T>
 class send_awaiter : public send_wait<T>, public awaits<send_awaiter<T>> {
  public:
     send_awaiter(channel<T>& c, T& from) noexcept : send_wait<T>(c, std::addressof(from)) {}
+    bool await_ready() noexcept { return this->hand_over(*this->value); }
     bool start() noexcept { return static_cast<channel<T>&>(*this->of).start(*this); }
 };
 
@@ -146,6 +171,9 @@ class emplace_awaiter : public send_wait<T>, public awaits<emplace_awaiter<T>> {
     template <class... Args>
     explicit emplace_awaiter(channel<T>& c, std::in_place_t, Args&&... args)
         : send_wait<T>(c, nullptr), held_(std::forward<Args>(args)...) {}
+    bool await_ready() noexcept {
+        return this->hand_over(held_);
+    }
     bool start() noexcept {
         this->value = std::addressof(held_);
         return static_cast<channel<T>&>(*this->of).start(*this);
@@ -239,9 +267,9 @@ class channel : detail::channel_core {
     std::size_t capacity() const noexcept { return limit; }
     /// How many values are buffered.
     std::size_t size() const noexcept { return count; }
-    bool closed() const noexcept { return ended; }
+    bool closed() const noexcept { return ended != 0; }
     /// Closed, and everything received.
-    bool finished() const noexcept { return ended && count == 0; }
+    bool finished() const noexcept { return ended != 0 && count == 0; }
     std::size_t waiting_senders() const noexcept { return senders.size(); }
     std::size_t waiting_receivers() const noexcept { return receivers.size(); }
 
@@ -366,7 +394,7 @@ std::size_t channel<T>::drop_buffered() noexcept {
 }
 
 template <class T>
-bool channel<T>::start(detail::send_wait<T>& w) noexcept {
+[[gnu::noinline]] bool channel<T>::start(detail::send_wait<T>& w) noexcept {
     if (ended) {
         w.result = -EPIPE;
         return false;
@@ -384,7 +412,7 @@ bool channel<T>::start(detail::receive_wait<T>& w) noexcept {
 }
 
 template <class T>
-bool detail::receive_awaiter<T>::start() noexcept {
+[[gnu::noinline]] bool detail::receive_awaiter<T>::start_at_once() noexcept {
     return static_cast<channel<T>&>(*this->of).start(*this);
 }
 

@@ -266,7 +266,7 @@ class select_awaiter : public select_op, public awaits<select_awaiter<Waits...>>
             if (chosen_ != I) return attempt_take<I + 1>();
         auto got = std::get<I>(waits_).finish();
         if (!got) return got.error();
-        return value_type(std::in_place_index<I>, [&got]() -> decltype(auto) {
+        return value_type(std::in_place_index<I>, [&]() -> decltype(auto) {
             if constexpr (requires { *got; }) return *std::move(got);
         });
     }
