@@ -224,7 +224,6 @@ int main(int argc, char** argv) {
                            {"timer_new", timer_new},
                            {"post", post},
                            {"post_channel", post_channel},
-                           {"sleepers", sleepers}});
                            {"sleepers", sleepers},
                            {"tasks", tasks},
                            {"cancel", cancel}});

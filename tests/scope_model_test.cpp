@@ -11,7 +11,6 @@
 using namespace rondo;
 using namespace std::chrono_literals;
 using scope_model::block;
-using scope_model::event;
 using scope_model::program;
 using scope_model::statement;
 using scope_model::trace;
@@ -145,13 +144,13 @@ class runner {
         seen_[size(number)].push_back({std::move(text), std::move(first)});
     }
 
-    void happens(const event& e) {
+    void happens(const scope_model::event& e) {
         switch (e.what) {
-            case event::kind::end_wait: return;
-            case event::kind::cancel_task:
+            case scope_model::event::kind::end_wait: return;
+            case scope_model::event::kind::cancel_task:
                 if (handles_[size(e.number)]) handles_[size(e.number)].cancel();
                 return;
-            case event::kind::cancel_group: {
+            case scope_model::event::kind::cancel_group: {
                 const place g = open_[size(e.number)].group;
                 if (g.group != nullptr) g.group->cancel();
                 if (g.supervisor != nullptr) g.supervisor->cancel();
@@ -161,10 +160,10 @@ class runner {
         }
         cancel_scope* const s = open_[size(e.number)].scope;
         if (s == nullptr) return;
-        if (e.what == event::kind::cancel_scope) s->cancel();
-        if (e.what == event::kind::expire_scope) s->set_deadline(now() - 1s);
-        if (e.what == event::kind::shield) s->set_shielded(true);
-        if (e.what == event::kind::unshield) s->set_shielded(false);
+        if (e.what == scope_model::event::kind::cancel_scope) s->cancel();
+        if (e.what == scope_model::event::kind::expire_scope) s->set_deadline(now() - 1s);
+        if (e.what == scope_model::event::kind::shield) s->set_shielded(true);
+        if (e.what == scope_model::event::kind::unshield) s->set_shielded(false);
     }
 
     task<> whole(int number, const block& body, place home) {

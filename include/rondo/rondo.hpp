@@ -8,9 +8,9 @@
 #include <rondo/broadcast.hpp>
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
+#include <rondo/channel.hpp>
 #include <rondo/cleanup.hpp>
 #include <rondo/condition.hpp>
-#include <rondo/channel.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/error.hpp>
 #include <rondo/event.hpp>
@@ -28,12 +28,12 @@
 #include <rondo/once.hpp>
 #include <rondo/oneshot.hpp>
 #include <rondo/oracle.hpp>
-#include <rondo/rate_limiter.hpp>
 #include <rondo/outcome.hpp>
+#include <rondo/rate_limiter.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
-#include <rondo/semaphore.hpp>
 #include <rondo/select.hpp>
+#include <rondo/semaphore.hpp>
 #include <rondo/serve.hpp>
 #include <rondo/shared_mutex.hpp>
 #include <rondo/spawn.hpp>
@@ -45,5 +45,5 @@
 #include <rondo/thread_channel.hpp>
 #include <rondo/time.hpp>
 #include <rondo/wait_for_tasks.hpp>
-#include <rondo/when.hpp>
 #include <rondo/watch.hpp>
+#include <rondo/when.hpp>
