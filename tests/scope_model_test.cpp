@@ -331,13 +331,14 @@ std::size_t count(const trace& t, std::string_view text) {
 
 TEST_CASE("scopes: every task of a random program sees what an independent model says") {
     std::map<std::string, std::size_t> happened;
+    const std::size_t frames = detail::frames_live();  // once for all: counting walks every free list
     for (std::uint64_t seed = 1; seed <= 10'000; ++seed) {
         test::dice dice(seed);
         scope_model::generator<test::dice> random(dice);
         const program p = random.make();
         const scope_model::model expected(p);
         runner actual(p);
-        test::run([&actual]() -> task<> { return actual.run(); });
+        rondo::run([&actual]() -> task<> { return actual.run(); });
         bool right = actual.handled() == expected.handled();
         for (int i = 0; i < p.tasks; ++i) {
             right = right && same(actual.of(i), expected.of(i));
@@ -354,6 +355,7 @@ TEST_CASE("scopes: every task of a random program sees what an independent model
         }
         FAIL(report);
     }
+    CHECK(detail::frames_live() == frames);
     for (const auto& [what, times] : happened) {
         CAPTURE(what);
         CHECK(times > 20);
