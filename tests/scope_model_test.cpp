@@ -332,7 +332,7 @@ std::size_t count(const trace& t, std::string_view text) {
 TEST_CASE("scopes: every task of a random program sees what an independent model says") {
     std::map<std::string, std::size_t> happened;
     const std::size_t frames = detail::frames_live();  // once for all: counting walks every free list
-    for (std::uint64_t seed = 1; seed <= 10'000; ++seed) {
+    for (std::uint64_t seed = 1; seed <= 5000; ++seed) {
         test::dice dice(seed);
         scope_model::generator<test::dice> random(dice);
         const program p = random.make();
