@@ -10,6 +10,7 @@ namespace rondo::detail {
 completion_scope::completion_scope(const called_from& here) noexcept
     : group(this_loop(), &ended, "as_completed") {
     open(*here.task, ~std::size_t{0});
+    hear_successes();
 }
 
 void completion_scope::ended(detail::scope& base, fiber& f) noexcept {

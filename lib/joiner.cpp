@@ -16,6 +16,7 @@ namespace detail {
 join_scope::join_scope(const called_from& here, question ask, void* decides) noexcept
     : group(this_loop(), &ended, "joined tasks"), ask_(ask), joiner_(decides) {
     open(*here.task, ~std::size_t{0});
+    hear_successes();
 }
 
 // --- which child is which --------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ bool refuse_queueing(fiber& f) noexcept {
 }
 
 void note_wait(fiber& f) noexcept {
+    if (!f.inside->of.tracks_waits()) return;
     try {
         extras_of(f).waits_since = f.inside->of.now();
     } catch (const std::bad_alloc&) {

@@ -230,8 +230,8 @@ TEST_CASE("latch, barrier: a deadlock report says which one") {
     } catch (const deadlock_error& e) {
         report = e.what();
     }
-    CHECK(report.find("waits for latch 'start', 1 waiting at ") != std::string::npos);
-    CHECK(report.find("waits for barrier 'rounds', 1 waiting at ") != std::string::npos);
+    CHECK(report.find("waits: latch 'start', 1 waiting") != std::string::npos);
+    CHECK(report.find("waits: barrier 'rounds', 1 waiting") != std::string::npos);
 }
 
 // --- once ------------------------------------------------------------------------------------------------

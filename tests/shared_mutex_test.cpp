@@ -219,7 +219,7 @@ TEST_CASE("shared_mutex: a deadlock report counts its readers") {
     } catch (const deadlock_error& e) {
         report = e.what();
     }
-    CHECK(report.find("task 1 waits for shared_mutex 'cache', read by 2 tasks, 1 waiting at ") != std::string::npos);
+    CHECK(report.find("waits: shared_mutex 'cache', read by 2 tasks, 1 waiting") != std::string::npos);
 }
 
 TEST_CASE("shared_mutex: an arm that lost unlocks it") {
@@ -323,12 +323,17 @@ struct random_shared {
         }
     }
 
+    // Now and then a wait that is over at once goes round the ready queue all the same.
+    static task<> rounds() {
+        for (int i = 0; i < 3; ++i) co_await yield();
+    }
+
     task<> step() {
         if (clients.size() < 10 && rolls.one_in(2)) {
             clients.push_back(std::make_unique<client>(names++, rolls.one_in(3)));
             client& c = *clients.back();
             c.handle = spawn(&random_shared::live, this, std::ref(c));
-            co_await yield();
+            co_await rounds();
             waiting.push_back(&c);
             look();
         } else if (!clients.empty()) {
@@ -336,14 +341,14 @@ struct random_shared {
             const bool holds = std::erase(holding, &c) != 0;
             if (holds && rolls.one_in(2)) {
                 c.release.set();
-                co_await yield();
+                co_await rounds();
             } else {
                 c.handle.cancel();
-                if (holds) co_await yield();  // it unlocks
+                if (holds) co_await rounds();  // it unlocks
                 std::erase(waiting, &c);
             }
             look();
-            co_await yield();
+            co_await rounds();
             CHECK(c.handle.done());
             std::erase_if(clients, [&](auto& each) { return each.get() == &c; });
         }

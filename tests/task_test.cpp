@@ -468,7 +468,7 @@ TEST_CASE("spawn: a name shows in reports; it may be long, or not fit for a term
         CHECK(h.name() == "reader\n\x1b[2J");
         const auto listed = [&h](const std::string& text) {
             for (const alive_entry& each : this_loop().why_alive())
-                if (each.what == "task " + std::to_string(h.id()) + text) return true;
+                if (each.what.starts_with("task " + std::to_string(h.id()) + text)) return true;
             return false;
         };
         CHECK(listed(" 'reader\\n\\x1b[2J': sleep"));

@@ -239,7 +239,7 @@ TEST_CASE("when_all: cancelled at every step") {
             auto [a, b, c] = co_await when_all(owned(2, 1), owned(0, 2), when_all(owned(1, 3), does_nothing()));
             CHECK(*a + *b + *std::get<0>(c) == 6);
             const std::string failed = co_await errors_of(when_all(fails_after(2, "x"), fails_at_cancel("y")));
-            CHECK(failed == "x y");
+            CHECK((failed == "x y" || failed == "just y"));  // cancelled before x had failed, only y does
             auto range = co_await when_all(tasks(2, 0, 1));
             CHECK(range.size() == 3);
             co_await sleep_for(1ms);

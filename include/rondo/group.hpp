@@ -79,6 +79,8 @@ class RONDO_API group : scope {
     template <class, class, class, class...>
     friend class start_wait;
 
+    /// Its hook is to hear of successes, too.
+    void hear_successes() noexcept { hears_successes = true; }
     /// A hook's first line: the child's background bit gets its other meaning.
     void child_ended(fiber& f) noexcept;
 

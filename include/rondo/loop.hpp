@@ -174,7 +174,6 @@ struct loop_options {
     backend_options backend = {};
     observer* watch = nullptr;
     /// Tasks remember since when they wait, for the await tree (docs/await_tree.md tells what it costs).
-    /// RONDO_DEBUG=1 turns it on, too.
     bool track_waits = false;
 };
 
@@ -376,6 +375,7 @@ class RONDO_API loop {
         enroll(f, home);
         make_ready(f);
     }
+    bool tracks_waits() const noexcept { return options_.track_waits; }
     /// When the earliest timer is due; `never` if there is none.
     time_point next_timer() const noexcept { return timers_.empty() ? never : timers_.next(); }
     /// Every task of the loop, the main ones first.
