@@ -19,6 +19,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace rondo {
@@ -146,10 +147,18 @@ struct loop_stats {
     std::uint64_t drains_cut = 0;     // a drain stopped at its budget of wake-ups
     std::uint64_t storms = 0;         // a drain ran unusually many ticks and microtasks
     std::uint64_t put_off = 0;        // I/O finished at once, put off for fairness
+    std::uint64_t dead_letters = 0;   // messages that no actor handled
     std::size_t tasks = 0;            // now
     std::size_t timers = 0;           // now
     std::size_t operations = 0;       // armed I/O, now
     std::size_t remotes = 0;          // live remote handles, now
+};
+
+/// A message that no actor handled, and whose sender was not told.
+struct dead_letter {
+    const char* actor;        // its name
+    std::string_view message;  // its type
+    const char* why;          // "the actor has ended", "the mailbox is full"
 };
 
 /// One thing that keeps a loop alive.
@@ -304,6 +313,14 @@ class RONDO_API loop {
     using error_hook = void (*)(std::exception_ptr error, std::source_location place, void* context);
     void on_unhandled(error_hook hook, void* context = nullptr) noexcept;
 
+    /// Called with each dead letter, after it was counted (loop_stats::dead_letters). It must not throw, and
+    /// must not touch the actor. Null, the default, only counts.
+    using dead_letter_hook = void (*)(const dead_letter& letter, void* context) noexcept;
+    void on_dead_letter(dead_letter_hook hook, void* context = nullptr) noexcept {
+        dead_letter_hook_ = hook;
+        dead_letter_context_ = context;
+    }
+
     // --- for the layers above (not for programs) ----------------------------------------------------
 
     /// Finishes `o` with `result`: exactly once, and it only queues.
@@ -384,6 +401,10 @@ class RONDO_API loop {
         scopes_.for_each([&](const detail::scope& s) { s.fibers.for_each(f); });
     }
     void reaped() noexcept { --reaping_; }
+    void add_dead_letter(const dead_letter& letter) noexcept {
+        ++stats_.dead_letters;
+        if (dead_letter_hook_ != nullptr) dead_letter_hook_(letter, dead_letter_context_);
+    }
     void report_unhandled(std::exception_ptr error, std::source_location place) noexcept;
     /// Turns until `done(context)`; then, or when nothing is left to wait for, returns.
     bool run_until(bool (*done)(void*), void* context);
@@ -521,6 +542,8 @@ class RONDO_API loop {
     std::size_t reaping_ = 0;  // descriptors that close without anyone waiting
     error_hook hook_ = nullptr;
     void* hook_context_ = nullptr;
+    dead_letter_hook dead_letter_hook_ = nullptr;
+    void* dead_letter_context_ = nullptr;
     std::exception_ptr escaped_;
     const void* thread_ = nullptr;  // whose it is
     int thread_id_ = 0;             // the kernel's number of that thread, for messages
