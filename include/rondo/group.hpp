@@ -41,11 +41,18 @@ class RONDO_API group : scope {
 
     // For the functions below.
     scope& core() noexcept { return *this; }
-    bool is_open() const noexcept { return open_; }
     void open(fiber& f, std::size_t limit) noexcept;
     /// The body has ended; `error` is null, or why.
     void body_ended(const std::exception_ptr& error) noexcept;
     void close() noexcept;
+    /// Whether its body or a child runs: what is spawned later asserts.
+    bool is_open() const noexcept { return open_; }
+    /// The group will not wait for this child.
+    void to_background(fiber& child) noexcept {
+        child.flags |= fiber::background;
+        ++background_;
+        hears_successes = true;  // the last of the others ends the background
+    }
     /// A child that the group waited for was cancelled.
     bool is_incomplete() const noexcept { return incomplete_; }
     /// Whether a `cancelled` of the body may end here: the group was cancelled by then.
@@ -61,11 +68,7 @@ class RONDO_API group : scope {
     auto spawn_at(std::source_location place, bool background, F&& f, Args&&... args) {
         RONDO_ASSERT(open_, "spawn into a group that has ended");
         fiber& child = make_child(*this, place, std::forward<F>(f), std::forward<Args>(args)...);
-        if (background) {
-            child.flags |= fiber::background;
-            ++background_;
-            hears_successes = true;  // the last of the others ends the background
-        }
+        if (background) to_background(child);
         return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
     }
     /// A child whose end is start()'s business until it is ready.
