@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rondo/as_completed.hpp>
+#include <rondo/actor.hpp>
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
 #include <rondo/barrier.hpp>
