@@ -4,6 +4,7 @@
 #include "support.hpp"
 
 #include <thread>
+#include <variant>
 
 namespace {
 
@@ -190,6 +191,52 @@ task<> cancel_sleepers(long count) {
         _exit(0);
     };
     co_await rondo::with_task_group(body);
+// Told and handled, in the rhythm of a mailbox that fills up and is emptied.
+struct add {
+    long amount;
+};
+struct get_sum : rondo::request<long> {};
+struct adder {
+    using message = std::variant<add, get_sum>;
+    void on(add& a) { sum += a.amount; }
+    long on(get_sum&) { return sum; }
+    long sum = 0;
+};
+
+task<> tell_actor(long count) {
+    auto ref = rondo::spawn_actor<adder>();
+    for (long i = 0; i < count; ++i) co_await ref.tell<add>(1);
+    const long sum = co_await ref.ask<get_sum>();
+    bench::keep(sum);
+}
+
+task<> ask_actor(long count) {
+    auto ref = rondo::spawn_actor<adder>();
+    long sum = 0;
+    for (long i = 0; i < count; ++i) sum += co_await ref.ask<get_sum>();
+    bench::keep(sum);
+}
+
+// Alive, each has handled a message, and waits for the next.
+task<> keep_actors(long count) {
+    std::vector<rondo::actor_ref<adder::message>> all;
+    all.reserve(std::size_t(count));
+    auto resident = bench::resident_bytes();
+    auto start = bench::cpu_ns();
+    for (long i = 0; i < count; ++i) all.push_back(rondo::spawn_actor<adder>());
+    long sum = 0;
+    for (auto& each : all) {
+        co_await each.tell<add>(1);
+        sum += co_await each.ask<get_sum>();
+    }
+    auto elapsed = bench::cpu_ns() - start;
+    if (sum != count) std::abort();
+    bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
+    // (without the addresses, whose pages were first touched meanwhile)
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) / static_cast<double>(count) -
+                               double(sizeof all[0]));
+    std::fflush(stdout);
+    _exit(0);
 }
 
 void call(long count) { timed(count, call_children); }
@@ -208,6 +255,10 @@ void timer_new(long count) { rondo::run(time_new_timers, count); }
 void sleepers(long count) { rondo::run(start_all, count, sleeper); }
 void tasks(long count) { rondo::run(start_all, count, stander); }
 void cancel(long count) { rondo::run(cancel_sleepers, count); }
+void sleepers(long count) { rondo::run(arm_sleepers, count); }
+void actor(long count) { timed(count, tell_actor); }
+void actor_ask(long count) { timed(count, ask_actor); }
+void actors_idle(long count) { rondo::run(keep_actors, count); }
 
 }  // namespace
 
@@ -227,4 +278,8 @@ int main(int argc, char** argv) {
                            {"sleepers", sleepers},
                            {"tasks", tasks},
                            {"cancel", cancel}});
+                           {"sleepers", sleepers},
+                           {"actor", actor},
+                           {"actor_ask", actor_ask},
+                           {"actors_idle", actors_idle}});
 }

@@ -190,10 +190,6 @@ namespace detail {
 
 struct actor_over {
     template <class Message>
-    static void begin(mailbox_share<Message>& box, fiber& f) noexcept {
-        box->core().body = &f;
-    }
-    template <class Message>
     static void over(mailbox_share<Message>& box, const actor_exit& exit) noexcept {
         box->end(exit);
     }
@@ -206,6 +202,7 @@ actor_ref<Message> start_actor(const actor_options& options, F&& f, Args&&... ar
     RONDO_ASSERT(options.in == nullptr || options.in->is_open(), "spawn into a group that has ended");
     fiber& child = make_ending_child<actor_over>(home, options.place, std::forward<F>(f),
                                                  mailbox_share<Message>(address.box()), std::forward<Args>(args)...);
+    address.box().core().body = &child;
     if (options.in != nullptr) options.in->to_background(child);
     return address;
 }

@@ -51,7 +51,7 @@ namespace detail {
 template <class Message>
 struct mail : mail_wait {
     template <class... Args>
-    mail(mailbox_core& box, question* q, Args&&... args) : mail_wait(box, q), message(std::forward<Args>(args)...) {}
+    explicit mail(mailbox_core& box, Args&&... args) : mail_wait(box), message(std::forward<Args>(args)...) {}
     Message message;
 };
 

@@ -14,7 +14,7 @@ class tell_awaiter : mail<Message>, public awaits<tell_awaiter<Message>> {
 
  public:
     tell_awaiter(const mailbox_share<Message>& box, Message&& m) noexcept
-        : mail<Message>(box->core(), nullptr, std::move(m)), box_(box) {}
+        : mail<Message>(box->core(), std::move(m)), box_(box) {}
     void await_resume() const {
         if (result < 0) [[unlikely]]
             throw_mail_failure(result, "tell", *this->to);
@@ -34,7 +34,7 @@ class ask_awaiter : mail<Message>, public awaits<ask_awaiter<Message, T>> {
 
  public:
     ask_awaiter(const mailbox_share<Message>& box, Message&& m) noexcept
-        : mail<Message>(box->core(), &question_, std::move(m)), box_(box) {}
+        : mail<Message>(box->core(), std::move(m)), box_(box) {}
     reply_type await_resume() {
         if (result < 0) [[unlikely]]
             throw_mail_failure(result, "ask", *this->to);
@@ -52,6 +52,7 @@ class ask_awaiter : mail<Message>, public awaits<ask_awaiter<Message, T>> {
  private:
     friend awaits<ask_awaiter>;
     bool start() noexcept {
+        this->asks = &question_;  // (attempt() has moved it until now)
         question_.asker = this;
         request_in(this->message)->bind(question_);
         return !box_->accept(*this);
@@ -103,7 +104,6 @@ struct ending {
 
     static void start(fiber& f) noexcept {
         auto kept = share(f);
-        Over::begin(kept, f);
         Block::start(f);
         if (f.leaf == nullptr) Over::over(kept, {actor_exit::kind::failed, Block::error(f)});
     }

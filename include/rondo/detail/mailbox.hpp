@@ -85,10 +85,10 @@ struct question_for<void> : question {};
 
 /// A wait to get rid of a message; if it asks, also for the reply.
 struct mail_wait : wait_op {
-    mail_wait(mailbox_core& box, question* q) noexcept : wait_op(table), to(&box), asks(q) {}
+    explicit mail_wait(mailbox_core& box) noexcept : wait_op(table), to(&box) {}
     RONDO_API static const op_vtable table;
     mailbox_core* to;
-    question* asks;
+    question* asks = nullptr;
 };
 
 /// The actor's wait for a message. In the actor's frame; a mailbox has one reader.
