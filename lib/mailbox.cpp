@@ -113,8 +113,6 @@ void mailbox_core::tell_watchers(const actor_exit& exit) noexcept {
     }
 }
 
-bool mailbox_core::resumes_after(const std::exception_ptr&) const noexcept { return false; }
-
 void mailbox_core::lost(std::string_view type, const char* why) const noexcept {
     current->add_dead_letter({shown(*this), type, why});
 }

@@ -28,6 +28,7 @@
 #include <rondo/mutex.hpp>
 #include <rondo/once.hpp>
 #include <rondo/oneshot.hpp>
+#include <rondo/mailbox.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/outcome.hpp>
 #include <rondo/rate_limiter.hpp>
@@ -39,6 +40,7 @@
 #include <rondo/shared_mutex.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
+#include <rondo/supervisor.hpp>
 #include <rondo/suspend.hpp>
 #include <rondo/task.hpp>
 #include <rondo/task_local.hpp>

@@ -74,6 +74,7 @@ class ring {
 
     bool empty() const noexcept { return head_.next_link == &head_; }
     Node& front() const noexcept { return static_cast<Node&>(*head_.next_link); }
+    Node& back() const noexcept { return static_cast<Node&>(*head_.prev); }
 
     /// The one behind `node`; null behind the last.
     Node* after(const Node& node) const noexcept {

@@ -1,0 +1,449 @@
+// What a supervisor does. Its tasks: the manager, which alone starts, stops and restarts children and is
+// itself in their scope, behind a shield; and a listener outside of the shield, which a cancel reaches and
+// which then ends the manager's work. So a cancel from outside stops the children in order, too.
+#include <rondo/supervisor.hpp>
+
+#include <rondo/detail/extras.hpp>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace rondo {
+
+using detail::child_record;
+using detail::fiber;
+using detail::slot_wait;
+
+supervisor_gave_up::supervisor_gave_up(const std::string& what, std::exception_ptr cause)
+    : std::runtime_error(what), cause_(std::move(cause)) {}
+supervisor_gave_up::supervisor_gave_up(const supervisor_gave_up&) = default;
+supervisor_gave_up::~supervisor_gave_up() = default;
+
+// --- the two tasks -------------------------------------------------------------------------------------
+
+supervisor::supervisor(loop& l, const supervisor_options& options) noexcept
+    : supervisor_core(l, &task_ended), options_(options) {}
+
+void supervisor::begin() {
+    fiber& listener = detail::make_child(core(), {}, &supervisor::listen_for_cancel, this);
+    to_background(listener);
+    fiber& manager = detail::make_child(core(), {}, &supervisor::manage, this);
+    to_background(manager);
+    detail::extras_of(manager).name = std::string("supervisor ") + options_.name;
+}
+
+void supervisor::task_ended(detail::scope& base, fiber& f) noexcept {
+    auto& self = static_cast<supervisor&>(of_core(base));
+    self.child_ended(f);
+    if (f.flags & fiber::has_error) {
+        self.gave_up_ = f.vt->error(f);
+        f.flags |= fiber::taken;
+    }
+    self.cancel();
+}
+
+std::exception_ptr supervisor::take_errors(std::exception_ptr body_error) noexcept {
+    if (!gave_up_) return body_error;
+    if (!body_error || detail::is_cancellation(body_error)) return gave_up_;
+    try {
+        return std::make_exception_ptr(exception_group({body_error, gave_up_}));
+    } catch (...) {
+        return body_error;
+    }
+}
+
+task<> supervisor::listen_for_cancel() {
+    op* never_woken = nullptr;
+    try {
+        co_await slot_wait(never_woken, "supervising");
+    } catch (const rondo::cancelled&) {
+        ending_ = true;
+        if (work_ != nullptr) work_->cancel("the supervisor ends");
+        throw;
+    }
+}
+
+task<> supervisor::manage() {
+    fiber& self = co_await detail::this_fiber{};
+    children_.enter(self);
+    const auto work = [this](cancel_scope& until_the_end) {
+        work_ = &until_the_end;
+        if (ending_) until_the_end.cancel();
+        return supervise();
+    };
+    std::exception_ptr failed;
+    try {
+        co_await with_cancel_scope(work);
+    } catch (...) {
+        failed = std::current_exception();
+    }
+    work_ = nullptr;
+    ending_ = true;
+    co_await stop_all();
+    co_await detail::empty_awaiter(children_);
+    children_.leave();
+    refuse_commands();
+    if (failed) std::rethrow_exception(failed);
+}
+
+/// Until there is nothing to supervise any more. Throws supervisor_gave_up.
+task<> supervisor::supervise() {
+    for (;;) {
+        if (!ended_.empty()) {
+            child& c = ended_.pop();
+            c.noted = false;
+            const child_handle kept(c);
+            c.release();
+            if (c.body != nullptr || (c.state != child_state::starting && c.state != child_state::running)) continue;
+            co_await look_after(c);
+            if (c.state == child_state::ended && is_over_after(c)) co_return;
+        } else if (!commands_.empty()) {
+            command_ = &commands_.pop_front();
+            co_await carry_out(*command_);
+            if (command_ != nullptr) detail::current->complete(*std::exchange(command_, nullptr), 0);
+        } else if (child* const c = first_due(); c != nullptr && c->due <= now()) {
+            co_await start_again(*c);
+        } else {
+            struct local {
+                static task<> news(op*& slot) { co_await slot_wait(slot, "children"); }
+            };
+            co_await move_on_at(c != nullptr ? c->due : never, local::news, news_);
+        }
+    }
+}
+
+// --- starting ------------------------------------------------------------------------------------------
+
+task<> supervisor::carry_out(detail::command_wait& command) {
+    child& c = *command.child;
+    if (command.what == detail::command_wait::act::start) {
+        co_await add(command);
+    } else if (c.state != child_state::removed) {
+        const child_handle kept(c);
+        co_await stop(c);
+        end_for_good(c);
+        forget(c);
+    }
+}
+
+task<> supervisor::add(detail::command_wait& command) {
+    child& c = *command.child;
+    c.share();
+    all_.push_back(c);
+    co_await launch(c);
+    if (c.body != nullptr || c.is_ready) co_return;
+    const child_handle kept(c);
+    c.state = child_state::ended;
+    if (command_ != nullptr)
+        command_->error = c.exit.error ? c.exit.error
+                                       : std::make_exception_ptr(io_error(errno_code(ECANCELED), "start a child",
+                                                                          c.name + ", which ended before it was ready"));
+    end_for_good(c);
+    forget(c);
+}
+
+/// Returns when the child is ready, or is over without having been.
+task<> supervisor::launch(child& c) {
+    set_due(c, never);
+    c.started = now();
+    c.is_ready = !c.announces;
+    c.asked_to_stop = false;
+    c.state = child_state::starting;
+    try {
+        c.body = &c.spawn(children_);
+        if (!c.name.empty()) detail::extras_of(*c.body).name = c.name;
+    } catch (const std::bad_alloc&) {
+        if (c.body == nullptr) c.exit = {actor_exit::kind::failed, std::current_exception()};
+    }
+    while (c.body != nullptr && !c.is_ready) co_await slot_wait(c.waiter, "a child to be ready");
+    if (c.body != nullptr) c.state = child_state::running;
+}
+
+/// One whose restart is due; with it, all that were stopped because of it.
+task<> supervisor::start_again(child& c) {
+    std::vector<child*> in_order;
+    if (options_.how == strategy::one_for_one) {
+        in_order.push_back(&c);
+    } else {
+        all_.for_each([&](child& each) {
+            if (each.state == child_state::waiting_to_restart) in_order.push_back(&each);
+        });
+    }
+    for (child* each : in_order) {
+        ++each->restarts;
+        co_await launch(*each);
+        if (each->body != nullptr) continue;
+        note_end(*each);  // it counts as one more failure; the others wait
+        co_return;
+    }
+}
+
+// --- ends ----------------------------------------------------------------------------------------------
+
+/// A child has ended by itself.
+task<> supervisor::look_after(child& c) {
+    const bool failed = c.exit.how == actor_exit::kind::failed;
+    const decision d = failed && c.options.decide != nullptr ? c.options.decide(c.exit.error) : decision::restart;
+    if (d == decision::escalate) give_up(c, "its error was to be escalated");
+    const bool again = c.options.restart == restart::permanent ||
+                       (c.options.restart == restart::transient && c.exit.how != actor_exit::kind::normal);
+    if (d == decision::stop || !again) {
+        end_for_good(c);
+        c.state = child_state::ended;
+        if (c.options.restart == restart::temporary) forget(c);
+        co_return;
+    }
+    note_restart(c);
+    co_await stop_others(c);
+}
+
+/// Counts it, gives up if it is one too many, and says when it will be.
+void supervisor::note_restart(child& c) {
+    const time_point at = now();
+    std::erase_if(restarts_, [&](time_point t) { return delay(options_.period).after(t) < at; });
+    if (restarts_.size() >= options_.intensity) give_up(c, "it was restarted too often");
+    restarts_.push_back(at);
+    c.state = child_state::waiting_to_restart;
+    if (at - c.started >= c.options.backoff_max) c.failures = 0;
+    double wait = static_cast<double>(c.options.backoff_min.count());
+    const double most = static_cast<double>(std::max(c.options.backoff_min, c.options.backoff_max).count());
+    for (std::uint32_t i = 0; i < c.failures && wait < most; ++i) wait *= 2;
+    wait = std::min(wait, most);
+    ++c.failures;
+    if (c.options.jitter > 0 && wait > 0)
+        wait += wait * c.options.jitter * static_cast<double>(random_u64() >> 11) * 0x1p-53;
+    set_due(c, delay(std::chrono::duration<double, std::nano>(wait)).after(at));
+}
+
+void supervisor::give_up(const child& c, const char* why) const {
+    std::string text = std::string("supervisor ") + options_.name + (options_.name[0] != '\0' ? " " : "") +
+                       "gave up on " + (c.name.empty() ? "a child" : c.name) + ": " + why;
+    if (c.exit.error) text += "; the last error: " + detail::message_of(c.exit.error);
+    throw supervisor_gave_up(text, c.exit.error);
+}
+
+task<> supervisor::stop_others(child& failed) {
+    if (options_.how == strategy::one_for_one) co_return;
+    std::vector<child*> in_order;
+    bool behind = options_.how == strategy::one_for_all;
+    all_.for_each([&](child& each) {
+        if (&each == &failed) {
+            behind = true;
+        } else if (behind && each.state != child_state::ended) {
+            in_order.push_back(&each);
+        }
+    });
+    for (auto it = in_order.rbegin(); it != in_order.rend(); ++it) {
+        child& c = **it;
+        co_await stop(c);
+        if (c.options.restart == restart::temporary) {
+            end_for_good(c);
+            forget(c);
+        } else {
+            set_due(c, never);  // with the one that failed
+            c.state = child_state::waiting_to_restart;
+        }
+    }
+}
+
+task<> supervisor::stop(child& c) {
+    struct local {
+        static task<> over(child& of) {
+            while (of.body != nullptr) co_await slot_wait(of.waiter, "a child to end");
+        }
+    };
+    set_due(c, never);
+    if (c.body == nullptr) co_return;
+    c.state = child_state::stopping;
+    const delay patience = c.options.shutdown;
+    if (patience.value() > duration::zero() && c.ask_to_stop()) co_await move_on_after(patience, local::over, c);
+    if (c.body != nullptr) detail::cancel_fiber(*c.body);
+    co_await local::over(c);
+}
+
+task<> supervisor::stop_all() {
+    while (!all_.empty()) {
+        child& last = all_.back();
+        const child_handle kept(last);
+        co_await stop(last);
+        end_for_good(last);
+        forget(last);
+    }
+}
+
+void supervisor::end_for_good(child& c) noexcept {
+    if (!c.is_over) c.end_for_good();
+    c.is_over = true;
+}
+
+void supervisor::forget(child& c) noexcept {
+    if (c.state != child_state::ended) c.state = child_state::removed;
+    c.unlink();
+    c.release();
+}
+
+/// Whether the supervisor ends itself, now that `c` has ended by itself and for good.
+bool supervisor::is_over_after(const child& c) const noexcept {
+    if (!c.options.significant || options_.shutdown == auto_shutdown::off) return false;
+    if (options_.shutdown == auto_shutdown::any_significant) return true;
+    bool others = false;
+    all_.for_each([&](const child& each) { others |= each.options.significant && each.state != child_state::ended; });
+    return !others;
+}
+
+void supervisor::set_due(child& c, time_point due) noexcept {
+    due_count_ -= c.due != never;
+    c.due = due;
+    due_count_ += c.due != never;
+}
+
+detail::child_record* supervisor::first_due() noexcept {
+    child* first = nullptr;
+    if (due_count_ == 0) return first;
+    all_.for_each([&](child& c) {
+        if (c.due != never && (first == nullptr || c.due < first->due)) first = &c;
+    });
+    return first;
+}
+
+std::vector<child_info> supervisor::which_children() const {
+    std::vector<child_info> found;
+    all_.for_each([&](const child& c) { found.push_back({c.name, c.state, c.restarts}); });
+    return found;
+}
+
+// --- children ------------------------------------------------------------------------------------------
+
+void supervised::ready() noexcept {
+    child_record& c = record();
+    c.is_ready = true;
+    detail::wake_slot(c.waiter);
+}
+
+bool supervised::stopping() const noexcept { return static_cast<const child_record*>(this)->asked_to_stop; }
+
+task<> supervised::stop_asked() {
+    while (!stopping()) co_await slot_wait(record().stop_waiter, "being asked to stop");
+}
+
+detail::child_record& supervised::record() noexcept { return static_cast<child_record&>(*this); }
+
+namespace detail {
+
+child_record::child_record(const child_options& o) : name(o.name), options(o) {
+    RONDO_ASSERT(!o.significant || o.restart != restart::permanent, "a permanent child cannot be significant");
+    options.name = name;
+}
+child_record::~child_record() = default;
+
+void child_record::release() noexcept {
+    if (--shares == 0) delete this;
+}
+
+void child_record::over(const actor_exit& how) noexcept {
+    exit = how;
+    body = nullptr;
+    if (waiter != nullptr) return wake_slot(waiter);
+    of->note_end(*this);
+}
+
+supervisor_core::supervisor_core(loop& l, ended_hook hook) noexcept
+    : group(l, hook), children_(l, [](rondo::detail::scope&, fiber&) noexcept {}) {
+    children_.shielded = true;
+}
+
+supervisor_core::~supervisor_core() {
+    while (!ended_.empty()) ended_.pop().release();
+    RONDO_ASSERT(commands_.empty(), "a supervisor was destroyed while a task waits for it");
+}
+
+void supervisor_core::refuse_commands() noexcept {
+    if (command_ != nullptr) std::exchange(command_, nullptr)->refuse();
+    while (!commands_.empty()) commands_.pop_front().refuse();
+}
+
+void supervisor_core::note_end(child_record& c) noexcept {
+    if (c.noted) return;
+    c.noted = true;
+    c.share();
+    ended_.push(c);
+    wake_slot(news_);
+}
+
+bool mailbox_core::resumes_after(const std::exception_ptr& error) const noexcept {
+    return keeper != nullptr && keeper->options.decide != nullptr && keeper->options.decide(error) == decision::resume;
+}
+
+// --- waits ---------------------------------------------------------------------------------------------
+
+const op_vtable slot_wait::table = {
+    [](op& o) noexcept {
+        *static_cast<slot_wait&>(o).slot = nullptr;
+        current->complete(o, -ECANCELED);
+    },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept {
+        std::snprintf(text, size, "%s", static_cast<const slot_wait&>(o).what);
+    },
+};
+
+const op_vtable command_wait::table = {
+    [](op& o) noexcept {
+        auto& w = static_cast<command_wait&>(o);
+        if (w.linked()) {
+            w.unlink();
+        } else {
+            w.of->command_ = nullptr;
+        }
+        current->complete(o, -ECANCELED);
+    },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept {
+        const auto& w = static_cast<const command_wait&>(o);
+        std::snprintf(text, size, "%s of %s", w.what == command_wait::act::start ? "the start" : "the removal",
+                      w.child->name.empty() ? "a child" : w.child->name.c_str());
+    },
+};
+
+namespace {
+std::exception_ptr stopping_error(const child_record& c) {
+    return std::make_exception_ptr(io_error(errno_code(ECANCELED), "start a child", c.name));
+}
+}  // namespace
+
+command_wait::command_wait(supervisor_core& s, child_record* c, act a) noexcept
+    : wait_op(table), of(&s), child(c), what(a) {
+    if (child != nullptr) child->share();
+}
+command_wait::command_wait(command_wait&& other) noexcept
+    : wait_op(table), of(other.of), child(std::exchange(other.child, nullptr)), what(other.what) {}
+command_wait::~command_wait() {
+    if (child != nullptr) child->release();
+}
+
+bool command_wait::start() noexcept {
+    if (child == nullptr) return false;
+    if (of->ending_) {
+        if (what == act::start) error = stopping_error(*child);
+        return false;
+    }
+    if (what == act::start) child->of = of;
+    state = armed;
+    of->commands_.push_back(*this);
+    wake_slot(of->news_);
+    return true;
+}
+
+void command_wait::refuse() noexcept {
+    if (what == act::start && !error) error = stopping_error(*child);
+    current->complete(*this, 0);
+}
+
+void command_wait::check() const {
+    if (result < 0) [[unlikely]]
+        throw_failure(result, "supervisor");
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace detail
+}  // namespace rondo
