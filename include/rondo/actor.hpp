@@ -257,23 +257,32 @@ B make_behaviour(mailbox<Message>& box, Args&&... args) {
     }
 }
 
+/// A wait for one message after the other, which stay in it: a frame that lives long is smaller so.
+template <class Message>
+struct next_mail : take_wait<Message>, awaits<next_mail<Message>> {
+    explicit next_mail(mailbox<Message>& box) noexcept : take_wait<Message>(box) {}
+    void await_resume() const { this->check(); }
+};
+
 template <class B, class... Args>
 struct behaves {
     using message = typename B::message;
 
     task<> operator()(mailbox<message>& box, Args... args) const {
         B state = make_behaviour<B>(box, std::move(args)...);
+        next_mail<message> next(box);
         for (;;) {
-            std::optional<message> got = co_await box.receive();
-            if (!got) co_return;
+            co_await next;
+            if (!next.got) co_return;
             try {
-                std::optional<task<>> rest = dispatch(state, *got);
+                std::optional<task<>> rest = dispatch(state, *next.got);
                 if (rest) co_await std::move(*rest);
             } catch (const cancelled&) {
                 throw;
             } catch (...) {
                 if (!box.core().resumes_after(std::current_exception())) throw;
             }
+            next.got.reset();
         }
     }
 };

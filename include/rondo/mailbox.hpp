@@ -61,11 +61,14 @@ struct take_wait : take_base {
         : take_base(box), wants(chooses) {}
     bool start() noexcept;
     std::optional<Message> await_resume() {
-        if (result < 0) [[unlikely]]
-            throw_failure(result, "receive");
+        check();
         return std::move(got);
     }
     rondo::result<std::optional<Message>> finish() { return await_resume(); }
+    void check() const {
+        if (result < 0) [[unlikely]]
+            throw_failure(result, "receive");
+    }
 
     bool (*wants)(const take_wait&, const Message&);  // null: any
     std::optional<Message> got;
