@@ -107,7 +107,8 @@ task<> supervisor::supervise() {
             struct local {
                 static task<> news(op*& slot) { co_await slot_wait(slot, "children"); }
             };
-            co_await move_on_at(c != nullptr ? c->due : never, local::news, news_);
+            const time_point due = c != nullptr ? c->due : never;
+            co_await move_on_at(due, local::news, news_);
         }
     }
 }

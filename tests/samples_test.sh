@@ -70,6 +70,12 @@ runs_where_its_caller_is() {
 
 check "samples/run finds a file named relative to its caller" runs_where_its_caller_is
 check "timer runs" "$samples/timer"
+prints_as_expected() {  # prints_as_expected NAME: exactly samples/expected/NAME.txt
+    "$samples/$1" >"$work/printed" && diff "$source/samples/expected/$1.txt" "$work/printed"
+}
+for sample in counter_actor bank_account supervision_tree; do
+    check "$sample prints what it should" prints_as_expected "$sample"
+done
 check "timer runs on sim" env RONDO_BACKEND=sim "$samples/timer"
 for backend in epoll auto; do
     check "echo_server starts on $backend" start_server "$backend"

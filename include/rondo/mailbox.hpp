@@ -10,7 +10,7 @@
 // into its hands, so a mailbox needs memory only while messages pile up, and then one block, which it keeps.
 #pragma once
 
-#include <rondo/detail/mailbox.hpp>
+#include <rondo/detail/receive.hpp>
 #include <rondo/detail/safe_argument.hpp>
 #include <rondo/scope.hpp>
 
@@ -22,145 +22,8 @@
 
 namespace rondo {
 
-/// The actor that was asked has ended, or ended before it took the request. ESRCH.
-class RONDO_API no_such_actor : public io_error {
- public:
-    explicit no_such_actor(const char* operation, const char* actor);
-    ~no_such_actor() override;
-};
-/// A message was refused. ENOBUFS.
-class RONDO_API mailbox_full : public io_error {
- public:
-    explicit mailbox_full(const char* operation, const char* actor);
-    ~mailbox_full() override;
-};
-/// The actor has taken the request and let go of it without an answer: mostly, it failed. ENODATA.
-class RONDO_API no_reply : public io_error {
- public:
-    explicit no_reply(const char* operation, const char* actor);
-    ~no_reply() override;
-};
-
-template <class Message>
-class mailbox;
 template <class Message>
 class actor_ref;
-
-namespace detail {
-
-template <class Message>
-struct mail : mail_wait {
-    template <class... Args>
-    explicit mail(mailbox_core& box, Args&&... args) : mail_wait(box), message(std::forward<Args>(args)...) {}
-    Message message;
-};
-
-template <class Message>
-struct take_wait : take_base {
-    explicit take_wait(mailbox<Message>& box, bool (*chooses)(const take_wait&, const Message&) = nullptr) noexcept
-        : take_base(box), wants(chooses) {}
-    bool start() noexcept;
-    std::optional<Message> await_resume() {
-        check();
-        return std::move(got);
-    }
-    rondo::result<std::optional<Message>> finish() { return await_resume(); }
-    void check() const {
-        if (result < 0) [[unlikely]]
-            throw_failure(result, "receive");
-    }
-
-    bool (*wants)(const take_wait&, const Message&);  // null: any
-    std::optional<Message> got;
-};
-
-/// A message that needs no room: it lies in the watch that sent it.
-template <class Message>
-struct signal_mail : links {
-    std::optional<Message> message;
-    std::size_t ahead = 0;  // messages in the mailbox that came before it
-};
-
-template <class Message>
-concept is_variant = requires(const Message& m) { m.valueless_by_exception(); };
-
-/// A share in a mailbox.
-template <class Message>
-class mailbox_share {
- public:
-    mailbox_share() noexcept = default;
-    explicit mailbox_share(mailbox<Message>& box) noexcept : box_(&box) { ++box_->shares; }
-    mailbox_share(const mailbox_share& other) noexcept : box_(other.box_) {
-        if (box_ != nullptr) ++box_->shares;
-    }
-    mailbox_share(mailbox_share&& other) noexcept : box_(std::exchange(other.box_, nullptr)) {}
-    mailbox_share& operator=(mailbox_share other) noexcept {
-        std::swap(box_, other.box_);
-        return *this;
-    }
-    ~mailbox_share() {
-        if (box_ != nullptr && --box_->shares == 0) delete box_;
-    }
-    mailbox<Message>* get() const noexcept { return box_; }
-    mailbox<Message>* operator->() const noexcept { return box_; }
-    operator mailbox<Message>&() const noexcept { return *box_; }  // NOLINT(*-explicit-*)
-
- private:
-    mailbox<Message>* box_ = nullptr;
-};
-
-template <class Message>
-struct any_awaiter : take_wait<Message>, awaits<any_awaiter<Message>> {
-    explicit any_awaiter(mailbox<Message>& box) noexcept : take_wait<Message>(box) {}
-};
-
-template <class Message, class Chooses>
-struct choosing_awaiter : take_wait<Message>, awaits<choosing_awaiter<Message, Chooses>> {
-    choosing_awaiter(mailbox<Message>& box, Chooses f)
-        : take_wait<Message>(box, &wanted), chooses(std::move(f)) {}
-    static bool wanted(const take_wait<Message>& w, const Message& m) {
-        return static_cast<const choosing_awaiter&>(w).chooses(m);
-    }
-    Chooses chooses;
-};
-
-template <class Message, class T>
-struct typed_awaiter : take_wait<Message>, awaits<typed_awaiter<Message, T>> {
-    explicit typed_awaiter(mailbox<Message>& box) noexcept : take_wait<Message>(box, &wanted) {}
-    static bool wanted(const take_wait<Message>&, const Message& m) { return get_if<T>(&m) != nullptr; }
-    std::optional<T> await_resume() {
-        std::optional<Message> any = take_wait<Message>::await_resume();
-        if (!any) return std::nullopt;
-        return std::move(*get_if<T>(&*any));
-    }
-    rondo::result<std::optional<T>> finish() { return await_resume(); }
-};
-
-}  // namespace detail
-
-/// What a message that is asked derives from: `struct get_balance : rondo::request<int> {};`. Such a message
-/// may be told, too: then nobody waits for the reply.
-template <class R = void>
-class request : public detail::request_base {
- public:
-    using reply_type = R;
-    /// Answers, now or later: the message may be kept. At most once; no effect when nobody waits. A request
-    /// that is destroyed without a reply gives no_reply to who asked.
-    template <class U = R>
-    void reply(U&& value) {
-        if (of_ == nullptr) return;
-        static_cast<detail::question_for<R>*>(of_)->reply.emplace(std::forward<U>(value));
-        answered();
-    }
-};
-template <>
-class request<void> : public detail::request_base {
- public:
-    using reply_type = void;
-    void reply() noexcept {
-        if (of_ != nullptr) answered();
-    }
-};
 
 /// The actor's own side. Made by spawn_actor(); lives as long as the actor or an address of it.
 template <class Message>

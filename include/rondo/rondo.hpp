@@ -32,6 +32,7 @@
 #include <rondo/oracle.hpp>
 #include <rondo/outcome.hpp>
 #include <rondo/rate_limiter.hpp>
+#include <rondo/request.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
 #include <rondo/select.hpp>

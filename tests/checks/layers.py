@@ -28,7 +28,7 @@ LAYERS = [
     ["channel", "oneshot", "broadcast", "watch", "generator", "select", "thread_channel", "rate_limiter", "queue"],
     ["actor", "supervisor"],
     ["channel", "generator", "select", "rate_limit", "queue"],
-    ["mailbox", "actor", "supervisor"],
+    ["request", "mailbox", "actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],
     ["sim"],

@@ -1,11 +1,9 @@
 // What a mailbox is apart from the type of its messages.
 #pragma once
 
-#include <rondo/detail/wait_queue.hpp>
+#include <rondo/request.hpp>
 
-#include <optional>
 #include <string_view>
-#include <utility>
 
 namespace rondo {
 
@@ -29,59 +27,7 @@ struct actor_options;
 namespace detail {
 
 class mailbox_core;
-class request_base;
 struct child_record;
-
-/// The two ends of a question: who asks, and the request, wherever it is by now.
-struct question {
-    wait_op* asker;
-    request_base* request;
-};
-
-/// Part of a message that wants a reply. It goes along when the message moves.
-class RONDO_API request_base {
- public:
-    request_base() noexcept = default;
-    request_base(request_base&& other) noexcept { take(other); }
-    request_base& operator=(request_base&& other) noexcept {
-        if (this == &other) return *this;
-        if (of_ != nullptr) refuse(ENODATA);
-        take(other);
-        return *this;
-    }
-    ~request_base() {
-        if (of_ != nullptr) [[unlikely]]
-            refuse(ENODATA);
-    }
-
-    /// Whether somebody waits for the reply; no longer when that wait was cancelled, or is answered.
-    bool wanted() const noexcept { return of_ != nullptr; }
-
-    // For the mailbox.
-    void bind(question& q) noexcept {
-        of_ = &q;
-        q.request = this;
-    }
-    void unbind() noexcept { of_ = nullptr; }
-    void refuse(int error) noexcept;
-
- protected:
-    void answered() noexcept;
-    question* of_ = nullptr;
-
- private:
-    void take(request_base& other) noexcept {
-        of_ = std::exchange(other.of_, nullptr);
-        if (of_ != nullptr) of_->request = this;
-    }
-};
-
-template <class R>
-struct question_for : question {
-    std::optional<R> reply;
-};
-template <>
-struct question_for<void> : question {};
 
 /// A wait to get rid of a message; if it asks, also for the reply.
 struct mail_wait : wait_op {
