@@ -344,6 +344,7 @@ void child_record::release() noexcept {
 void child_record::over(const actor_exit& how) noexcept {
     exit = how;
     body = nullptr;
+    body_ended();
     if (waiter != nullptr) return wake_slot(waiter);
     of->note_end(*this);
 }

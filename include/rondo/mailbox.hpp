@@ -19,6 +19,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>  // what Message mostly is
 
 namespace rondo {
 

@@ -92,6 +92,7 @@ REFUSED = [
     ("auto f(task<int&> t) { return all_settled(std::move(t)); }", "an outcome holds no reference"),
     ("task<> f(task<int> a, task<> b) { auto any = co_await when_any(std::move(a), std::move(b)); any.value(); }",
      "the children give different types"),
+    ("task<> f(actor_ref<int> a) { co_await a.ask(1); }", "what is asked derives from rondo::request"),
     *((f"foreign f(tcp_stream& s, char (&c)[4]) {{ co_await {what}; }}", FOREIGN)
       for what in AWAITED_BY_OTHERS),
 ]

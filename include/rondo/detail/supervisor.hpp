@@ -111,6 +111,8 @@ struct RONDO_API child_record : links, supervised {
     virtual fiber& spawn(scope& home) = 0;
     /// Asks it to end by itself. False: it cannot hear that.
     virtual bool ask_to_stop() noexcept { return false; }
+    /// Its body has ended, perhaps only for now.
+    virtual void body_ended() noexcept {}
     /// It will not be started again.
     virtual void end_for_good() noexcept {}
 
@@ -195,10 +197,11 @@ struct child_actor final : child_record {
         box->core().stop();
         return true;
     }
+    void body_ended() noexcept override { box->core().body = nullptr; }
     void end_for_good() noexcept override {
         box->core().keeper = nullptr;
-        box->core().name = "";
         box->end(exit);
+        box->core().name = "";  // it was this record's
     }
     F fn;
     std::tuple<Args...> args;
