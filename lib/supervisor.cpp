@@ -135,10 +135,13 @@ task<> supervisor::add(detail::command_wait& command) {
     if (c.body != nullptr || c.is_ready) co_return;
     const child_handle kept(c);
     c.state = child_state::ended;
-    if (command_ != nullptr)
-        command_->error = c.exit.error ? c.exit.error
-                                       : std::make_exception_ptr(io_error(errno_code(ECANCELED), "start a child",
-                                                                          c.name + ", which ended before it was ready"));
+    if (command_ != nullptr) {
+        command_->error = c.exit.error;
+        if (!c.exit.error) {
+            command_->error = std::make_exception_ptr(
+                io_error(errno_code(ECANCELED), "start a child", c.name + ", which ended before it was ready"));
+        }
+    }
     end_for_good(c);
     forget(c);
 }

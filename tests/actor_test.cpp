@@ -13,6 +13,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
+/// For groups whose children are meant to fail.
+void quiet(const std::exception_ptr&, std::source_location, void*) {}
+
 struct deposit {
     int amount;
 };
@@ -267,7 +270,7 @@ TEST_CASE("ask: an actor that lets go of the request, or fails in it, gives `no 
             CHECK(i.alive());
         }
         static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = [](const std::exception_ptr&, std::source_location, void*) {}});
+            co_await with_supervisor_group(body, {.on_error = quiet});
         }
     };
     run(local::main);
@@ -369,13 +372,16 @@ TEST_CASE("mailbox: drop_newest, drop_oldest and reject keep what they say") {
             CHECK(dead() == 6);
             CHECK(refused == 3);
             bool open = false;
-            auto full = spawn_actor({.capacity = 0, .when_full = overflow::reject}, drain, std::ref(got), std::ref(open));
+            auto full = spawn_actor({.capacity = 0, .when_full = overflow::reject}, drain, std::ref(got),
+                std::ref(open));
             bool thrown = false;
             try {
                 co_await full.tell(1);
             } catch (const mailbox_full&) {
                 thrown = true;
             }
+            full.kill();
+            co_await full.ended();
             CHECK(thrown);
         }
     };
@@ -601,7 +607,8 @@ TEST_CASE("stop: what was sent before is handled, what comes later is refused") 
         static task<> body() {
             auto a = spawn_actor<account>();
             co_await a.tell<deposit>(1);
-            auto asking = spawn([](actor_ref<account::message> to) -> task<int> { co_return co_await to.ask<get_balance>(); }, a);
+            const auto ask = [](actor_ref<account::message> to) -> task<int> { co_return co_await to.ask<get_balance>(); };
+            auto asking = spawn(ask, a);
             co_await yield();
             a.stop();
             a.stop();
@@ -648,7 +655,7 @@ TEST_CASE("ended: tells how, each waiter once; `no such actor` at once afterward
             }
         }
         static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = [](const std::exception_ptr&, std::source_location, void*) {}});
+            co_await with_supervisor_group(body, {.on_error = quiet});
         }
     };
     run(local::main);
@@ -760,7 +767,8 @@ TEST_CASE("actor: it ends with its scope, which does not wait for it") {
     struct local {
         static task<> body(task_group& group, actor_ref<account::message>& kept) {
             kept = spawn_actor<account>({.in = &group});
-            auto child = group.spawn([](actor_ref<account::message> a) -> task<> { co_await a.tell<deposit>(5); }, kept);
+            auto child = group.spawn([](actor_ref<account::message> a) -> task<> { co_await a.tell<deposit>(5); },
+                kept);
             co_await child;
             const int balance = co_await kept.ask<get_balance>();
             CHECK(balance == 5);
@@ -871,7 +879,7 @@ TEST_CASE("actor: one whose first coroutine cannot be made has failed") {
             CHECK(reply.error() == std::errc::no_such_process);
         }
         static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = [](const std::exception_ptr&, std::source_location, void*) {}});
+            co_await with_supervisor_group(body, {.on_error = quiet});
         }
     };
     run(local::main);
@@ -1075,8 +1083,8 @@ TEST_CASE("actors: random programs handle, refuse or count every message, in ord
             const auto policy = static_cast<overflow>(random() % 4);
             const auto capacity = std::uint32_t(random() % 4);
             std::vector<int> last(3, -1);
-            auto a = spawn_actor({.capacity = capacity, .when_full = policy, .in = &group}, random_actor, unsigned(random()),
-                                 std::ref(last), std::ref(t));
+            auto a = spawn_actor({.capacity = capacity, .when_full = policy, .in = &group}, random_actor,
+                                 unsigned(random()), std::ref(last), std::ref(t));
             std::vector<task_handle<>> senders;
             for (int s = 0; s < 3; ++s)
                 senders.push_back(group.spawn(random_sender, a, unsigned(random()), s, 60, std::ref(t)));
@@ -1090,7 +1098,7 @@ TEST_CASE("actors: random programs handle, refuse or count every message, in ord
         static task<> main(unsigned seed, tally& t) {
             const auto with_seed = [&](supervisor_group& group) { return body(group, seed, t); };
             co_await with_supervisor_group(with_seed,
-                                           {.on_error = [](const std::exception_ptr&, std::source_location, void*) {}});
+                                           {.on_error = quiet});
             t.refused += long(this_loop().stats().dead_letters);
         }
     };

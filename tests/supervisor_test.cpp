@@ -214,7 +214,8 @@ TEST_CASE("supervisor: OTP intensity: more restarts than that within the period,
                 }
             };
             const std::string ended = co_await supervise(work, {.intensity = 2, .period = 1h, .name = "test"});
-            CHECK(ended == "supervisor test gave up on b: it was restarted too often; the last error: std::runtime_error: b failed");
+            CHECK(ended == "supervisor test gave up on b: it was restarted too often; the last error: "
+                           "std::runtime_error: b failed");
             CHECK(body_cancelled);
             CHECK(t.j.text() == "a+ b+ c+ b! b+ b! b+ b! c- a-");
         }
@@ -488,7 +489,8 @@ TEST_CASE("supervisor: OTP simple_one_for_one: children come and go, and each is
                 std::vector<child_handle> handles;
                 for (int i = 0; i < 100; ++i) {
                     all.push_back(std::make_unique<remote_child>(remote_child{.name = std::to_string(i)}));
-                    auto h = co_await s.start({.name = all.back()->name, .restart = restart::temporary}, remote, all.back().get(), &j);
+                    auto h = co_await s.start({.name = all.back()->name, .restart = restart::temporary}, remote,
+                        all.back().get(), &j);
                     handles.push_back(std::move(h));
                 }
                 co_await settle();
@@ -685,7 +687,7 @@ struct adder {
     int total;
 };
 
-TEST_CASE("supervised actor: Akka restart: fresh state, the same address, the failing message dropped, the others kept") {
+TEST_CASE("supervised actor: Akka restart: fresh state, same address, the failing message dropped, the others kept") {
     struct local {
         static task<> body() {
             const auto work = [](supervisor& s) -> task<> {
@@ -913,7 +915,8 @@ TEST_CASE("supervisor: random ends and failures leave the children that the mode
                 for (std::size_t i = 0; i < n; ++i) {
                     all.push_back(std::make_unique<remote_child>(remote_child{.name = std::to_string(i)}));
                     model.push_back({static_cast<restart>(random() % 3)});
-                    static_cast<void>(co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote, all[i].get(), &j));
+                    static_cast<void>(co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote,
+                        all[i].get(), &j));
                 }
                 co_await settle();
                 for (int step = 0; step < 30; ++step) {
@@ -931,7 +934,8 @@ TEST_CASE("supervisor: random ends and failures leave the children that the mode
                         CHECK(all[i]->starts == model[i].starts);
                         CHECK((all[i]->slot != nullptr) == model[i].running);
                     }
-                    CHECK(s.which_children().size() == std::size_t(std::count_if(model.begin(), model.end(), [](const model_child& c) { return c.known; })));
+                    CHECK(s.which_children().size() == std::size_t(std::count_if(model.begin(), model.end(),
+                        [](const model_child& c) { return c.known; })));
                 }
             };
             co_await with_supervisor(work, {.how = how, .intensity = 1000});

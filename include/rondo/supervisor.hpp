@@ -68,8 +68,8 @@ class RONDO_API supervisor : public detail::supervisor_core {
     [[nodiscard]] detail::start_child_awaiter start(const child_options& options, F&& fn, Args&&... args) {
         check_arguments<F, Args...>();
         using child_type = detail::child_task<std::decay_t<F>, std::decay_t<Args>...>;
-        return detail::start_child_awaiter(*this,
-                                     *new child_type(options, std::forward<F>(fn), std::forward<Args>(args)...));
+        return detail::start_child_awaiter(
+            *this, *new child_type(options, std::forward<F>(fn), std::forward<Args>(args)...));
     }
     /// The same for an actor; gives its address, which stays valid when the actor is restarted. Messages wait
     /// meanwhile; the one that it failed in is dropped, and who asked gets no_reply.
@@ -94,7 +94,6 @@ class RONDO_API supervisor : public detail::supervisor_core {
     [[nodiscard]] detail::remove_awaiter remove(const child_handle& c) noexcept {
         return detail::remove_awaiter(*this, c);
     }
-
     template <class Message>
     [[nodiscard]] detail::remove_awaiter remove(const actor_ref<Message>& actor) noexcept {
         detail::child_record* const c = actor.box().core().keeper;

@@ -150,7 +150,8 @@ struct child_task final : child_record {
     static constexpr bool wants_supervised = std::is_invocable_v<F&, supervised&, Args&...>;
 
     template <class G, class... A>
-    explicit child_task(const child_options& o, G&& f, A&&... a) : child_record(o), fn(std::forward<G>(f)), args(std::forward<A>(a)...) {
+    explicit child_task(const child_options& o, G&& f, A&&... a)
+        : child_record(o), fn(std::forward<G>(f)), args(std::forward<A>(a)...) {
         announces = wants_supervised;
     }
     struct call {
