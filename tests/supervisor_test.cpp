@@ -378,7 +378,7 @@ TEST_CASE("supervisor: OTP hanging_restart_loop: it can be stopped while a resta
         }
         static task<> stop_meanwhile(task<> (*child)(supervised&, int*), strategy how, int& starts) {
             const auto work = [&](supervisor& s) -> task<> {
-                co_await s.start({}, child, &starts);
+                co_await s.start({.shutdown = duration::zero()}, child, &starts);
                 for (int i = 0; i < 50; ++i) co_await yield();
             };
             co_await with_supervisor(work, {.how = how, .intensity = 1'000'000});
