@@ -255,7 +255,6 @@ void timer_new(long count) { rondo::run(time_new_timers, count); }
 void sleepers(long count) { rondo::run(start_all, count, sleeper); }
 void tasks(long count) { rondo::run(start_all, count, stander); }
 void cancel(long count) { rondo::run(cancel_sleepers, count); }
-void sleepers(long count) { rondo::run(arm_sleepers, count); }
 void actor(long count) { timed(count, tell_actor); }
 void actor_ask(long count) { timed(count, ask_actor); }
 void actors_idle(long count) { rondo::run(keep_actors, count); }
@@ -277,8 +276,7 @@ int main(int argc, char** argv) {
                            {"post_channel", post_channel},
                            {"sleepers", sleepers},
                            {"tasks", tasks},
-                           {"cancel", cancel}});
-                           {"sleepers", sleepers},
+                           {"cancel", cancel},
                            {"actor", actor},
                            {"actor_ask", actor_ask},
                            {"actors_idle", actors_idle}});

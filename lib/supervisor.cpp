@@ -353,7 +353,7 @@ void child_record::over(const actor_exit& how) noexcept {
 }
 
 supervisor_core::supervisor_core(loop& l, ended_hook hook) noexcept
-    : group(l, hook), children_(l, [](rondo::detail::scope&, fiber&) noexcept {}) {
+    : group(l, hook, "supervisor"), children_(l, [](rondo::detail::scope&, fiber&) noexcept {}, "children") {
     children_.shielded = true;
 }
 

@@ -661,7 +661,7 @@ TEST_CASE("ended: tells how, each waiter once; `no such actor` at once afterward
     run(local::main);
 }
 
-TEST_CASE("watch: its message comes once, behind what the actor had sent, and whatever the bound") {
+TEST_CASE("actor_watch: its message comes once, behind what the actor had sent, and whatever the bound") {
     struct down {
         actor_exit exit;
     };
@@ -673,7 +673,7 @@ TEST_CASE("watch: its message comes once, behind what the actor had sent, and wh
         }
         static task<> parent(mailbox<message>& box, journal& j) {
             auto c = spawn_actor(child, box.self());
-            watch<down, message> w(box, c);
+            actor_watch<down, message> w(box, c);
             co_await c.ended();
             CHECK(box.size() == 2);  // full
             for (int i = 0; i < 3; ++i) {
@@ -682,7 +682,7 @@ TEST_CASE("watch: its message comes once, behind what the actor had sent, and wh
                 j.add(n != nullptr ? std::to_string(*n) : "down");
             }
             {
-                watch<down, message> dead(box, c);
+                actor_watch<down, message> dead(box, c);
                 auto noproc = co_await box.receive<down>();
                 CHECK(noproc->exit.how == actor_exit::kind::no_such_actor);
             }
@@ -699,7 +699,7 @@ TEST_CASE("watch: its message comes once, behind what the actor had sent, and wh
     CHECK(j.text() == "1 2 down");
 }
 
-TEST_CASE("watch: given up, its message does not come, and one that waits in the mailbox is gone") {
+TEST_CASE("actor_watch: given up, its message does not come, and one that waits in the mailbox is gone") {
     struct down {
         actor_exit exit;
     };
@@ -709,10 +709,10 @@ TEST_CASE("watch: given up, its message does not come, and one that waits in the
         static task<> parent(mailbox<message>& box) {
             auto c = spawn_actor(child);
             {
-                watch<down, message> before(box, c);
+                actor_watch<down, message> before(box, c);
             }
             {
-                watch<down, message> after(box, c);
+                actor_watch<down, message> after(box, c);
                 co_await c.ended();
             }
             auto none = co_await box.receive_for(1ms);
@@ -726,7 +726,7 @@ TEST_CASE("watch: given up, its message does not come, and one that waits in the
     run(local::body);
 }
 
-TEST_CASE("watch: between messages that a selective receive takes out, it keeps its place") {
+TEST_CASE("actor_watch: between messages that a selective receive takes out, it keeps its place") {
     struct down {
         actor_exit exit;
     };
@@ -737,7 +737,7 @@ TEST_CASE("watch: between messages that a selective receive takes out, it keeps 
             auto self = box.self();
             for (int i = 1; i <= 3; ++i) co_await self.tell<int>(i);
             auto c = spawn_actor(child);
-            watch<down, message> w(box, c);
+            actor_watch<down, message> w(box, c);
             co_await c.ended();
             for (int i = 4; i <= 6; ++i) co_await self.tell<int>(i);
             for (int wanted : {5, 2}) {
@@ -985,7 +985,7 @@ task<> watches() {
         }
         static task<> parent(mailbox<message>& box) {
             auto c = spawn_actor(child, box.self());
-            watch<down, message> w(box, c);
+            actor_watch<down, message> w(box, c);
             auto end = co_await box.receive<down>();
             auto one = co_await box.receive_for(1ms);
             if (!end || !one) throw std::runtime_error("a message was lost");

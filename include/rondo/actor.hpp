@@ -137,10 +137,10 @@ class actor_ref {
 /// already, at once, with `no_such_actor`. While it lives: afterwards no such message comes, and one that
 /// waits in the mailbox is gone. Belongs to the actor that `to` belongs to.
 template <class T, class Message>
-class watch : detail::watcher, detail::signal_mail<Message> {
+class actor_watch : detail::watcher, detail::signal_mail<Message> {
  public:
     template <class Other>
-    watch(mailbox<Message>& to, const actor_ref<Other>& of) noexcept : watcher(&told), to_(to) {
+    actor_watch(mailbox<Message>& to, const actor_ref<Other>& of) noexcept : watcher(&told), to_(to) {
         detail::mailbox_core& watched = of.box().core();
         if (watched.ended) {
             told(*this, {});
@@ -148,16 +148,16 @@ class watch : detail::watcher, detail::signal_mail<Message> {
             watched.watchers.push_back(*this);
         }
     }
-    watch(const watch&) = delete;
-    watch& operator=(const watch&) = delete;
-    ~watch() {
+    actor_watch(const actor_watch&) = delete;
+    actor_watch& operator=(const actor_watch&) = delete;
+    ~actor_watch() {
         if (watcher::linked()) watcher::unlink();
         if (detail::signal_mail<Message>::linked()) detail::signal_mail<Message>::unlink();
     }
 
  private:
     static void told(detail::watcher& w, const actor_exit& exit) noexcept {
-        auto& self = static_cast<watch&>(w);
+        auto& self = static_cast<actor_watch&>(w);
         self.message.emplace(detail::make_message<Message, T>(exit));
         self.to_.accept_signal(self);
     }

@@ -1,8 +1,8 @@
 // All of rondo, except the optional adapters in rondo/interop/.
 #pragma once
 
-#include <rondo/as_completed.hpp>
 #include <rondo/actor.hpp>
+#include <rondo/as_completed.hpp>
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
 #include <rondo/barrier.hpp>
@@ -24,11 +24,11 @@
 #include <rondo/latch.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
+#include <rondo/mailbox.hpp>
 #include <rondo/map_concurrent.hpp>
 #include <rondo/mutex.hpp>
 #include <rondo/once.hpp>
 #include <rondo/oneshot.hpp>
-#include <rondo/mailbox.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/outcome.hpp>
 #include <rondo/rate_limiter.hpp>

@@ -26,8 +26,6 @@ LAYERS = [
     ["outcome", "joiner", "joiners", "when", "as_completed", "map_concurrent", "wait_for_tasks"],
     ["semaphore", "mutex", "shared_mutex", "condition", "event", "latch", "barrier", "once"],
     ["channel", "oneshot", "broadcast", "watch", "generator", "select", "thread_channel", "rate_limiter", "queue"],
-    ["actor", "supervisor"],
-    ["channel", "generator", "select", "rate_limit", "queue"],
     ["request", "mailbox", "actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],

@@ -118,7 +118,8 @@ struct ending {
         Block::discard(f);
         Over::over(kept, {actor_exit::kind::cancelled, nullptr});
     }
-    static constexpr spawned_vtable<void> table = {{&start, &finish, &discard, &Block::error, &Block::free},
+    static constexpr spawned_vtable<void> table = {{&start, &finish, &discard, &Block::error, &Block::free,
+                                                    Block::table.plain_size},
                                                    &Block::result_of};
 };
 

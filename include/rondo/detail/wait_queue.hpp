@@ -58,11 +58,6 @@ class wait_queue {
         current->complete(w, -ECANCELED);
     }
 
-    /// Takes out one whose wait goes on, or is completed by the caller.
-    void remove(Wait& w) noexcept {
-        --count_;
-        w.unlink();
-    }
 
     template <class F>
     void for_each(F&& f) const {
