@@ -239,6 +239,27 @@ bool loop::run_nowait() {
     return alive();
 }
 
+void loop::step(bool first) {
+    running_scope scope(*this);
+    drain();
+    scope.rethrow();
+    if (!first) {
+        turn(false);
+    } else if (alive()) {
+        run_timers();
+    }
+    scope.rethrow();
+}
+
+std::size_t loop::ready_tasks(std::size_t most) const noexcept {
+    std::size_t count = 0;
+    for (const detail::ready_node* at = microtasks_.front(); at != nullptr && count < most; at = at->next) {
+        if (at->what > detail::ready_node::kind::first_step) break;
+        ++count;
+    }
+    return count;
+}
+
 void loop::stop(std::source_location place) noexcept {
     check_thread("stop", place);
     stopping_ = true;

@@ -1,6 +1,8 @@
 #include <rondo/detail/assert.hpp>
 #include <rondo/oracle.hpp>
 
+#include <algorithm>
+
 namespace rondo {
 namespace {
 
@@ -18,6 +20,11 @@ constexpr std::uint64_t mix(std::uint64_t z) noexcept {
 
 oracle::~oracle() = default;
 
+bool oracle::happens(choice point, std::uint32_t per_million) noexcept {
+    constexpr std::uint32_t million = 1'000'000;
+    return per_million != 0 && choose(point, million) >= million - std::min(per_million, million - 1);
+}
+
 std::uint32_t benign_oracle::choose(choice, std::uint32_t alternatives) noexcept {
     RONDO_ASSERT(alternatives > 0, "a choice without alternatives");
     return 0;
@@ -27,7 +34,7 @@ std::uint64_t benign_oracle::bits(choice) noexcept { return mix(next_ += step); 
 
 /// Mixed twice, or the streams of neighbouring seeds would be one sequence, shifted.
 seeded_oracle::seeded_oracle(std::uint64_t seed) noexcept {
-    static_assert(static_cast<int>(choice::select_order) < streams);
+    static_assert(choice_count <= streams);
     std::uint64_t index = 0;
     for (std::uint64_t& state : state_) state = mix(mix(seed + step) ^ mix(++index * step));
 }

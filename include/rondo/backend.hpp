@@ -188,6 +188,10 @@ class RONDO_API backend {
     virtual void set_outside(std::size_t handles) noexcept;
 };
 
+namespace simulated {
+struct machine;
+}
+
 /// How a backend is made; part of loop_options. Every backend refuses what lies outside the ranges,
 /// also of options it has no use for.
 struct backend_options {
@@ -198,6 +202,7 @@ struct backend_options {
     /// Buffers kept ready; uring: in its ring. A power of two up to 32768.
     std::uint32_t receive_buffer_count = 128;
     oracle* decisions = nullptr;                 // sim: who decides; null is the all-benign oracle
+    simulated::machine* machine = nullptr;       // sim: one of a world's (world.hpp); null: a world of its own
 };
 
 /// What is wrong with `options`, beginning with the name of the option; null if nothing is.

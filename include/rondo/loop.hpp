@@ -408,6 +408,14 @@ class RONDO_API loop {
     void report_unhandled(std::exception_ptr error, std::source_location place) noexcept;
     /// Turns until `done(context)`; then, or when nothing is left to wait for, returns.
     bool run_until(bool (*done)(void*), void* context);
+    /// For a world of several loops: the `first` step is how run() begins, each further one a turn that
+    /// does not block. Throws what the error hook threw.
+    void step(bool first);
+    /// Of the tasks that are ready, the first ones, up to `most`: how many there are.
+    std::size_t ready_tasks(std::size_t most) const noexcept;
+    /// Lets the n-th of them run next.
+    void bring_forward(std::size_t n) noexcept { microtasks_.bring_forward(n); }
+    void set_observer(observer* watch) noexcept { watch_ = watch; }
     /// Cancels the root scope and turns until its last task has ended.
     void drain_root() noexcept;
     /// Under RONDO_DEBUG: `what`, called at `place` if that is known, is on the loop's own thread.

@@ -19,7 +19,15 @@ enum class choice : std::uint8_t {
     resource_error,    // a call fails for lack of something (only where enabled)
     user,              // rondo::random_u64() in simulated programs
     select_order,      // which arm of a select_one() is looked at first
+    host_order,        // of the hosts that can run at this moment, which one is next
+    packet_loss,       // a packet between hosts is lost (only where a link may lose some)
+    packet_copy,       // ... arrives twice
+    packet_order,      // ... is held up, so that later ones overtake it
+    scenario,          // world::choose(): what a test leaves open
+    buggify,           // RONDO_BUGGIFY(): an unlikely but legal turn of the program
+    ready_order,       // which ready task runs next (order::chaos only; else first in, first out)
 };
+inline constexpr int choice_count = 16;
 
 /// Answers every unspecified choice; 0 is always the benign one.
 class RONDO_API oracle {
@@ -28,6 +36,10 @@ class RONDO_API oracle {
 
     /// A number in [0, alternatives); `alternatives` >= 1, and with 1 nothing is drawn.
     virtual std::uint32_t choose(choice point, std::uint32_t alternatives) noexcept = 0;
+
+    /// Whether something happens that does so `per_million` times in a million: a choice of two, with
+    /// 0 for no. Nothing is drawn for 0.
+    virtual bool happens(choice point, std::uint32_t per_million) noexcept;
 
     /// Raw randomness for the program.
     virtual std::uint64_t bits(choice point) noexcept = 0;

@@ -84,7 +84,7 @@ int take_error(socket& s, int otherwise) {
 }
 
 std::uint32_t space(const socket& s) {
-    const std::uint32_t used = s.peer->bytes.size() - s.peer->arrived;
+    const std::uint32_t used = s.peer->bytes.size() - s.peer->arrived + s.peer->unacknowledged;
     return s.send_buffer > used ? s.send_buffer - used : 0;
 }
 
@@ -115,11 +115,6 @@ bool writable(const socket& s) {
     return space(s) > 0 && space(s) >= s.send_buffer / 3;
 }
 
-/// The order of the heap of packets: true when `a` acts after `b`.
-bool later(const packet& a, const packet& b) {
-    return a.at != b.at ? a.at > b.at : a.number > b.number;
-}
-
 template <class T>
 bool reserve(std::vector<T>& items, std::size_t count) noexcept {
     if (count <= items.capacity()) return true;
@@ -133,24 +128,119 @@ bool reserve(std::vector<T>& items, std::size_t count) noexcept {
 
 }  // namespace
 
-// Descriptors and sockets.
+// Machines.
 
 network::network(oracle& decisions) noexcept : oracle_(decisions) {}
 
 network::~network() {
-    while (!all_.empty()) discard(all_.front());
+    for (const auto& m : machines_)
+        while (!m->sockets.empty()) discard(m->sockets.front());
 }
 
-socket* network::find(int fd) const noexcept {
-    if (fd < first_descriptor) return nullptr;
-    const auto index = static_cast<std::size_t>(fd - first_descriptor);
-    return index < table_.size() ? table_[index] : nullptr;
+machine& network::add_machine(const raw_address& v4, const raw_address& v6) {
+    const std::size_t count = machines_.size();
+    for (std::vector<link>& row : links_) row.resize(count + 1);
+    links_.resize(count + 1);
+    links_[count].resize(count + 1);
+    machines_.push_back(
+        std::make_unique<machine>(*this, static_cast<std::uint32_t>(count), v4, v6));
+    return *machines_.back();
 }
 
-socket* network::create(raw_address::family family) noexcept {
-    auto* s = new (std::nothrow) socket(family);
+link& network::between(const machine& from, const machine& to) noexcept {
+    return links_[from.index][to.index];
+}
+
+machine* network::machine_at(const raw_address& host) const noexcept {
+    for (const auto& m : machines_)
+        if (m->owns(host)) return m.get();
+    return nullptr;
+}
+
+machine* network::machine_for(machine& from, const raw_address& to) const noexcept {
+    if (is_loopback(to)) return &from;
+    if (from.has_addresses()) return machine_at(to);
+    return from.somebody_has(to) ? &from : nullptr;
+}
+
+void network::crash(machine& m, bool silently) noexcept {
+    while (!m.listeners.empty()) {
+        socket& listener = *m.listeners.front();
+        if (silently) {
+            // Who was held back sends its SYN again, to nobody.
+            while (!listener.held_back.empty()) {
+                socket& client = listener.held_back.pop();
+                post({packet::kind::syn, &client});
+                --client.packets;
+            }
+            for (socket* child : listener.pending) {
+                child->dead = child->unannounced = true;
+                child->listener = nullptr;
+                release(*child);
+            }
+            listener.pending.clear();
+        }
+        close_listener(listener);
+        listener.state = phase::fresh;
+    }
+    m.sockets.for_each([&](socket& s) {
+        m.take_port(s, 0);
+        if (s.state != phase::connected || s.dead) return;
+        if (silently) {
+            s.dead = s.unannounced = true;
+        } else {
+            abort(s);
+        }
+    });
+    m.up = false;
+    for (std::size_t i = 0; i < m.table.size(); ++i) {
+        socket* const s = m.table[i];
+        if (s == nullptr) continue;
+        leave_table(*s);
+        release(*s);
+    }
+}
+
+socket* machine::find(int fd) const noexcept {
+    const std::int64_t first = first_descriptor + std::int64_t{descriptors_per_machine} * index;
+    const auto at = static_cast<std::size_t>(fd - first);
+    return at < table.size() ? table[at] : nullptr;
+}
+
+time_point machine::local_time() const noexcept {
+    const time_point world = std::max(of.now(), busy_until);
+    if (drift == 0 && drift_since == time_point{}) return world;
+    __extension__ using wide = __int128;
+    const duration passed = world - drift_since;
+    return drift_since_local + passed +
+           duration(static_cast<std::int64_t>(static_cast<wide>(passed.count()) * drift / 1'000'000));
+}
+
+/// The first moment at which local_time() is at least `local`.
+time_point machine::world_time(time_point local) const noexcept {
+    if (local == never || (drift == 0 && drift_since == time_point{})) return local;
+    __extension__ using wide = __int128;
+    const wide passed = (local - drift_since_local).count();
+    if (passed <= 0) return drift_since;
+    const wide world = (passed * 1'000'000 + 999'999 + drift) / (1'000'000 + drift);
+    return drift_since + std::min<duration>(duration(static_cast<std::int64_t>(world)), last_moment - drift_since);
+}
+
+half& machine::take_due(std::size_t n) noexcept {
+    RONDO_ASSERT(n < due_count, "nobody there");
+    detail::links* at = &due.front();
+    while (n-- > 0) at = at->next_link;
+    at->unlink();
+    --due_count;
+    return static_cast<half&>(*at);
+}
+
+// Descriptors and sockets.
+
+socket* network::create(machine& m, raw_address::family family) noexcept {
+    auto* s = new (std::nothrow) socket(m, family);
     if (s == nullptr) return nullptr;
-    all_.push_back(*s);
+    m.sockets.push_back(*s);
     ++all_count_;
     if (make_room()) return s;
     discard(*s);
@@ -159,15 +249,34 @@ socket* network::create(raw_address::family family) noexcept {
 
 /// Gives `s` a number.
 int network::enter(socket& s) noexcept {
-    while (lowest_free_ < table_.size() && table_[lowest_free_] != nullptr) ++lowest_free_;
-    if (lowest_free_ == table_.size()) {
-        if (!reserve(table_, table_.size() + 1)) return -ENOMEM;
-        table_.push_back(nullptr);
+    machine& m = s.home;
+    if (m.open >= m.descriptor_limit || lacks(s, &shortages::descriptors)) return -EMFILE;
+    while (m.lowest_free < m.table.size() && m.table[m.lowest_free] != nullptr) ++m.lowest_free;
+    if (m.lowest_free == m.table.size()) {
+        if (m.lowest_free == descriptors_per_machine) return -ENFILE;
+        if (!reserve(m.table, m.table.size() + 1)) return -ENOMEM;
+        m.table.push_back(nullptr);
     }
-    table_[lowest_free_] = &s;
-    ++open_;
-    s.fd = first_descriptor + static_cast<int>(lowest_free_++);
+    m.table[m.lowest_free] = &s;
+    ++m.open;
+    s.fd = first_descriptor + static_cast<int>(m.index) * descriptors_per_machine +
+           static_cast<int>(m.lowest_free++);
     return s.fd;
+}
+
+void network::leave_table(socket& s) noexcept {
+    machine& m = s.home;
+    const auto index = static_cast<std::size_t>(
+        s.fd - first_descriptor - static_cast<int>(m.index) * descriptors_per_machine);
+    m.table[index] = nullptr;
+    m.lowest_free = std::min(m.lowest_free, index);
+    --m.open;
+    s.fd = -1;
+}
+
+/// Whether the machine of `s` has just run out of something.
+bool network::lacks(const socket& s, std::uint32_t shortages::*what) noexcept {
+    return oracle_.happens(choice::resource_error, s.home.lacks.*what);
 }
 
 /// Frees `s`, and the other end with it, once neither the program nor the network needs them.
@@ -183,17 +292,19 @@ void network::release(socket& s) noexcept {
 
 void network::discard(socket& s) noexcept {
     RONDO_ASSERT(!s.reader.linked() && !s.writer.linked() && !s.closer.linked(), "an op is left");
-    take_port(s, 0);
+    s.home.take_port(s, 0);
     s.unlink();
     --all_count_;
     delete &s;
 }
 
-int network::open(raw_address::family family) noexcept {
+int network::open(machine& m, raw_address::family family) noexcept {
     if (family == family::none) return -EAFNOSUPPORT;
-    socket* s = create(family);
+    socket* s = create(m, family);
     if (s == nullptr) return -ENOMEM;
-    const int fd = enter(*s);
+    const int fd = lacks(*s, &shortages::memory)    ? -ENOMEM
+                   : lacks(*s, &shortages::buffers) ? -ENOBUFS
+                                                    : enter(*s);
     if (fd < 0) {
         discard(*s);
     } else {
@@ -202,8 +313,8 @@ int network::open(raw_address::family family) noexcept {
     return fd;
 }
 
-int network::pair(int (&fds)[2]) noexcept {
-    socket* ends[2] = {create(family::none), create(family::none)};
+int network::pair(machine& m, int (&fds)[2]) noexcept {
+    socket* ends[2] = {create(m, family::none), create(m, family::none)};
     int result = ends[0] != nullptr && ends[1] != nullptr ? 0 : -ENOMEM;
     for (int i = 0; i < 2 && result >= 0; ++i) result = fds[i] = enter(*ends[i]);
     if (result < 0) {
@@ -228,19 +339,7 @@ int network::pair(int (&fds)[2]) noexcept {
 void network::close(socket& s) noexcept {
     RONDO_ASSERT(!s.reader.op && !s.writer.op && !s.closer.op, "close while an op is armed");
     if (s.state == phase::listening) {
-        std::erase(listeners_, &s);
-        for (socket* child : s.pending) {
-            abort(*child);
-            child->listener = nullptr;
-            release(*child);
-        }
-        s.pending.clear();
-        while (!s.held_back.empty()) {
-            socket& client = s.held_back.pop();
-            --client.packets;
-            syn_arrived(client);
-            release(client);
-        }
+        close_listener(s);
     } else if (s.state == phase::connected) {
         // Bytes nobody has read will never be: the peer must not believe that they were.
         if (s.reset_on_close || s.arrived > 0) {
@@ -250,36 +349,53 @@ void network::close(socket& s) noexcept {
             transmit(*s.peer);
         }
     }
-    const auto index = static_cast<std::size_t>(s.fd - first_descriptor);
-    table_[index] = nullptr;
-    lowest_free_ = std::min(lowest_free_, index);
-    --open_;
-    s.fd = -1;
+    leave_table(s);
     release(s);
+}
+
+/// Whoever was in its queue is told.
+void network::close_listener(socket& s) noexcept {
+    std::erase(s.home.listeners, &s);
+    for (socket* child : s.pending) {
+        abort(*child);
+        child->listener = nullptr;
+        release(*child);
+    }
+    s.pending.clear();
+    while (!s.held_back.empty()) {
+        socket& client = s.held_back.pop();
+        --client.packets;
+        syn_arrived(client);
+        release(client);
+    }
 }
 
 // Addresses.
 
+bool machine::owns(const raw_address& host) const noexcept {
+    return has_addresses() && (same_host(v4, host) || same_host(v6, host));
+}
+
 /// Port 0: gives the port back.
-void network::take_port(socket& s, std::uint16_t port) noexcept {
-    if (s.local.port >= first_ephemeral) --port_users_[s.local.port - first_ephemeral];
-    if (port >= first_ephemeral) ++port_users_[port - first_ephemeral];
+void machine::take_port(socket& s, std::uint16_t port) noexcept {
+    if (s.local.port >= first_ephemeral) --port_users[s.local.port - first_ephemeral];
+    if (port >= first_ephemeral) ++port_users[port - first_ephemeral];
     s.local.port = port;
 }
 
 /// The next free port for who does not care which; 0 when all are taken.
-std::uint16_t network::free_port() noexcept {
-    for (std::size_t tried = 0; tried < port_users_.size(); ++tried) {
-        const std::size_t index = next_port_++ % port_users_.size();
-        if (port_users_[index] == 0) return static_cast<std::uint16_t>(first_ephemeral + index);
+std::uint16_t machine::free_port() noexcept {
+    for (std::size_t tried = 0; tried < port_users.size(); ++tried) {
+        const std::size_t free = next_port++ % port_users.size();
+        if (port_users[free] == 0) return static_cast<std::uint16_t>(first_ephemeral + free);
     }
     return 0;
 }
 
-bool network::port_taken(const socket& s, const raw_address& address,
+bool machine::port_taken(const socket& s, const raw_address& address,
                          bool to_listen) const noexcept {
     bool taken = false;
-    all_.for_each([&](const socket& other) {
+    sockets.for_each([&](const socket& other) {
         if (&other == &s || other.local.port != address.port) return;
         if (!covers(other.local, other.v6_only, address) &&
             !covers(address, s.v6_only, other.local))
@@ -292,18 +408,17 @@ bool network::port_taken(const socket& s, const raw_address& address,
     return taken;
 }
 
-bool network::reachable(const raw_address& host) const noexcept {
-    if (is_loopback(host)) return true;
+bool machine::somebody_has(const raw_address& host) const noexcept {
     bool found = false;
-    all_.for_each([&](const socket& s) { found |= s.local.port != 0 && same_host(s.local, host); });
+    sockets.for_each([&](const socket& s) { found |= s.local.port != 0 && same_host(s.local, host); });
     return found;
 }
 
 /// The most specific one; among equals (reuse_port) the oldest.
-socket* network::listener_for(const raw_address& to) const noexcept {
+socket* machine::listener_for(const raw_address& to) const noexcept {
     socket* best = nullptr;
     int best_score = 0;
-    for (socket* s : listeners_) {
+    for (socket* s : listeners) {
         if (s->local.port != to.port || !covers(s->local, s->v6_only, to)) continue;
         const int score = same_host(s->local, to) ? 3 : s->local.kind == to.kind ? 2 : 1;
         if (score > best_score) {
@@ -319,11 +434,14 @@ int network::bind(socket& s, const raw_address& address) noexcept {
     if (s.state != phase::fresh || s.local.port != 0) return -EINVAL;
     if (s.v6_only && is_mapped(address)) return -EINVAL;
     const raw_address local = unmapped(address);
-    const std::uint16_t port = local.port != 0 ? local.port : free_port();
-    if (port == 0 || (local.port != 0 && port_taken(s, local, false))) return -EADDRINUSE;
+    machine& m = s.home;
+    if (m.has_addresses() && !is_any(local) && !is_loopback(local) && !m.owns(local))
+        return -EADDRNOTAVAIL;
+    const std::uint16_t port = local.port != 0 ? local.port : m.free_port();
+    if (port == 0 || (local.port != 0 && m.port_taken(s, local, false))) return -EADDRINUSE;
     s.local = local;
     s.local.port = 0;
-    take_port(s, port);
+    m.take_port(s, port);
     return 0;
 }
 
@@ -390,17 +508,18 @@ int network::listen(socket& s, int backlog) noexcept {
     constexpr std::uint32_t backlog_limit = 4096;  // SOMAXCONN; also what -1 asks for
     const auto wanted = std::min(static_cast<std::uint32_t>(backlog), backlog_limit);
     if (s.state != phase::fresh && s.state != phase::listening) return -EINVAL;
-    if (s.local.port != 0 && port_taken(s, s.local, true)) return -EADDRINUSE;
+    machine& m = s.home;
+    if (s.local.port != 0 && m.port_taken(s, s.local, true)) return -EADDRINUSE;
     // One more than it says, as on Linux.
-    if (!make_room() || !reserve(listeners_, listeners_.size() + 1) ||
+    if (!make_room() || !reserve(m.listeners, m.listeners.size() + 1) ||
         !reserve(s.pending, wanted + 1))
         return -ENOMEM;
     if (s.local.port == 0) {
-        const std::uint16_t port = free_port();
+        const std::uint16_t port = m.free_port();
         if (port == 0) return -EADDRINUSE;
-        take_port(s, port);
+        m.take_port(s, port);
     }
-    if (s.state == phase::fresh) listeners_.push_back(&s);
+    if (s.state == phase::fresh) m.listeners.push_back(&s);
     s.state = phase::listening;
     s.backlog = wanted;
     update(s);
@@ -425,18 +544,16 @@ int network::connect(socket& s, const raw_address& to) noexcept {
     if (s.v6_only && is_mapped(to)) return -ENETUNREACH;
     raw_address remote = unmapped(to);
     if (is_any(remote)) remote = loopback(remote.kind, remote.port);
-    if (!reachable(remote)) return -ENETUNREACH;
+    machine* const there = machine_for(s.home, remote);
+    if (there == nullptr) return -ENETUNREACH;
     if (!make_room()) return -ENOMEM;
     if (s.local.port == 0) {
-        const std::uint16_t port = free_port();
+        const std::uint16_t port = s.home.free_port();
         if (port == 0) return -EADDRNOTAVAIL;
-        take_port(s, port);
+        s.home.take_port(s, port);
     }
-    if (is_any(s.local)) {
-        const std::uint16_t port = s.local.port;
-        s.local = is_loopback(remote) ? loopback(remote.kind, port) : remote;
-        s.local.port = port;
-    }
+    if (is_any(s.local)) choose_local_address(s, remote);
+    s.toward = there;
     s.remote = remote;
     s.state = phase::connecting;
     update(s);
@@ -444,15 +561,30 @@ int network::connect(socket& s, const raw_address& to) noexcept {
     return -EINPROGRESS;
 }
 
+/// Where a packet to `remote` comes from.
+void network::choose_local_address(socket& s, const raw_address& remote) noexcept {
+    const std::uint16_t port = s.local.port;
+    const machine& m = s.home;
+    if (is_loopback(remote)) {
+        s.local = loopback(remote.kind, port);
+    } else if (m.has_addresses()) {
+        s.local = remote.kind == family::v4 ? m.v4 : m.v6;
+    } else {
+        s.local = remote;
+    }
+    s.local.port = port;
+}
+
 void network::syn_arrived(socket& client) noexcept {
-    if (client.closed()) return;
-    socket* listener = listener_for(client.remote);
+    if (client.closed() || client.state != phase::connecting || client.peer != nullptr) return;
+    machine& m = *client.toward;
+    socket* listener = m.listener_for(client.remote);
     if (listener != nullptr && listener->pending.size() > listener->backlog) {
         ++client.packets;
         listener->held_back.push(client);
         return;
     }
-    socket* child = listener != nullptr ? create(listener->family) : nullptr;
+    socket* child = listener != nullptr ? create(m, listener->family) : nullptr;
     if (child == nullptr) {
         post({packet::kind::refusal, &client});
         return;
@@ -460,8 +592,9 @@ void network::syn_arrived(socket& client) noexcept {
     child->state = phase::connected;
     child->local = client.remote;
     child->local.port = 0;
-    take_port(*child, client.remote.port);
+    m.take_port(*child, client.remote.port);
     child->remote = client.local;
+    child->toward = &client.home;
     child->reuse_address = listener->reuse_address;
     child->reuse_port = listener->reuse_port;
     child->v6_only = listener->v6_only;
@@ -482,6 +615,7 @@ void network::syn_ack_arrived(socket& client) noexcept {
         abort(client);
         return;
     }
+    if (client.state != phase::connecting) return;  // a copy
     client.state = phase::connected;
     client.unreported = true;
     update(client);
@@ -489,28 +623,40 @@ void network::syn_ack_arrived(socket& client) noexcept {
 }
 
 void network::ack_arrived(socket& child) noexcept {
-    if (child.listener == nullptr) return;
+    if (child.listener == nullptr || child.established) return;
     child.established = true;
     ++child.listener->acceptable;
     update(*child.listener);
 }
 
+void network::refused(socket& client) noexcept {
+    if (client.state != phase::connecting) return;  // a copy
+    client.state = phase::failed;
+    client.error = ECONNREFUSED;
+    update(client);
+}
+
 int network::accept(socket& s) noexcept {
     if (s.state != phase::listening) return -EINVAL;
     if (s.acceptable == 0) return -EAGAIN;
-    if (!make_room()) return -ENOMEM;
+    if (!make_room() || lacks(s, &shortages::memory)) return -ENOMEM;
+    if (lacks(s, &shortages::buffers)) return -ENOBUFS;
     auto skip = oracle_.choose(choice::accept_order, s.acceptable);
     const auto chosen = std::find_if(s.pending.begin(), s.pending.end(), [&](const socket* child) {
         return child->established && skip-- == 0;
     });
     socket& child = **chosen;
-    const int fd = enter(child);
-    if (fd < 0) return fd;
+    // The backends of real kernels take the next one after ECONNABORTED: nobody hears of it.
+    const bool aborted = lacks(s, &shortages::aborted);
+    const int fd = aborted ? -EAGAIN : enter(child);
+    if (fd < 0 && !aborted) return fd;
+    if (aborted) abort(child);
     child.listener = nullptr;
     s.pending.erase(chosen);
     --s.acceptable;
     update(s);
     admit_held_back(s);
+    if (aborted) release(child);
     return fd;
 }
 
@@ -579,26 +725,59 @@ int network::shutdown_write(socket& s) noexcept {
 
 /// Puts on the wire to `to` what its window has room for; behind the last byte, the end.
 void network::transmit(socket& to) noexcept {
-    if (to.peer == nullptr || to.dead || to.peer->dead) return;
-    const std::uint32_t window = to.receive_buffer > to.sent ? to.receive_buffer - to.sent : 0;
-    const std::uint32_t count = std::min(window, to.bytes.size() - to.sent);
-    const bool last = to.ending && !to.end_sent && to.sent + count == to.bytes.size();
-    if (count == 0 && !last) return;
-    to.sent += count;
-    to.end_sent |= last;
-    post({packet::kind::data, &to, count, last});
+    if (to.peer == nullptr || to.peer->dead || (to.dead && !to.unannounced)) return;
+    const bool by_link = to.by_link();
+    const std::uint32_t most = by_link ? between(*to.toward, to.home).packet_size : ~0u;
+    do {
+        const std::uint32_t window = to.receive_buffer > to.sent ? to.receive_buffer - to.sent : 0;
+        const std::uint32_t count = std::min({window, to.bytes.size() - to.sent, most});
+        const bool last = to.ending && !to.end_sent && to.sent + count == to.bytes.size();
+        if (count == 0 && !last) return;
+        to.sent += count;
+        to.end_sent |= last;
+        packet p{packet::kind::data, &to, count, last};
+        p.data_number = to.data_sent++;
+        post(p);
+    } while (by_link && make_room());
 }
 
-void network::data_arrived(socket& to, std::uint32_t size, bool last) noexcept {
-    if (to.dead) return;
+/// False when there was no memory to keep it: then it has not arrived.
+bool network::data_arrived(socket& to, std::uint64_t number, std::uint32_t size, bool last) noexcept {
+    if (to.dead) {
+        if (std::exchange(to.unannounced, false)) post({packet::kind::reset, to.peer});
+        return true;
+    }
+    if (number < to.data_arrived) return true;  // a copy
     if (to.closed() && size > 0) {
         abort(to);  // nobody is there to read
-        return;
+        return true;
     }
-    to.arrived += size;
-    to.end_arrived |= last;
+    const auto at = std::find_if(to.early.begin(), to.early.end(),
+                                 [&](const socket::piece& p) { return p.number >= number; });
+    if (number > to.data_arrived) {
+        if (at != to.early.end() && at->number == number) return true;
+        try {
+            to.early.insert(at, {number, size, last});
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+        return true;
+    }
+    const auto append = [&](std::uint32_t bytes, bool end) {
+        to.arrived += bytes;
+        to.end_arrived |= end;
+        ++to.data_arrived;
+    };
+    append(size, last);
+    std::size_t joined = 0;
+    while (joined < to.early.size() && to.early[joined].number == to.data_arrived) {
+        append(to.early[joined].size, to.early[joined].last);
+        ++joined;
+    }
+    to.early.erase(to.early.begin(), to.early.begin() + static_cast<std::ptrdiff_t>(joined));
     update(to);
     update(*to.peer);  // its send buffer has room again
+    return true;
 }
 
 /// Ends the connection of `s` with a reset to its peer, if there is anything left to end.
@@ -615,14 +794,23 @@ void network::reset_arrived(socket& to) noexcept {
     to.error = to.end_arrived ? EPIPE : ECONNRESET;  // what has arrived can still be read before
     to.peer->bytes.clear();
     to.peer->arrived = to.peer->sent = 0;
-    if (to.listener != nullptr && !to.established) {  // the client gave up: accept never sees it
-        socket& listener = *to.listener;
-        to.listener = nullptr;
-        std::erase(listener.pending, &to);
-        admit_held_back(listener);
-        return;
-    }
+    if (to.listener != nullptr && !to.established) return drop_pending(to);
     update(to);
+}
+
+/// The client of a connection that accept has not seen gave up: accept never sees it.
+void network::drop_pending(socket& child) noexcept {
+    socket& listener = *std::exchange(child.listener, nullptr);
+    std::erase(listener.pending, &child);
+    admit_held_back(listener);
+}
+
+/// What `s` has sent was never acknowledged.
+void network::timed_out(socket& s) noexcept {
+    if (s.dead) return;
+    s.dead = s.unannounced = true;
+    s.error = ETIMEDOUT;
+    update(s);
 }
 
 // Readiness.
@@ -644,73 +832,9 @@ void network::update(half& h, bool ready) noexcept {
 void network::make_due(half& h) noexcept {
     if (h.linked()) return;
     h.place = h.since != 0 ? h.since : ++order_;
-    due_.insert_ordered(h, [&](const half& other) { return other.place < h.place; });
-    ++due_count_;
-}
-
-half& network::take_due(std::size_t n) noexcept {
-    RONDO_ASSERT(n < due_count_, "nobody there");
-    detail::links* at = &due_.front();
-    while (n-- > 0) at = at->next_link;
-    at->unlink();
-    --due_count_;
-    return static_cast<half&>(*at);
-}
-
-// Packets.
-
-/// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
-/// due: closing must not fail. A packet that acts leaves its room to its answer.
-bool network::make_room() noexcept { return reserve(packets_, packets_.size() + all_count_ + 1); }
-
-void network::post(packet p) noexcept {
-    ++p.to->packets;
-    if (p.to->latency == duration::zero()) {
-        act(p);
-        --p.to->packets;
-        return;
-    }
-    // Mostly short and now and then long: up to 9.6 ms.
-    const std::uint32_t extra = oracle_.choose(choice::network_delay, 32);
-    const duration way = p.to->latency + std::chrono::microseconds(10 * extra * extra);
-    const duration left = last_moment - moment_;
-    p.at = std::max(moment_ + std::min(way, left), p.to->last_arrival);
-    p.to->last_arrival = p.at;
-    p.number = ++packet_count_;
-    packets_.push_back(p);
-    std::push_heap(packets_.begin(), packets_.end(), later);
-}
-
-time_point network::next_arrival() const noexcept {
-    return packets_.empty() ? never : packets_.front().at;
-}
-
-void network::deliver() noexcept {
-    while (!packets_.empty() && packets_.front().at <= now_) {
-        std::pop_heap(packets_.begin(), packets_.end(), later);
-        const packet p = packets_.back();
-        packets_.pop_back();
-        moment_ = p.at;
-        record(100 + static_cast<std::uint32_t>(p.what), p.to->fd, p.size);
-        act(p);
-        --p.to->packets;
-        release(*p.to);
-    }
-    moment_ = now_;
-}
-
-void network::act(const packet& p) noexcept {
-    switch (p.what) {
-        case packet::kind::syn: return syn_arrived(*p.to);
-        case packet::kind::syn_ack: return syn_ack_arrived(*p.to);
-        case packet::kind::ack: return ack_arrived(*p.to);
-        case packet::kind::refusal:
-            p.to->state = phase::failed;
-            p.to->error = ECONNREFUSED;
-            return update(*p.to);
-        case packet::kind::data: return data_arrived(*p.to, p.size, p.last);
-        case packet::kind::reset: return reset_arrived(*p.to);
-    }
+    machine& m = h.of.home;
+    m.due.insert_ordered(h, [&](const half& other) { return other.place < h.place; });
+    ++m.due_count;
 }
 
 void network::record(std::uint32_t what, int fd, std::int64_t result) noexcept {

@@ -21,20 +21,23 @@ namespace rondo {
 namespace {
 
 using simulated::half;
+using simulated::machine;
 using simulated::network;
 using simulated::socket;
 
 class sim final : public backend {
  public:
-    explicit sim(const backend_options& options) noexcept
+    explicit sim(const backend_options& options)
         : oracle_(options.decisions != nullptr ? *options.decisions : plain_),
-          network_(oracle_),
+          own_(options.machine != nullptr ? nullptr : std::make_unique<network>(oracle_)),
+          machine_(options.machine != nullptr ? *options.machine : own_->add_machine()),
+          network_(machine_.of),
           buffers_(std::max(options.receive_buffer_size, 1u), options.receive_buffer_count) {}
     ~sim() override { RONDO_ASSERT(armed_ == 0, "an op outlives its backend"); }
 
     backend_kind kind() const noexcept override { return backend_kind::sim; }
 
-    time_point now() noexcept override { return network_.now(); }
+    time_point now() noexcept override { return crashed_ ? afterlife_ : machine_.local_time(); }
     std::int64_t wall_now() noexcept override;
     std::uint64_t random() noexcept override { return oracle_.bits(choice::user); }
     std::uint32_t choose(choice point, std::uint32_t alternatives) noexcept override {
@@ -60,8 +63,10 @@ class sim final : public backend {
     void set_outside(std::size_t handles) noexcept override { outside_ = handles; }
 
     std::uint64_t hash() const noexcept { return network_.hash(); }
+    void crash(bool silently);
 
  private:
+    bool wait_after_crash(time_point until, completions& done) noexcept;
     bool arm(half& place, io_op& op) noexcept;
     bool finish_now(io_op& op, int result) noexcept;
     bool submit_close(socket& s, io_op& op) noexcept;
@@ -76,10 +81,17 @@ class sim final : public backend {
 
     benign_oracle plain_;
     oracle& oracle_;
-    network network_;
+    std::unique_ptr<network> own_;  // null in a world of several machines, which then moves the clock
+    machine& machine_;
+    network& network_;
     detail::buffer_pool buffers_;
     std::size_t armed_ = 0;
     std::size_t outside_ = 0;
+    // A program whose machine has crashed still unwinds: nothing it does has an effect, and its time is
+    // no longer that of the world.
+    bool crashed_ = false;
+    time_point afterlife_{};
+    std::vector<io_op*> aborted_;  // not reported yet
     std::atomic<int> woken_{0};  // any thread sets it; an int, so that waiting is a futex
 };
 
@@ -109,7 +121,8 @@ bool sim::submit(io_op& op) noexcept {
     RONDO_ASSERT(!op.pending(), "an op is submitted twice");
     op.moved = 0;
     op.flags &= static_cast<std::uint8_t>(~io_op::closing);
-    socket* s = network_.find(op.fd);
+    if (crashed_) return finish_now(op, op.kind == io_kind::close ? 0 : -ENETDOWN);
+    socket* s = machine_.find(op.fd);
     if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
     if (op.kind == io_kind::close) return submit_close(*s, op);
 
@@ -138,7 +151,7 @@ bool sim::arm(half& place, io_op& op) noexcept {
 
 bool sim::finish_now(io_op& op, int result) noexcept {
     op.result = result;
-    network_.record(static_cast<std::uint32_t>(op.kind), op.fd, result);
+    if (!crashed_) network_.record(static_cast<std::uint32_t>(op.kind), op.fd, result);
     return true;
 }
 
@@ -161,7 +174,11 @@ bool sim::submit_close(socket& s, io_op& op) noexcept {
 
 void sim::cancel(io_op& op) noexcept {
     if (op.state != op::armed || op.kind == io_kind::close) return;
-    socket* s = network_.find(op.fd);
+    if (crashed_) {
+        op.state = op::cancelling;
+        return;
+    }
+    socket* s = machine_.find(op.fd);
     RONDO_ASSERT(s != nullptr && place_of(*s, op.kind).op == &op, "an op of another backend");
     op.state = op::cancelling;
     network_.make_due(place_of(*s, op.kind));
@@ -170,7 +187,14 @@ void sim::cancel(io_op& op) noexcept {
 // Waiting.
 
 bool sim::wait(time_point until, completions& done) noexcept {
+    if (crashed_) [[unlikely]]
+        return wait_after_crash(until, done);
     const std::size_t before = done.size();
+    if (own_ == nullptr) {  // whoever steps this loop has delivered, and lets it block never
+        report_due(done);
+        woken_.exchange(0);
+        return true;
+    }
     for (;;) {
         network_.deliver();
         report_due(done);
@@ -193,12 +217,48 @@ void sim::wake() noexcept {
     woken_.notify_one();
 }
 
+bool sim::wait_after_crash(time_point until, completions& done) noexcept {
+    while (!aborted_.empty() && !done.full()) {
+        io_op& op = *aborted_.back();
+        aborted_.pop_back();
+        --armed_;
+        done.report(op, op.kind == io_kind::close        ? 0
+                        : op.state == op::cancelling ? -ECANCELED
+                                                     : -ENETDOWN);
+    }
+    const bool woken = woken_.exchange(0) != 0;
+    if (done.size() > 0 || woken || afterlife_ >= until) return true;
+    if (until == never) return false;
+    afterlife_ = until;
+    return true;
+}
+
+/// Throws bad_alloc, and then nothing has happened.
+void sim::crash(bool silently) {
+    RONDO_ASSERT(own_ == nullptr && !crashed_, "one machine of a world crashes, once");
+    aborted_.reserve(armed_);
+    for (socket* s : machine_.table) {
+        if (s == nullptr) continue;
+        for (half* place : {&s->reader, &s->writer, &s->closer}) {
+            if (place->linked()) {
+                place->unlink();
+                --machine_.due_count;
+            }
+            if (io_op* const op = std::exchange(place->op, nullptr)) aborted_.push_back(op);
+        }
+    }
+    std::reverse(aborted_.begin(), aborted_.end());
+    afterlife_ = machine_.local_time();
+    crashed_ = true;
+    network_.crash(machine_, silently);
+}
+
 /// Reports what is ready, in the order of becoming ready unless the oracle wants another one.
 void sim::report_due(completions& done) noexcept {
     constexpr std::size_t reach = 64;  // how far ahead the oracle may pick: keeps a pick cheap
-    while (network_.due() > 0 && !done.full()) {
-        const auto alternatives = static_cast<std::uint32_t>(std::min(network_.due(), reach));
-        half& place = network_.take_due(oracle_.choose(choice::completion_order, alternatives));
+    while (machine_.due_count > 0 && !done.full()) {
+        const auto alternatives = static_cast<std::uint32_t>(std::min(machine_.due_count, reach));
+        half& place = machine_.take_due(oracle_.choose(choice::completion_order, alternatives));
         io_op& op = *place.op;
         const int result = settle(place);
         if (!finished(result)) continue;
@@ -274,6 +334,7 @@ int sim::borrow(socket& s, io_op& op) noexcept {
         std::byte none;
         return network_.receive(s, &none, 1);  // the end, an error, or not yet
     }
+    if (oracle_.happens(choice::resource_error, machine_.lacks.memory)) return -ENOMEM;
     detail::chunk* buffer = buffers_.take();
     if (buffer == nullptr) return -ENOMEM;
     const int n = network_.receive(s, buffer->data, std::min(buffers_.size(), most));
@@ -329,6 +390,7 @@ int sim::send_vector(socket& s, io_op& op) noexcept {
 // What never blocks.
 
 int sim::control(sys_op& what) noexcept {
+    if (crashed_) return what.what == sys_op::call::close ? 0 : -ENETDOWN;
     const int result = call(what);
     network_.record(200 + static_cast<std::uint32_t>(what.what), what.fd, result);
     return result;
@@ -336,10 +398,10 @@ int sim::control(sys_op& what) noexcept {
 
 int sim::call(sys_op& what) noexcept {
     using enum sys_op::call;
-    if (what.what == tcp_socket) return network_.open(what.address->kind);
-    if (what.what == stream_pair) return network_.pair(what.fds);
+    if (what.what == tcp_socket) return network_.open(machine_, what.address->kind);
+    if (what.what == stream_pair) return network_.pair(machine_, what.fds);
 
-    socket* s = network_.find(what.fd);
+    socket* s = machine_.find(what.fd);
     if (s == nullptr || s->closer.op != nullptr) return -EBADF;
     switch (what.what) {
         case bind: return network_.bind(*s, *what.address);
@@ -364,13 +426,20 @@ int sim::call(sys_op& what) noexcept {
 
 std::int64_t sim::wall_now() noexcept {
     constexpr std::int64_t year_2000 = 946'684'800'000'000'000;  // in ns since 1970
-    return year_2000 + network_.now().time_since_epoch().count();
+    return year_2000 + (now().time_since_epoch() + machine_.wall_offset).count();
 }
 
 bool sim::advance(duration by) noexcept {
     if (by > duration::zero()) {
-        const duration left = simulated::last_moment - network_.now();
-        network_.move_to(network_.now() + std::min(by, left));
+        const time_point from = std::max(network_.now(), machine_.busy_until);
+        const time_point to = from + std::min(by, simulated::last_moment - from);
+        if (crashed_) {
+            afterlife_ += std::min(by, simulated::last_moment - afterlife_);
+        } else if (own_ == nullptr) {
+            machine_.busy_until = to;  // the others go on meanwhile
+        } else {
+            network_.move_to(to);
+        }
     }
     return true;
 }
@@ -382,7 +451,7 @@ std::string sim::describe() const {
                   "simulated world at %" PRId64 ".%09" PRId64
                   " s: %zu descriptors, %zu ops armed, "
                   "%" PRIu64 " events, hash %016" PRIx64,
-                  ns / 1'000'000'000, ns % 1'000'000'000, network_.descriptors(), armed_,
+                  ns / 1'000'000'000, ns % 1'000'000'000, machine_.open, armed_,
                   network_.events(), network_.hash());
     return text;
 }
@@ -390,8 +459,14 @@ std::string sim::describe() const {
 }  // namespace
 
 std::unique_ptr<backend> make_sim(const backend_options& options) noexcept {
-    return std::unique_ptr<backend>(new (std::nothrow) sim(options));
+    try {
+        return std::make_unique<sim>(options);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
 }
+
+void crash(backend& simulated, bool silently) { static_cast<sim&>(simulated).crash(silently); }
 
 std::uint64_t event_hash(const backend& simulated) noexcept {
     RONDO_ASSERT(simulated.kind() == backend_kind::sim, "only a simulated world has a hash");

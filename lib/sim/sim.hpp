@@ -15,4 +15,8 @@ namespace rondo {
 /// descriptor, with which result, at which virtual time. Two runs with the same hash were the same.
 [[nodiscard]] std::uint64_t event_hash(const backend& simulated) noexcept;
 
+/// The machine of this `sim`, one of a world's, crashes: see network::crash. Its program can unwind, with
+/// all ops ending at once and no further effect. Throws bad_alloc, and then nothing has happened.
+void crash(backend& simulated, bool silently);
+
 }  // namespace rondo

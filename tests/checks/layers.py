@@ -29,7 +29,7 @@ LAYERS = [
     ["request", "mailbox", "actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],
-    ["sim"],
+    ["world"],
     ["rondo"],
     ["interop"],
     ["testing"],
@@ -50,7 +50,7 @@ SOURCE_LAYERS = {
 
 # The backends know operations and nothing above; one file chooses among them.
 BACKEND_FOLDERS = {"epoll", "uring", "sim"}
-MAY_INCLUDE_BACKENDS = {"backend"}
+MAY_INCLUDE_BACKENDS = {"backend", "world"}
 
 # Slow to compile, or not portable: nothing that every user of rondo should have to read.
 NOT_IN_PUBLIC_HEADERS = re.compile(

@@ -3,6 +3,8 @@
 
 #include <rondo/detail/assert.hpp>
 
+#include <cstddef>
+
 namespace rondo::detail {
 
 /// FIFO of nodes that carry `Node* next`. A node is in one queue at a time.
@@ -37,6 +39,18 @@ class queue {
         other.head_ = nullptr;
         other.tail_ = &other.head_;
         return *this;
+    }
+
+    /// Moves the n-th node to the front. O(n).
+    void bring_forward(std::size_t n) noexcept {
+        if (n == 0) return;
+        Node* before = head_;
+        while (--n > 0) before = before->next;
+        Node& node = *before->next;
+        before->next = node.next;
+        if (node.next == nullptr) tail_ = &before->next;
+        node.next = head_;
+        head_ = &node;
     }
 
     /// From the first to the last.
