@@ -16,6 +16,7 @@
 
 #include <rondo/endpoint.hpp>
 #include <rondo/loop.hpp>
+#include <rondo/replay.hpp>
 #include <rondo/run.hpp>
 
 #include <cstdint>
@@ -108,10 +109,6 @@ class RONDO_API world_observer {
     /// `of` is null for what concerns the network.
     virtual void on_event(event what, const host* of, time_point when) noexcept;
 };
-
-/// What the oracle may touch. `spec` keeps every promise of docs/order.md. `chaos` also lets ready tasks
-/// run in any order: it finds programs that rely on more than they should.
-enum class order : std::uint8_t { spec, chaos };
 
 struct world_options {
     oracle* decisions = nullptr;  // null: all benign
