@@ -106,11 +106,15 @@ struct stop_signs {
     const simulation& what;
     const run_state& state;
     const replay_oracle* strict;  // null: no replay, or one that may diverge
+    std::uint64_t failures_before;
 
+    bool check_failed() const {
+        return what.failures != nullptr && what.failures(what.context) != failures_before;
+    }
     static bool up(void* self) {
         const auto& signs = *static_cast<stop_signs*>(self);
         return signs.state.broken != nullptr || (signs.strict != nullptr && signs.strict->diverged()) ||
-               (signs.what.failed != nullptr && signs.what.failed(signs.what.context));
+               signs.check_failed();
     }
 };
 
@@ -123,7 +127,7 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
     out.log.name = what.name;
     recording_oracle recording(decides, out.log);
     run_state state{recording, {}, nullptr};
-    stop_signs signs{what, state, strict};
+    stop_signs signs{what, state, strict, what.failures != nullptr ? what.failures(what.context) : 0};
     world_options options;
     options.decisions = &recording;
     options.mode = what.mode;
@@ -158,7 +162,7 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
         out.error = nullptr;
         out.kind = "divergence";
         out.message = "the run diverges from its log at " + strict->divergence();
-    } else if (ended_early || (what.failed != nullptr && what.failed(what.context))) {
+    } else if (ended_early || signs.check_failed()) {
         out.error = nullptr;
         out.kind = out.message = "a check of the test failed";
     } else if (out.error) {
@@ -283,6 +287,7 @@ void describe(const simulation& what, simulation_report& report, const outcome_o
     if (out.log.from == decision_log::origin::seeded)
         report.message += (report.trace_file.empty() ? " " : "   or ") + std::string("RONDO_SIM_SEED=") + hex(out.log.seed);
     if (what.mode == order::chaos) report.message += " RONDO_SIM_MODE=chaos";
+    if (what.command[0] != '\0') report.message += std::string(" ") + what.command;
     if (report.trace_file.empty() && out.log.from != decision_log::origin::seeded)
         report.message += " set RONDO_SIM_TRACE_DIR, and it can be replayed";
 }

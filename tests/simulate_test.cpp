@@ -265,14 +265,15 @@ TEST_CASE("simulate: check runs every seed twice, and finds what no seed decides
 }
 
 TEST_CASE("simulate: a test framework that has seen a failure ends the run") {
-    bool failed = false;
+    std::uint64_t failed = 41;
     simulation s = quiet(10);
-    s.failed = [](void* f) { return *static_cast<bool*>(f); };
+    s.failures = [](void* f) { return *static_cast<std::uint64_t*>(f); };
     s.context = &failed;
+    s.command = "./tests";
     int went_on = 0;
     const auto checks = [&](world&) -> task<> {
         co_await rondo::sleep_for(1s);
-        failed = true;
+        ++failed;
         co_await rondo::sleep_for(1s);
         ++went_on;
     };
@@ -281,6 +282,7 @@ TEST_CASE("simulate: a test framework that has seen a failure ends the run") {
     CHECK(report.runs == 1);
     CHECK(went_on == 0);
     CHECK(report.error == nullptr);
+    CHECK(report.message.find("RONDO_SIM_SEED=0x0 ./tests") != std::string::npos);
 }
 
 TEST_CASE("simulate: RONDO_ALWAYS fails the run, with its words and its line") {

@@ -33,9 +33,11 @@ struct simulation {
     const char* trace_folder = "";  // where the log of a failed run goes; "": nowhere
     const char* replay = "";        // a log to replay instead
     bool go_on = false;             // a replay that diverges goes on, all benign, instead of failing
-    /// See world_options::failed.
-    bool (*failed)(void* context) = nullptr;
+    /// How many failures the test framework has seen so far: a run in which that grows has failed, and ends
+    /// after the step. Null: only what is thrown is a failure.
+    std::uint64_t (*failures)(void* context) = nullptr;
     void* context = nullptr;
+    const char* command = "";  // what to say behind RONDO_SIM_SEED=...: program and arguments
     world_observer* watch = nullptr;
 };
 

@@ -1,0 +1,59 @@
+"""A simulated doctest that fails says how to have the failing run again, and that works.
+
+    failing_simulation.py PROGRAM
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def run(program, **variables):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_SIM_")}
+    done = subprocess.run(
+        [program], env=environment | variables, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout
+
+
+def checks_failed(text):
+    return text.count("CHECK( drawn != 5 ) is NOT correct!")
+
+
+def main():
+    program = sys.argv[1]
+    problems = []
+
+    def expect(what, condition, text):
+        if not condition:
+            problems.append(f"{what}:\n{text}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        code, text = run(program, RONDO_SIM_TRACE_DIR=folder)
+        expect("it fails", code != 0, text)
+        expect("it ends with the first failing run", checks_failed(text) == 1, text)
+        seed = re.search(r"RONDO_SIM_SEED=(0x[0-9a-f]+) (.*)", text)
+        file = re.search(r"RONDO_SIM_REPLAY=(\S+)", text)
+        expect("it names seed, file and program", seed and file and program in seed[2], text)
+        if problems:
+            print("\n".join(problems))
+            return 1
+        expect("the file is there", Path(file[1]).exists(), text)
+
+        code, text = run(program, RONDO_SIM_SEED=seed[1])
+        expect("the seed fails again, alone", code != 0 and checks_failed(text) == 1, text)
+        code, text = run(program, RONDO_SIM_REPLAY=file[1])
+        expect("the file fails again", code != 0 and checks_failed(text) == 1, text)
+        code, text = run(program, RONDO_SIM_REPLAY=file[1], RONDO_SIM_SHRINK="1")
+        expect("it takes one decision", "shrunk to 1 of" in text and "scenario 5 of 8" in text, text)
+        code, text = run(program, RONDO_SIM_SEEDS="0")
+        expect("no run, no failure", code == 0, text)
+    print("\n".join(problems) or "a failing simulated test can be had again")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
