@@ -26,9 +26,18 @@ const char* name_of(choice point) noexcept {
 
 namespace {
 
+inline std::uint8_t* put(std::uint8_t* at, std::uint64_t value) noexcept {
+    for (; value >= 0x80; value >>= 7) *at++ = static_cast<std::uint8_t>(value | 0x80);
+    *at++ = static_cast<std::uint8_t>(value);
+    return at;
+}
+
+/// Two records of the longest varints: what one add() may write.
+constexpr std::size_t most_of_add = 2 * (1 + 5 + 10);
+
 void put(std::vector<std::uint8_t>& into, std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) into.push_back(static_cast<std::uint8_t>(value | 0x80));
-    into.push_back(static_cast<std::uint8_t>(value));
+    std::uint8_t bytes[10];
+    into.insert(into.end(), bytes, put(bytes, value));
 }
 
 /// False when there is none at `at`.
@@ -45,39 +54,45 @@ bool get(const std::vector<std::uint8_t>& from, std::size_t& at, std::uint64_t& 
 }  // namespace
 
 void decision_log::add(choice point, std::uint32_t alternatives, std::uint32_t taken) noexcept {
-    if (!complete_) return;
-    if (taken == 0 && run_ != 0 && point == run_point_ && alternatives == run_alternatives_) {
+    const bool benign = taken == 0;
+    if (benign && run_ != 0 && point == run_point_ && alternatives == run_alternatives_) {
         ++run_;
         ++size_;
         return;
     }
+    if (records_.size() - used_ < most_of_add) [[unlikely]]
+        grow();
+    if (!complete_) [[unlikely]]
+        return;
+    std::uint8_t* at = write_run(records_.data() + used_);
+    run_ = benign;
+    if (benign) {
+        run_point_ = point;
+        run_alternatives_ = alternatives;
+    } else {
+        at = put(at, static_cast<std::uint64_t>(point) * 2 + 1);
+        at = put(at, alternatives);
+        at = put(at, taken);
+        ++deviations_;
+    }
+    ++size_;
+    used_ = static_cast<std::size_t>(at - records_.data());
+}
+
+[[gnu::noinline]] void decision_log::grow() {
     try {
-        constexpr std::size_t two_records = 30;
-        if (records_.capacity() - records_.size() < two_records) records_.reserve(2 * records_.capacity() + 64);
-        flush();
-        if (taken == 0) {
-            run_point_ = point;
-            run_alternatives_ = alternatives;
-            run_ = 1;
-        } else {
-            put(records_, static_cast<std::uint64_t>(point) * 2 + 1);
-            put(records_, alternatives);
-            put(records_, taken);
-            ++deviations_;
-        }
-        ++size_;
+        records_.resize(2 * records_.size() + 4096);
     } catch (const std::bad_alloc&) {
         complete_ = false;
     }
 }
 
-/// Writes down the run that was growing.
-void decision_log::flush() {
-    if (run_ == 0) return;
-    put(records_, static_cast<std::uint64_t>(run_point_) * 2);
-    put(records_, run_alternatives_);
-    put(records_, run_ - 1);
-    run_ = 0;
+/// Writes down the run that was growing, if there is one.
+inline std::uint8_t* decision_log::write_run(std::uint8_t* at) const noexcept {
+    if (run_ == 0) return at;
+    at = put(at, static_cast<std::uint64_t>(run_point_) * 2);
+    at = put(at, run_alternatives_);
+    return put(at, run_ - 1);
 }
 
 std::vector<decision> decision_log::decisions() const {
@@ -95,11 +110,11 @@ bool decision_log::reader::next(decision& d) noexcept {
         std::uint64_t head = 0;
         std::uint64_t alternatives = 0;
         std::uint64_t last = 0;
-        if (at_ < log_.records_.size()) {
+        if (at_ < log_.used_) {
             get(log_.records_, at_, head);
             get(log_.records_, at_, alternatives);
             get(log_.records_, at_, last);
-        } else if (at_ == log_.records_.size() && log_.run_ != 0) {
+        } else if (at_ == log_.used_ && log_.run_ != 0) {
             ++at_;
             head = static_cast<std::uint64_t>(log_.run_point_) * 2;
             alternatives = log_.run_alternatives_;
@@ -145,8 +160,9 @@ using file = std::unique_ptr<std::FILE, closing>;
 }  // namespace
 
 void decision_log::save(const std::string& path) const {
-    decision_log whole = *this;
-    whole.flush();
+    std::vector<std::uint8_t> records(used_ + most_of_add);
+    std::copy_n(records_.begin(), used_, records.begin());
+    records.resize(static_cast<std::size_t>(write_run(records.data() + used_) - records.data()));
     std::vector<std::uint8_t> head;
     put(head, version);
     put(head, static_cast<std::uint64_t>(from));
@@ -158,12 +174,11 @@ void decision_log::save(const std::string& path) const {
     head.insert(head.end(), name.begin(), name.end());
     put(head, size_);
     put(head, deviations_);
-    put(head, whole.records_.size());
+    put(head, records.size());
     const file out(std::fopen(path.c_str(), "wb"));
     const bool written = out && std::fwrite(magic, sizeof magic, 1, out.get()) == 1 &&
                          std::fwrite(head.data(), head.size(), 1, out.get()) == 1 &&
-                         std::fwrite(whole.records_.data(), 1, whole.records_.size(), out.get()) ==
-                             whole.records_.size() &&
+                         std::fwrite(records.data(), 1, records.size(), out.get()) == records.size() &&
                          std::fflush(out.get()) == 0;
     if (!written) throw io_error(errno_code(errno), "write the decisions to", path);
 }
@@ -203,6 +218,7 @@ decision_log decision_log::load(const std::string& path) {
     const std::uint64_t size = number();
     if (size != all.size() - at) no_log(path, "it is cut short");
     log.records_.assign(all.begin() + static_cast<std::ptrdiff_t>(at), all.end());
+    log.used_ = log.records_.size();
     // What says how much follows is not trusted: the records must give as many choices.
     std::uint64_t count = 0;
     std::uint64_t deviations = 0;

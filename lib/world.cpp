@@ -70,7 +70,6 @@ struct host_state final : observer {
     void on_step(step what, std::uint32_t task, std::source_location place) noexcept override;
     void on_step_end() noexcept override;
 
-    bool can_run() const noexcept;
     time_point next_run() const noexcept;
 
     world_state& of;
@@ -121,6 +120,7 @@ struct world_state final : simulated::wire_tap {
     simulated::network net;
     std::vector<std::unique_ptr<host_state>> hosts;
     std::vector<host_state*> runnable;
+    time_point soonest = never;  // of the latest round: when a host wants to run
     host_state* running = nullptr;
     ring<blocked_awaiter> blocked;  // who waits until no host can run, by moment
     ring<rule_base> rules;          // oldest first
@@ -227,16 +227,11 @@ void world_state::fail(host_state& h, std::exception_ptr error, std::source_loca
 
 // --- who runs, and when ---------------------------------------------------------------------------
 
-bool host_state::can_run() const noexcept {
-    if (!loop || machine.busy_until > of.net.now()) return false;
-    return machine.due_count > 0 || loop->next_deadline() <= machine.local_time();
-}
-
-/// In the world's time; it cannot run now.
+/// When it wants to run if no packet arrives before, in the world's time: now or earlier, if it can.
 time_point host_state::next_run() const noexcept {
     if (!loop) return never;
-    const time_point wanted =
-        machine.due_count > 0 ? of.net.now() : machine.world_time(loop->next_deadline());
+    if (machine.due_count > 0) return machine.busy_until;
+    const time_point wanted = machine.world_time(loop->next_deadline());
     return wanted == never ? never : std::max(wanted, machine.busy_until);
 }
 
@@ -244,14 +239,21 @@ time_point host_state::next_run() const noexcept {
 bool world_state::run_round() {
     net.deliver();
     runnable.clear();
-    for (const auto& h : hosts)
-        if (h->can_run()) runnable.push_back(h.get());
+    soonest = never;
+    for (const auto& h : hosts) {
+        const time_point wanted = h->next_run();
+        if (wanted <= net.now()) {
+            runnable.push_back(h.get());
+        } else {
+            soonest = std::min(soonest, wanted);
+        }
+    }
     if (runnable.empty()) return false;
     while (!runnable.empty() && !failure) {
         const auto n = decisions.choose(choice::host_order, static_cast<std::uint32_t>(runnable.size()));
         host_state& h = *runnable[n];
         runnable.erase(runnable.begin() + n);
-        if (h.can_run()) run(h);  // another one may have crashed it meanwhile
+        if (h.loop) run(h);  // another one may have crashed it meanwhile
     }
     return true;
 }
@@ -272,7 +274,8 @@ void world_state::run(host_state& h) {
     if (!failure && ended_by_caller()) stopped_early = true;
 }
 
-/// No host can run: wakes who waited for that, or moves the clock. False: nothing can ever happen.
+/// After a round in which no host could run: wakes who waited for that, or moves the clock. False: nothing
+/// can ever happen.
 bool world_state::pass_time() {
     const time_point wanted = blocked.empty() ? never : blocked.front().moment;
     if (wanted <= net.now()) {
@@ -280,8 +283,7 @@ bool world_state::pass_time() {
         first.owner->inside->of.complete(first, 0);
         return true;
     }
-    time_point next = std::min(wanted, net.next_arrival());
-    for (const auto& h : hosts) next = std::min(next, h->next_run());
+    const time_point next = std::min({wanted, net.next_arrival(), soonest});
     if (next == never || (frozen != 0 && blocked.empty())) return false;
     net.move_to(std::max(next, net.now()));
     return true;
@@ -374,7 +376,11 @@ std::string world_state::livelock_report() {
             total += e.steps;
         }
     }
-    std::stable_sort(all.begin(), all.end(), [](const busy& a, const busy& b) { return a.who.steps > b.who.steps; });
+    std::sort(all.begin(), all.end(), [](const busy& a, const busy& b) {
+        if (a.who.steps != b.who.steps) return a.who.steps > b.who.steps;
+        if (a.where != b.where) return a.where->machine.index < b.where->machine.index;
+        return a.who.task < b.who.task;
+    });
     std::string text = "live-lock: " + std::to_string(options.step_limit) + " steps were taken by " +
                        written(net.now()) + ", and there is no end; the busiest:";
     for (std::size_t i = 0; i < all.size() && i < 5; ++i) {

@@ -69,9 +69,11 @@ class RONDO_API decision_log {
     };
 
  private:
-    void flush();
+    void grow();
+    std::uint8_t* write_run(std::uint8_t* at) const noexcept;
 
-    std::vector<std::uint8_t> records_;  // but for the run that is still growing:
+    std::vector<std::uint8_t> records_;  // the first `used_`, but for the run that is still growing:
+    std::size_t used_ = 0;
     choice run_point_{};
     std::uint32_t run_alternatives_ = 0;
     std::uint64_t run_ = 0;

@@ -725,6 +725,7 @@ int network::shutdown_write(socket& s) noexcept {
 
 /// Puts on the wire to `to` what its window has room for; behind the last byte, the end.
 void network::transmit(socket& to) noexcept {
+    if (to.bytes.size() == to.sent && (!to.ending || to.end_sent)) return;
     if (to.peer == nullptr || to.peer->dead || (to.dead && !to.unannounced)) return;
     const bool by_link = to.by_link();
     const std::uint32_t most = by_link ? between(*to.toward, to.home).packet_size : ~0u;

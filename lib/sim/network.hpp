@@ -172,7 +172,13 @@ class network {
     void admit_held_back(socket& listener) noexcept;
 
     // Packets on their way: wire.cpp.
-    bool make_room() noexcept;
+    /// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
+    /// due: closing must not fail. A packet that acts leaves its room to its answer.
+    bool make_room() noexcept {
+        const std::size_t wanted = packets_.size() + all_count_ + 1;
+        return wanted <= packets_.capacity() || more_room(wanted);
+    }
+    bool more_room(std::size_t wanted) noexcept;
     void post(packet p) noexcept;
     void depart(packet p) noexcept;
     void put_under_way(const packet& p) noexcept;

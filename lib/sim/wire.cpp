@@ -11,9 +11,11 @@ namespace rondo::simulated {
 namespace {
 
 /// The order of the heap of packets: true when `a` acts after `b`.
-bool later(const packet& a, const packet& b) {
-    return a.at != b.at ? a.at > b.at : a.number > b.number;
-}
+struct later {
+    bool operator()(const packet& a, const packet& b) const {
+        return a.at != b.at ? a.at > b.at : a.number > b.number;
+    }
+};
 
 time_point after(time_point from, duration way) {
     return from + std::min(way, last_moment - from);
@@ -30,11 +32,7 @@ constexpr int most_attempts(packet::kind what) { return what == packet::kind::da
 
 }  // namespace
 
-/// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
-/// due: closing must not fail. A packet that acts leaves its room to its answer.
-bool network::make_room() noexcept {
-    const std::size_t wanted = packets_.size() + all_count_ + 1;
-    if (wanted <= packets_.capacity()) return true;
+bool network::more_room(std::size_t wanted) noexcept {
     try {
         packets_.reserve(std::max(wanted, 2 * packets_.capacity()));
     } catch (const std::bad_alloc&) {
@@ -56,7 +54,7 @@ void network::post(packet p) noexcept {
 void network::put_under_way(const packet& p) noexcept {
     packets_.push_back(p);
     packets_.back().number = ++packet_count_;
-    std::push_heap(packets_.begin(), packets_.end(), later);
+    std::push_heap(packets_.begin(), packets_.end(), later{});
 }
 
 /// Sends it, or sends it again.
@@ -161,7 +159,7 @@ time_point network::next_arrival() const noexcept {
 
 void network::deliver() noexcept {
     while (!packets_.empty() && packets_.front().at <= now_) {
-        std::pop_heap(packets_.begin(), packets_.end(), later);
+        std::pop_heap(packets_.begin(), packets_.end(), later{});
         packet p = packets_.back();
         packets_.pop_back();
         moment_ = p.at;
