@@ -3,6 +3,8 @@
 
 #include <rondo/buggify.hpp>
 
+#include <rondo/detail/pool.hpp>
+
 #include "places.hpp"
 
 #include <algorithm>
@@ -136,6 +138,7 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
     options.context = &signs;
     options.watch = what.watch;
 
+    const std::size_t frames = frames_live();
     run_state* const outer = std::exchange(this_run, &state);
     bool ended_early = false;
     std::string host;
@@ -169,6 +172,10 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
         out.kind = out.error.__cxa_exception_type()->name();
         out.message = message_of(out.error);
         if (!host.empty()) out.message += "\n  in a program of host " + host;
+    } else if (frames_live() != frames) {
+        out.kind = "leak";
+        out.message = "left when the world was gone: " + std::to_string(frames_live() - frames) +
+                      " frames, tasks or callbacks (a handle that outlives the scenario?)";
     }
     out.failed = !out.kind.empty();
     return out;

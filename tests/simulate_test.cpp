@@ -247,6 +247,17 @@ TEST_CASE("simulate: deadlocks, live-locks and leaks are failures, and shrink") 
     CHECK(busy.message.find("live-lock: 10000 steps") != std::string::npos);
 }
 
+TEST_CASE("simulate: what outlives its world is a leak") {
+    std::vector<rondo::timer> kept;
+    const simulation_report report = explore(quiet(5), [&](world&) -> task<> {
+        kept.push_back(rondo::this_loop().set_timeout(1h, [] {}));
+        co_return;
+    });
+    CHECK(report.failed);
+    CHECK(report.runs == 1);
+    CHECK(report.message.find("left when the world was gone: 1 ") != std::string::npos);
+}
+
 TEST_CASE("simulate: check runs every seed twice, and finds what no seed decides") {
     simulation s = quiet(10);
     s.check = true;

@@ -98,7 +98,9 @@ RONDO_API decision_log shrink(const simulation& what, scenario& in, const decisi
 
 }  // namespace detail
 
-/// Runs `scenario(world&)`, which gives a task<>, in one world after the other, until one fails.
+/// Runs `scenario(world&)`, which gives a task<>, in one world after the other, until one fails: throws as
+/// world::run() does, breaks a RONDO_ALWAYS, or leaves frames, tasks or callbacks behind when its world is gone.
+/// Throws io_error for what the environment asks for and cannot be had.
 template <class F>
 simulation_report explore(const simulation& what, F&& scenario) {
     detail::scenario_of<std::remove_reference_t<F>> in(scenario);

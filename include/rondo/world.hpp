@@ -50,7 +50,7 @@ class RONDO_API livelock_error : public std::runtime_error {
     ~livelock_error() override;
 };
 
-/// Something was left when a world ended: descriptors, tasks that do not end, frames.
+/// Something was left when a world ended: descriptors, or tasks that do not end.
 class RONDO_API leak_error : public std::runtime_error {
  public:
     explicit leak_error(const std::string& report);
@@ -409,7 +409,8 @@ class RONDO_API world {
     ///   what the scenario or a program of a host threw,
     ///   deadlock_error     nothing can ever happen again; names the tasks of all hosts,
     ///   livelock_error     after world_options::step_limit,
-    ///   leak_error         a descriptor, a frame, or a task that does not end is left.
+    ///   leak_error         a descriptor, or a task that does not end, is left,
+    ///   io_error           (operation_canceled) world_options::failed ended it.
     template <class F, class... Args>
     decltype(auto) run(F&& scenario, Args&&... args) {
         using value = detail::child_value<std::decay_t<F>, std::decay_t<Args>...>;
@@ -420,7 +421,7 @@ class RONDO_API world {
     }
     /// Whether world_options::failed ended it.
     bool ended_early() const noexcept;
-    /// The host whose program failed, and its task; empty if none did.
+    /// The host whose program failed, and where its task was spawned; empty if none did.
     const std::string& failed_host() const noexcept;
 
     /// A choice of the scenario's own, among `alternatives`; 0 is the benign one.

@@ -6,8 +6,8 @@
 //         CHECK(answer == "pong");
 //     }
 //
-// The first run in which a check fails ends the test, and says how to have that run again. Asserts in
-// programs of other hosts count as well. Await into a variable first: CHECK(co_await x) does not work on g++ 12.
+// The first run in which a check fails ends the test, writes its decisions to a file in the working directory
+// (or RONDO_SIM_TRACE_DIR), and says how to have that run again. Asserts in programs of other hosts count as well. Await into a variable first: CHECK(co_await x) does not work on g++ 12.
 #pragma once
 
 #include <rondo/simulate.hpp>
@@ -48,6 +48,7 @@ void simulate_in_doctest(const char* name, simulation what, F&& scenario) {
     const std::string command = std::string(program_invocation_name) + " -tc=\"" + name + "\"";
     what.name = name;
     what.command = command.c_str();
+    if (what.trace_folder[0] == '\0') what.trace_folder = ".";
     what.failures = [](void*) { return failure_counter::failures; };
     const simulation_report report = explore(what, scenario);
     if (report.failed) FAIL_CHECK(report.message);
