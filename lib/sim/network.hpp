@@ -174,10 +174,7 @@ class network {
     // Packets on their way: wire.cpp.
     /// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
     /// due: closing must not fail. A packet that acts leaves its room to its answer.
-    bool make_room() noexcept {
-        const std::size_t wanted = packets_.size() + all_count_ + 1;
-        return wanted <= packets_.capacity() || more_room(wanted);
-    }
+    inline bool make_room() noexcept;
     bool more_room(std::size_t wanted) noexcept;
     void post(packet p) noexcept;
     void depart(packet p) noexcept;
@@ -375,5 +372,10 @@ struct packet {
     time_point at{};
     std::uint64_t number = 0;
 };
+
+inline bool network::make_room() noexcept {
+    const std::size_t wanted = packets_.size() + all_count_ + 1;
+    return wanted <= packets_.capacity() || more_room(wanted);
+}
 
 }  // namespace rondo::simulated
