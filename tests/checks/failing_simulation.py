@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 
-def run(program, **variables):
+def run(program, folder, **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_SIM_")}
     done = subprocess.run(
-        [program], env=environment | variables, capture_output=True, text=True, timeout=120
+        [program], cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=120
     )
     return done.returncode, done.stdout
 
@@ -24,7 +24,7 @@ def checks_failed(text):
 
 
 def main():
-    program = sys.argv[1]
+    program = os.path.abspath(sys.argv[1])
     problems = []
 
     def expect(what, condition, text):
@@ -32,7 +32,7 @@ def main():
             problems.append(f"{what}:\n{text}")
 
     with tempfile.TemporaryDirectory() as folder:
-        code, text = run(program, RONDO_SIM_TRACE_DIR=folder)
+        code, text = run(program, folder, RONDO_SIM_TRACE_DIR=folder)
         expect("it fails", code != 0, text)
         expect("it ends with the first failing run", checks_failed(text) == 1, text)
         seed = re.search(r"RONDO_SIM_SEED=(0x[0-9a-f]+) (.*)", text)
@@ -43,13 +43,13 @@ def main():
             return 1
         expect("the file is there", Path(file[1]).exists(), text)
 
-        code, text = run(program, RONDO_SIM_SEED=seed[1])
+        code, text = run(program, folder, RONDO_SIM_SEED=seed[1])
         expect("the seed fails again, alone", code != 0 and checks_failed(text) == 1, text)
-        code, text = run(program, RONDO_SIM_REPLAY=file[1])
+        code, text = run(program, folder, RONDO_SIM_REPLAY=file[1])
         expect("the file fails again", code != 0 and checks_failed(text) == 1, text)
-        code, text = run(program, RONDO_SIM_REPLAY=file[1], RONDO_SIM_SHRINK="1")
+        code, text = run(program, folder, RONDO_SIM_REPLAY=file[1], RONDO_SIM_SHRINK="1")
         expect("it takes one decision", "shrunk to 1 of" in text and "scenario 5 of 8" in text, text)
-        code, text = run(program, RONDO_SIM_SEEDS="0")
+        code, text = run(program, folder, RONDO_SIM_SEEDS="0")
         expect("no run, no failure", code == 0, text)
     print("\n".join(problems) or "a failing simulated test can be had again")
     return 1 if problems else 0
