@@ -11,10 +11,11 @@
 namespace rondo {
 
 const char* name_of(choice point) noexcept {
-    constexpr const char* names[choice_count] = {
-        "completion_order", "receive_size", "send_size", "network_delay", "accept_order",
-        "cancel_race",      "resource_error", "user",    "host_order",    "packet_loss",
-        "packet_copy",      "packet_order", "scenario",  "buggify",       "ready_order"};
+    constexpr const char* names[] = {
+        "completion_order", "receive_size",   "send_size", "network_delay", "accept_order", "cancel_race",
+        "resource_error",   "user",           "select_order", "host_order", "packet_loss",  "packet_copy",
+        "packet_order",     "scenario",       "buggify",   "ready_order"};
+    static_assert(std::size(names) == choice_count);
     const auto index = static_cast<std::size_t>(point);
     return index < choice_count ? names[index] : "?";
 }
@@ -95,17 +96,17 @@ inline std::uint8_t* decision_log::write_run(std::uint8_t* at) const noexcept {
     return put(at, run_ - 1);
 }
 
-std::vector<decision> decision_log::decisions() const {
-    std::vector<decision> all;
+std::vector<logged_choice> decision_log::decisions() const {
+    std::vector<logged_choice> all;
     all.reserve(size_);
     reader records(*this);
-    for (decision d{}; records.next(d);) all.push_back(d);
+    for (logged_choice d{}; records.next(d);) all.push_back(d);
     return all;
 }
 
 decision_log::reader::reader(const decision_log& log) noexcept : log_(log) {}
 
-bool decision_log::reader::next(decision& d) noexcept {
+bool decision_log::reader::next(logged_choice& d) noexcept {
     if (left_ == 0) {
         std::uint64_t head = 0;
         std::uint64_t alternatives = 0;
@@ -258,13 +259,13 @@ replay_oracle::replay_oracle(const decision_log& log, mode how)
     : mode_(how), reader_(log), seeded_(log.from == decision_log::origin::seeded), bits_(log.seed) {
     if (how != mode::by_class) return;
     decision_log::reader all(log);
-    for (decision d{}; all.next(d);) by_class_[static_cast<std::size_t>(d.point)].push_back(d.taken);
+    for (logged_choice d{}; all.next(d);) by_class_[static_cast<std::size_t>(d.point)].push_back(d.taken);
 }
 
 std::uint32_t replay_oracle::choose(choice point, std::uint32_t alternatives) noexcept {
     if (alternatives == 1 || diverged_) return 0;
     if (mode_ == mode::by_class) return of_class(point, alternatives);
-    decision d{};
+    logged_choice d{};
     at_end_ = !reader_.next(d);
     if (!at_end_ && d.point == point && d.alternatives == alternatives) [[likely]] {
         ++asked_;
@@ -293,7 +294,7 @@ std::uint64_t replay_oracle::bits(choice point) noexcept {
 
 std::string replay_oracle::divergence() const {
     if (!diverged_) return {};
-    const auto written = [](const decision& d) {
+    const auto written = [](const logged_choice& d) {
         return std::string(name_of(d.point)) + " of " + std::to_string(d.alternatives);
     };
     return "choice " + std::to_string(asked_ + 1) + ": the log " +

@@ -193,13 +193,13 @@ outcome_of_run run_log(const simulation& what, scenario& in, const decision_log&
 std::string difference(const decision_log& one, const decision_log& other) {
     decision_log::reader a(one);
     decision_log::reader b(other);
-    const auto written = [](bool there, const decision& d) {
+    const auto written = [](bool there, const logged_choice& d) {
         if (!there) return std::string("nothing more");
         return std::string(name_of(d.point)) + " " + std::to_string(d.taken) + " of " + std::to_string(d.alternatives);
     };
     for (std::uint64_t i = 1;; ++i) {
-        decision first{};
-        decision second{};
+        logged_choice first{};
+        logged_choice second{};
         const bool more = a.next(first);
         const bool more_too = b.next(second);
         if (!more && !more_too) return "the same decisions led to other events";
@@ -264,7 +264,7 @@ std::string list_of_deviations(const decision_log& log) {
     std::string text;
     std::uint64_t index = 0;
     decision_log::reader all(log);
-    for (decision d{}; all.next(d);) {
+    for (logged_choice d{}; all.next(d);) {
         ++index;
         if (d.taken == 0) continue;
         text += "\n    choice " + std::to_string(index) + ": " + name_of(d.point) + " " + std::to_string(d.taken) +
@@ -427,7 +427,7 @@ class shrinker {
         std::uint64_t index = 0;
         bool changed = false;
         decision_log::reader all(best_);
-        for (decision d{}; all.next(d);) {
+        for (logged_choice d{}; all.next(d);) {
             if (d.taken != 0) {
                 if (index >= from && index < from + count) {
                     const std::uint32_t taken = change(d.taken);

@@ -11,7 +11,7 @@
 #include <vector>
 
 using rondo::choice;
-using rondo::decision;
+using rondo::logged_choice;
 using rondo::decision_log;
 using rondo::exhaustive_oracle;
 using rondo::replay_oracle;
@@ -96,7 +96,7 @@ TEST_CASE("replay: a log gives back what was added, whatever it is") {
     rondo::seeded_oracle dice(7);
     for (int round = 0; round < 200; ++round) {
         decision_log log;
-        std::vector<decision> added;
+        std::vector<logged_choice> added;
         std::uint64_t deviations = 0;
         const std::uint32_t count = dice.choose(choice::user, 60);
         for (std::uint32_t i = 0; i < count; ++i) {
@@ -130,7 +130,7 @@ TEST_CASE("replay: benign choices cost next to nothing in a file") {
 TEST_CASE("replay: the first question that is not the log's is told, with both sides") {
     std::vector<std::uint32_t> answers;
     const decision_log log = record(3, 10, answers);
-    const std::vector<decision> all = log.decisions();
+    const std::vector<logged_choice> all = log.decisions();
     replay_oracle replay(log);
     CHECK(replay.choose(choice::receive_size, 1000) == all[0].taken);
     CHECK(replay.choose(choice::receive_size, 1000) == 0);

@@ -198,7 +198,7 @@ TEST_CASE("simulate: shrinking keeps decisions that are needed together") {
     CHECK(report.decisions.deviations() > 100);
     const rondo::decision_log small = rondo::shrink(quiet(1), report.decisions, needs_three);
     CHECK(small.deviations() == 3);
-    for (const rondo::decision& d : small.decisions()) CHECK(d.taken <= 1);
+    for (const rondo::logged_choice& d : small.decisions()) CHECK(d.taken <= 1);
 }
 
 TEST_CASE("simulate: a search finds what needs two decisions, and counts all that there are") {

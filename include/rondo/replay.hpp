@@ -23,11 +23,11 @@ enum class order : std::uint8_t { spec, chaos };
 [[nodiscard]] RONDO_API const char* name_of(choice point) noexcept;
 
 /// One choice of a log.
-struct decision {
+struct logged_choice {
     choice point;
     std::uint32_t alternatives;
     std::uint32_t taken;
-    friend bool operator==(const decision&, const decision&) = default;
+    friend bool operator==(const logged_choice&, const logged_choice&) = default;
 };
 
 class RONDO_API decision_log {
@@ -47,7 +47,7 @@ class RONDO_API decision_log {
     /// Choices with more than one alternative, and those of them that were not benign.
     std::uint64_t size() const noexcept { return size_; }
     std::uint64_t deviations() const noexcept { return deviations_; }
-    std::vector<decision> decisions() const;
+    std::vector<logged_choice> decisions() const;
 
     /// The file format is described in docs/simulation.md. Both throw system_error: io_error of the file,
     /// or invalid_argument when what it holds is no log.
@@ -59,12 +59,12 @@ class RONDO_API decision_log {
      public:
         explicit reader(const decision_log& log) noexcept;
         /// False at the end.
-        bool next(decision& d) noexcept;
+        bool next(logged_choice& d) noexcept;
 
      private:
         const decision_log& log_;
         std::size_t at_ = 0;
-        decision run_{};
+        logged_choice run_{};
         std::uint64_t left_ = 0;  // of a run of benign ones
     };
 
@@ -127,8 +127,8 @@ class RONDO_API replay_oracle final : public oracle {
     std::uint64_t asked_ = 0;
     bool diverged_ = false;
     bool at_end_ = false;
-    decision expected_{};
-    decision instead_{};
+    logged_choice expected_{};
+    logged_choice instead_{};
 };
 
 /// How far an exhaustive search goes: the number of runs grows with the product.

@@ -57,7 +57,7 @@ class sim final : public backend {
 
     std::size_t armed() const noexcept override { return armed_; }
     std::string describe() const override;
-    std::size_t descriptors() const noexcept override { return network_.descriptors(); }
+    std::size_t descriptors() const noexcept override { return machine_.open; }
 
     bool advance(duration by) noexcept override;
     void set_outside(std::size_t handles) noexcept override { outside_ = handles; }

@@ -33,7 +33,6 @@ LAYERS = [
     ["testing"],
     ["rondo"],
     ["interop"],
-    ["testing"],
 ]
 
 # A source has the layer of the header it is named after, if there is one. These alone reach
