@@ -78,13 +78,15 @@ std::size_t length(const free_lists& lists) noexcept {
 // Blocks in use. Counting them one by one as they come and go would cost more than this ever does.
 std::size_t live() noexcept { return own.made - length(own.free) - length(own.aside); }
 
+void give_back_chunks() noexcept {
+    if (own.fail_in != 0 || live() != 0) return;
+    while (own.chunks != nullptr) std::free(std::exchange(own.chunks, own.chunks->next));
+    own = {};
+}
+
 // Gives the chunks back when the thread ends, unless someone still has a block: then they leak.
 struct janitor {
-    ~janitor() {
-        if (live() != 0) return;
-        while (own.chunks != nullptr) std::free(std::exchange(own.chunks, own.chunks->next));
-        own = {};
-    }
+    ~janitor() { give_back_chunks(); }
     bool at_work = false;
 };
 thread_local janitor cleaner;
@@ -168,5 +170,7 @@ void fail_allocation(std::size_t n) noexcept {
 std::size_t allocations_to_failure() noexcept { return own.fail_in; }
 
 std::size_t frames_live() noexcept { return live(); }
+
+void trim_frames() noexcept { give_back_chunks(); }
 
 }  // namespace rondo::detail

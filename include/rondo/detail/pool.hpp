@@ -32,7 +32,9 @@ RONDO_API void fail_allocation(std::size_t n) noexcept;
 /// How many are still to come, the failing one included; 0: it has failed, or none is to.
 RONDO_API std::size_t allocations_to_failure() noexcept;
 
-/// Blocks handed out by this thread and not yet given back: a leak check for tests.
+/// Blocks handed out by this thread and not yet given back: a leak check for tests. O(free blocks).
 RONDO_API std::size_t frames_live() noexcept;
+/// Gives this thread's free lists back to malloc if no block of it is in use.
+RONDO_API void trim_frames() noexcept;
 
 }  // namespace rondo::detail
