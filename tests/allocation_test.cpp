@@ -1,5 +1,7 @@
 // No memory for the n-th frame, for every n: what scopes are made of either works or fails as a whole.
-#include "support/every_allocation.hpp"
+#include "support/net.hpp"
+
+#include <rondo/testing/every_step.hpp>
 
 using namespace rondo;
 using namespace std::chrono_literals;
@@ -72,11 +74,14 @@ task<> everything() {
 }
 
 TEST_CASE("memory: the n-th allocation of scopes, groups, start and cleanup fails: an error, and nothing leaks") {
-    CHECK(test::fail_every_allocation([]() -> task<> {
+    const auto program = []() -> task<> {
         CHECK(open_now == 0);
         co_await everything();
         CHECK(open_now == 0);
-    }) > 15);
+    };
+    const testing::every_step_report report = testing::fail_each_allocation(program);
+    CHECK_MESSAGE(report.ok(), report.text());
+    CHECK(report.points > 15);
     CHECK(open_now == 0);
 }
 
