@@ -133,7 +133,7 @@ struct world_state;
 struct host_state;
 
 /// What host::run() starts, and starts again.
-struct program {
+struct RONDO_API program {
     virtual ~program();
     virtual task<> start() = 0;
 };
@@ -307,7 +307,7 @@ class RONDO_API partition_guard {
 };
 
 namespace detail {
-struct rule_base : links {
+struct RONDO_API rule_base : links {
     virtual ~rule_base();
     virtual verdict judge(const packet_info& p) = 0;
 };
