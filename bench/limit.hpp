@@ -262,6 +262,8 @@ class semaphore {
     waiter* head_ = nullptr;
     waiter** tail_ = &head_;
     long available_;
+};
+
 // channels: unbuffered, first come first served, never closed
 
 template <class T>
