@@ -83,6 +83,10 @@ void semaphore(long count) {
         std::vector<limit::starter> starters(100);
         for (auto& each : starters)
             limit::spawn(all, worker(permits, n / 100), each);
+        co_await limit::join{all};
+    });
+}
+
 task<> echo(limit::channel<long>& in, limit::channel<long>& out, long times) {
     for (long i = 0; i < times; ++i) {
         long value = co_await in.receive();

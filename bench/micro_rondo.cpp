@@ -65,6 +65,8 @@ task<> share_permit(long count) {
     std::vector<rondo::task_handle<void>> all;
     for (int i = 0; i < 100; ++i) all.push_back(rondo::spawn(worker, std::ref(permits), count / 100));
     for (auto& each : all) co_await each;
+}
+
 task<> echo(rondo::channel<long>& in, rondo::channel<long>& out, long times) {
     for (long i = 0; i < times; ++i) {
         const auto value = co_await in.receive();
@@ -191,6 +193,8 @@ task<> cancel_sleepers(long count) {
         _exit(0);
     };
     co_await rondo::with_task_group(body);
+}
+
 // Told and handled, in the rhythm of a mailbox that fills up and is emptied.
 struct add {
     long amount;
