@@ -195,7 +195,7 @@ void world_state::start(host_state& h, program& p) {
 
 void world_state::crash(host_state& h, bool silently) {
     if (!h.loop || h.going_down) return;
-    rondo::crash(h.loop->io(), silently);
+    crash_machine(h.loop->io(), silently);
     h.ignore_errors = true;
     tell(world_observer::event::crashed, &h);
     if (running == &h) {

@@ -25,8 +25,11 @@ int main() {
         rondo::run(alone);
     } catch (const rondo::deadlock_error& deadlock) {
         std::istringstream lines(deadlock.what());
-        for (std::string line; std::getline(lines, line);)  // without the places, which depend on the build
-            std::printf("%s\n", line.substr(0, line.find(" at ")).c_str());
+        std::string line;
+        std::getline(lines, line);
+        std::printf("%s\n", line.c_str());
+        while (std::getline(lines, line))  // of the tree only what is waited for
+            if (const auto at = line.find("waits: "); at != line.npos) std::printf("%s\n", line.c_str() + at);
     }
     return rondo::run_main(together);
 }

@@ -410,7 +410,11 @@ struct debug_log {
     debug_log() {
         set_log_level(log_level::debug);
         set_log_sink(
-            [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message); }, &text);
+            [](const log_record& r, void* to) noexcept {
+                if (r.message.find("epoll instead of io_uring") == r.message.npos)  // where the kernel refuses it
+                    static_cast<std::string*>(to)->append(r.message);
+            },
+            &text);
     }
     ~debug_log() {
         set_log_sink(nullptr);

@@ -57,7 +57,7 @@ class RONDO_API start_op : public op {
 };
 
 /// Cancels the child that `o` waits for: now, or at the end of the walk that cancels the one who waits.
-void cancel_child_of(start_op& o) noexcept;
+RONDO_API void cancel_child_of(start_op& o) noexcept;
 
 template <class T>
 struct start_slot : start_op {

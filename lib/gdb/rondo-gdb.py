@@ -22,9 +22,10 @@ MOST_LOOPS = 100
 WAITS = {
     "sleep_vtable": "sleep",
     "immediate_vtable": "the check phase",
-    "join_vtable": "a task",
+    "join_op::table": "a task",
     "io_vtable": "I/O",
     "stream_vtable": "I/O",
+    "accept_vtable": "I/O",
     "empty_awaiter::table": "the tasks of a scope",
     "queued_vtable": "ready to run",
 }
@@ -246,13 +247,7 @@ class Printer:
             work += [("tasks", s, depth + 1) for s in scopes if int(field(s, "count"))]
 
     def tasks(self, loop):
-        """All scopes that hold tasks are in one list."""
-        scope = gdb.lookup_type("rondo::detail::scope")
-        base = next(f for f in scope.fields() if f.is_base_class and f.name == "rondo::detail::links")
-        head = field(loop["scopes_"], "head_")
-        at = field(head, "next_link")
-        while int(at) != int(head.address) and not is_null(at) and self.left:
-            one = gdb.Value(int(at) - base.bitpos // 8).cast(scope.pointer()).dereference()
+        for one in scopes_of(loop):
             for fiber in tasks_in(one):
                 if self.left == 0:
                     break
@@ -260,10 +255,24 @@ class Printer:
                 place, function = innermost_line(fiber)
                 where = f" at {place} {function}".rstrip() if place else ""
                 print(f"{title_of(fiber)}   waits: {wait_of(fiber)}{where}")
-            at = at.dereference()["next_link"]
-        total = int(loop["stats_"]["tasks"])
+        total = task_count(loop)
         if self.left == 0 and total:
             print(f"... {total} tasks in all")
+
+
+def scopes_of(loop):
+    """Those that hold tasks: all are in one list."""
+    scope = gdb.lookup_type("rondo::detail::scope")
+    base = next(f for f in scope.fields() if f.is_base_class and f.name == "rondo::detail::links")
+    head = field(loop["scopes_"], "head_")
+    at = field(head, "next_link")
+    while int(at) != int(head.address) and not is_null(at):
+        yield gdb.Value(int(at) - base.bitpos // 8).cast(scope.pointer()).dereference()
+        at = at.dereference()["next_link"]
+
+
+def task_count(loop):
+    return sum(int(field(s, "count")) for s in scopes_of(loop))
 
 
 def all_loops():
@@ -297,7 +306,7 @@ class RondoCommand(gdb.Command):
         if not loops:
             print("there is no loop")
         for loop in loops:
-            print(f"loop of thread {int(loop['thread_id_'])}: {int(loop['stats_']['tasks'])} tasks")
+            print(f"loop of thread {int(loop['thread_id_'])}: {task_count(loop)} tasks")
             if what == "tree":
                 Printer(most).tree(loop)
             elif what == "tasks":

@@ -466,7 +466,7 @@ std::unique_ptr<backend> make_sim(const backend_options& options) noexcept {
     }
 }
 
-void crash(backend& simulated, bool silently) { static_cast<sim&>(simulated).crash(silently); }
+void crash_machine(backend& simulated, bool silently) { static_cast<sim&>(simulated).crash(silently); }
 
 std::uint64_t event_hash(const backend& simulated) noexcept {
     RONDO_ASSERT(simulated.kind() == backend_kind::sim, "only a simulated world has a hash");

@@ -17,6 +17,6 @@ namespace rondo {
 
 /// The machine of this `sim`, one of a world's, crashes: see network::crash. Its program can unwind, with
 /// all ops ending at once and no further effect. Throws bad_alloc, and then nothing has happened.
-void crash(backend& simulated, bool silently);
+void crash_machine(backend& simulated, bool silently);
 
 }  // namespace rondo

@@ -29,12 +29,12 @@ struct extras {
 };
 
 /// A task has ended as the owner of `lock`: nobody could unlock it any more.
-[[noreturn]] void ended_with_lock(const owned_lock& lock) noexcept;
+[[noreturn]] RONDO_API void ended_with_lock(const owned_lock& lock) noexcept;
 
 /// Those of `f`, made if it has none. Throws bad_alloc.
 RONDO_API extras& extras_of(fiber& f);
 /// A child gets what its parent has that is inherited. Throws bad_alloc, and then the child is freed.
-void inherit_extras(fiber& child, const fiber& parent);
+RONDO_API void inherit_extras(fiber& child, const fiber& parent);
 
 /// How reports call a task: "task 7", or "task 7 'reader'". A long name is cut, an unprintable one escaped.
 struct RONDO_API task_label {
