@@ -16,13 +16,14 @@
 #include <cstdint>
 #include <string>
 
+#include <atomic>
 #include <doctest/doctest.h>
 
 namespace rondo::testing {
 
-/// Counts the failed asserts of the process.
+/// Counts the failed asserts of the process, which may be made on any thread.
 struct failure_counter final : doctest::IReporter {
-    static inline std::uint64_t failures = 0;
+    static inline std::atomic<std::uint64_t> failures{0};
 
     explicit failure_counter(const doctest::ContextOptions&) {}
     void report_query(const doctest::QueryData&) override {}
@@ -34,9 +35,11 @@ struct failure_counter final : doctest::IReporter {
     void test_case_exception(const doctest::TestCaseException&) override {}
     void subcase_start(const doctest::SubcaseSignature&) override {}
     void subcase_end() override {}
-    void log_assert(const doctest::AssertData& assert) override { failures += assert.m_failed; }
+    void log_assert(const doctest::AssertData& assert) override {
+        if (assert.m_failed) ++failures;
+    }
     void log_message(const doctest::MessageData& message) override {
-        failures += (message.m_severity & doctest::assertType::is_warn) == 0;
+        if ((message.m_severity & doctest::assertType::is_warn) == 0) ++failures;
     }
     void test_case_skipped(const doctest::TestCaseData&) override {}
 };
@@ -49,7 +52,7 @@ void simulate_in_doctest(const char* name, simulation what, F&& scenario) {
     what.name = name;
     what.command = command.c_str();
     if (what.trace_folder[0] == '\0') what.trace_folder = ".";
-    what.failures = [](void*) { return failure_counter::failures; };
+    what.failures = [](void*) { return failure_counter::failures.load(); };
     const simulation_report report = explore(what, scenario);
     if (report.failed) FAIL_CHECK(report.message);
 }
