@@ -9,7 +9,7 @@ rate_limiter::rate_limiter(const rate_options& options, const char* name)
     : per_(options.per.value().count()),
       rate_(options.tokens),
       burst_(options.burst),
-      name_(name),
+      waits_("rate limiter", name),
       refill_(*this) {
     if (rate_ == 0 || per_ <= 0 || burst_ == 0)
         throw std::invalid_argument("rate_limiter: tokens, per and burst must be positive");
@@ -17,8 +17,6 @@ rate_limiter::rate_limiter(const rate_options& options, const char* name)
         throw std::invalid_argument("rate_limiter: burst * per is more than 146 years");
     full_at_ = static_cast<wide>(time_point::min().time_since_epoch().count()) * rate_;
 }
-
-rate_limiter::~rate_limiter() { RONDO_ASSERT(waits_.empty(), "a rate_limiter was destroyed while tasks wait for it"); }
 
 // When `n` tokens will be in the bucket.
 rate_limiter::wide rate_limiter::tokens_at(std::uint32_t n) const noexcept {
@@ -70,10 +68,10 @@ rate_limiter::acquire_awaiter::acquire_awaiter(rate_limiter& of, std::uint32_t n
     : wait_op(table), of_(of), count_(n) {}
 
 bool rate_limiter::acquire_awaiter::start() noexcept {
-    const bool first = of_.waits_.empty();
-    if (first && of_.take(count_, rondo::now())) return false;
+    const bool is_first = of_.waits_.empty();
+    if (is_first && of_.take(count_, rondo::now())) return false;
     of_.waits_.push(*this);
-    if (!first) return true;
+    if (!is_first) return true;
     try {
         of_.arm();
     } catch (const std::bad_alloc&) {
@@ -92,10 +90,7 @@ void rate_limiter::acquire_awaiter::cancel(op& o) noexcept {
 }
 
 void rate_limiter::acquire_awaiter::describe(const op& o, char* text, std::size_t size) noexcept {
-    const rate_limiter& of = static_cast<const acquire_awaiter&>(o).of_;
-    const bool named = *of.name_ != '\0';
-    std::snprintf(text, size, "rate limiter%s%s%s, %zu waiting", named ? " '" : "", of.name_, named ? "'" : "",
-                  of.waits_.size());
+    static_cast<const acquire_awaiter&>(o).of_.waits_.describe(text, size);
 }
 
 // --- serving -------------------------------------------------------------------------------------------
@@ -110,15 +105,15 @@ rate_limiter::refill_op::refill_op(rate_limiter& limiter) noexcept : op(table), 
 
 // The timer is gone; its slot in the heap is free, so arming it anew needs no memory.
 void rate_limiter::serve() noexcept {
-    while (!waits_.empty() && take(waits_.front().count_, rondo::now())) waits_.complete_first();
+    while (!waits_.empty() && take(first().count_, rondo::now())) waits_.complete_first();
     if (!waits_.empty()) arm();
 }
 
 void rate_limiter::arm() {
-    const wide at = tokens_at(waits_.front().count_);
+    const wide at = tokens_at(first().count_);
     const wide ns = (at + rate_ - 1) / rate_;  // positive: it lies in the future
     const bool ever = ns < never.time_since_epoch().count();
-    refill_.owner = waits_.front().owner;  // of the loop's heap; it is not woken
+    refill_.owner = first().owner;  // of the loop's heap; it is not woken
     detail::current->add_timer(refill_, ever ? time_point(duration(static_cast<std::int64_t>(ns))) : never);
 }
 

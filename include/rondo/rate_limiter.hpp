@@ -9,7 +9,7 @@
 // GCRA, ITU-T I.371), so an idle limiter costs nothing.
 #pragma once
 
-#include <rondo/detail/wait_queue.hpp>
+#include <rondo/detail/named_queue.hpp>
 #include <rondo/time.hpp>
 
 #include <cstdint>
@@ -32,8 +32,6 @@ class RONDO_API rate_limiter {
     /// Throws invalid_argument when tokens, per or burst is not positive, or burst * per is 146 years or
     /// more. `name` is for reports and must outlive it (a literal).
     explicit rate_limiter(const rate_options& options, const char* name = "");
-    /// Asserts that nobody waits.
-    ~rate_limiter();
     rate_limiter(const rate_limiter&) = delete;
     rate_limiter& operator=(const rate_limiter&) = delete;
 
@@ -90,6 +88,7 @@ class RONDO_API rate_limiter {
     wide tokens_at(std::uint32_t n) const noexcept;
     bool take(std::uint32_t n, time_point when) noexcept;
     void return_tokens(std::uint32_t n) noexcept;
+    acquire_awaiter& first() const noexcept { return static_cast<acquire_awaiter&>(waits_.front()); }
     void serve() noexcept;
     void arm();
     void disarm() noexcept;
@@ -100,8 +99,7 @@ class RONDO_API rate_limiter {
     std::int64_t per_;
     std::uint32_t rate_;
     std::uint32_t burst_;
-    const char* name_;
-    detail::wait_queue<acquire_awaiter> waits_;
+    detail::named_queue waits_;
     refill_op refill_;
 };
 
