@@ -2,8 +2,6 @@
 #include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 
-#include <rondo/detail/extras.hpp>
-
 #include "places.hpp"
 #include "remote_state.hpp"
 
@@ -57,18 +55,15 @@ void log_leftovers(const loop& l, const char* when) noexcept {
     constexpr std::size_t most_named = 4;
     const scope& root = l.root();
     if (root.count == 0) return;
-    char names[400] = "";
+    char names[600] = "";
     std::size_t size = 0;
     std::size_t named = 0;
     const fiber* f = &root.fibers.front();
     for (; f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
         const std::source_location place = shown_place(*f);
         const std::string_view file = base_name(place);
-        const std::string_view name = f->more != nullptr ? std::string_view(f->more->name) : "";
-        const int n = std::snprintf(names + size, sizeof names - size, "%s task %u%s%.*s%s at %.*s:%u",
-                                    named == 0 ? "" : ",", static_cast<unsigned>(f->id), name.empty() ? "" : " '",
-                                    static_cast<int>(std::min(name.size(), std::size_t{30})), name.data(),
-                                    name.empty() ? "" : "'", static_cast<int>(std::min(file.size(), std::size_t{40})),
+        const int n = std::snprintf(names + size, sizeof names - size, "%s %s at %.*s:%u", named == 0 ? "" : ",",
+                                    task_label(*f).text, static_cast<int>(std::min(file.size(), std::size_t{40})),
                                     file.data(), static_cast<unsigned>(place.line()));
         size = std::min(size + static_cast<std::size_t>(n), sizeof names - 1);
     }
@@ -179,7 +174,7 @@ std::string loop::backend_info() const {
 time_point loop::next_deadline() const noexcept {
     check_thread("next_deadline");
     if (work_queued() || !idle_.empty() || shared_->has_posts()) return now_;
-    return timers_.empty() ? never : timers_.next();
+    return next_timer();
 }
 
 int loop::poll_fd() {

@@ -448,7 +448,7 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
     --home.count;
     f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
     constexpr std::uint8_t told = fiber::has_value | fiber::background | fiber::cancel_pending;
-    if ((f.flags & told) != fiber::has_value || home.hears_successes || !home.waiting_to_start.empty()) [[unlikely]]
+    if ((f.flags & told) != fiber::has_value || home.hears_successes || home.waiting_count != 0) [[unlikely]]
         tell_end(f, home);
     current_fiber_ = nullptr;
     if (f.flags & (fiber::held | fiber::kept)) {
@@ -466,10 +466,7 @@ void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
         detail::write_log(gate, log_level::debug, f.place,
                           "ended as a success although it was cancelled and told so: it swallowed `cancelled`");
     }
-    while (home.waiting_count != 0 && home.count - home.waiting_count < home.max_running) {
-        --home.waiting_count;
-        make_ready(static_cast<detail::fiber&>(home.waiting_to_start.pop()));
-    }
+    while (home.waiting_count != 0 && !home.is_full()) make_ready(home.next_in_turn());
     home.on_ended(home, f);
 }
 
@@ -577,7 +574,7 @@ void loop::run_poll(bool may_block) {
 time_point loop::poll_deadline(bool may_block) const noexcept {
     if (!may_block || stopping_ || work_queued() || !idle_.empty() || !alive()) return now_;
     if (until_ != nullptr && until_(until_context_)) return now_;  // in this turn, before poll
-    return timers_.empty() ? never : timers_.next();
+    return next_timer();
 }
 
 // Whether something is to be done without waiting for the outside.
@@ -668,16 +665,14 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
     if (current_fiber_ != nullptr && current_fiber_->more != nullptr) detail::inherit_extras(f, *current_fiber_);
     const bool limited = home.max_running != ~std::size_t{0};
-    const bool waits = home.count - home.waiting_count >= home.max_running;
+    const bool waits = home.is_full();
     enroll(f, home);
     if (!home.linked()) scopes_.push_back(home);
     if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
     if (checks_waits_) f.flags |= detail::fiber::checked;
     home.open_wide = !home.cancelled && !limited && !checks_waits_;
-    if (waits && !(f.flags & detail::fiber::cancel_pending)) {  // else it ends at once, without a step
-        ++home.waiting_count;
-        return home.waiting_to_start.push(f);
-    }
+    if (waits && !(f.flags & detail::fiber::cancel_pending))  // else it ends at once, without a step
+        return home.wait_for_turn(f);
     make_ready(f);
 }
 

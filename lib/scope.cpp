@@ -65,10 +65,7 @@ void reach(fiber& f, const scope* outermost, to_visit& more) noexcept {
 
 // Cancelled tasks that were one too many end without having run. Meanwhile they are beyond the limit.
 void end_waiting(scope& s) noexcept {
-    while (!s.waiting_to_start.empty()) {
-        --s.waiting_count;
-        s.of.make_ready(static_cast<fiber&>(s.waiting_to_start.pop()));
-    }
+    while (s.waiting_count != 0) s.of.make_ready(s.next_in_turn());
 }
 
 void reach_all(to_visit& more) noexcept {
@@ -159,7 +156,7 @@ void renew_cancellation(scope& s) noexcept {
     while (more.top != nullptr) {
         scope& next = more.pop();
         next.fibers.for_each([&](fiber& f) { renew(f, &next); });
-        if (!next.waiting_to_start.empty() && is_cancelled_from(&next, next.holder)) end_waiting(next);
+        if (next.waiting_count != 0 && is_cancelled_from(&next, next.holder)) end_waiting(next);
     }
 }
 

@@ -192,7 +192,7 @@ class RONDO_API loop {
     static constexpr std::uint32_t wakeups_per_drain = 1024;
     /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn.
     static constexpr std::int32_t inline_completions = 64;
-    /// Waits for other tasks that may be over at once; the next one goes behind every task that is ready.
+    /// So many waits for other tasks may be over at once; the next one goes behind every task that is ready.
     static constexpr std::int32_t waits_at_once = 128;
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
@@ -331,7 +331,7 @@ class RONDO_API loop {
     }
     /// Queues a fiber behind everything that is ready.
     void make_ready(detail::fiber& f) noexcept { microtasks_.push(f); }
-    /// A wait of `f` was over at once. True: that was one too many in a row, and `f` was queued behind the
+    /// A wait of `f` was over at once. True: of those it is one in so many, and `f` was queued behind the
     /// others. So a task that never has to wait does not hold off timers and I/O.
     bool let_others_run(detail::fiber& f) noexcept {
         if (--at_once_left_ >= 0) [[likely]]

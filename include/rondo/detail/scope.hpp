@@ -36,6 +36,18 @@ class RONDO_API scope : links {
     void enter(fiber& f) noexcept;
     void leave() noexcept;
 
+    /// A task of it that may not start yet, and the one that is next.
+    void wait_for_turn(fiber& f) noexcept {
+        waiting_to_start.push(f);
+        ++waiting_count;
+    }
+    fiber& next_in_turn() noexcept {
+        --waiting_count;
+        return static_cast<fiber&>(waiting_to_start.pop());
+    }
+    /// Whether as many run as may.
+    bool is_full() const noexcept { return count - waiting_count >= max_running; }
+
     /// Asks every task in it to end; tasks spawned later are cancelled at birth. O(tasks below it).
     void cancel() noexcept;
 
