@@ -164,28 +164,26 @@ void owned_lock::describe(char* text, std::size_t size) const noexcept {
     add(", %zu waiting", waits_.size());
 }
 
-void owned_lock::not_the_owner() const noexcept {
-    char what[160];
-    describe(what, sizeof what);
-    char text[220];
-    std::snprintf(text, sizeof text, "%s, is unlocked by another than its owner", what);
-    assertion_failed(text, nullptr, {});
-}
+namespace {
 
-void owned_lock::destroyed_while_held() const noexcept {
-    char what[160];
-    describe(what, sizeof what);
-    char text[220];
-    std::snprintf(text, sizeof text, "%s, was destroyed", what);
-    assertion_failed(text, nullptr, {});
-}
-
-void ended_with_lock(const owned_lock& lock) noexcept {
+// `before` and `behind` stand around what the lock says of itself.
+[[noreturn]] void misused(const owned_lock& lock, const char* before, const char* behind,
+                          std::source_location place) noexcept {
     char what[160];
     lock.describe(what, sizeof what);
     char text[220];
-    std::snprintf(text, sizeof text, "a task has ended as the owner of a lock: %s", what);
-    assertion_failed(text, nullptr, lock.owner()->place);
+    std::snprintf(text, sizeof text, "%s%s%s", before, what, behind);
+    assertion_failed(text, nullptr, place);
+}
+
+}  // namespace
+
+void owned_lock::not_the_owner() const noexcept { misused(*this, "", ", is unlocked by another than its owner", {}); }
+
+void owned_lock::destroyed_while_held() const noexcept { misused(*this, "", ", was destroyed", {}); }
+
+void ended_with_lock(const owned_lock& lock) noexcept {
+    misused(lock, "a task has ended as the owner of a lock: ", "", lock.owner()->place);
 }
 
 }  // namespace rondo::detail

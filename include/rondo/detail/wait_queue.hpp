@@ -43,8 +43,9 @@ class wait_queue {
         remove(first);
         this_loop().complete(first, result);
     }
-    /// The same where it costs: of a task that waits for nothing else, and gets 0.
+    /// Whether the first is an arm of a select_one(), so that its task has other waits to undo.
     bool first_is_arm() const noexcept { return front().vt->done != &wake_owner; }
+    /// As complete_first(0), where that costs; not for an arm.
     void wake_first() noexcept {
         Wait& first = front();
         remove(first);
@@ -57,7 +58,6 @@ class wait_queue {
         remove(w);
         current->complete(w, -ECANCELED);
     }
-
 
     template <class F>
     void for_each(F&& f) const {
