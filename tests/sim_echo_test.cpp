@@ -20,20 +20,12 @@ namespace {
 constexpr std::size_t blocks = 6;
 constexpr std::size_t block_size = 3000;
 
-task<> echo_session(tcp_stream& peer) {
-    for (;;) {
-        auto data = co_await peer.receive();
-        if (data.empty()) co_return;
-        co_await peer.write_all(data);
-    }
-}
-
 /// A host that has too little of something may fail to listen at first.
 task<> echo_server() {
     for (;;) {
         auto listener = tcp_listener::try_bind("0.0.0.0", 7777);
         if (listener) {
-            co_await rondo::serve(*listener, echo_session, {.max_connections = 20});
+            co_await rondo::serve(*listener, test::echo_session, {.max_connections = 20});
         } else {
             co_await rondo::sleep_for(100ms);
         }

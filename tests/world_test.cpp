@@ -20,17 +20,9 @@ using rondo::world;
 
 namespace {
 
-task<> echo_session(tcp_stream& peer) {
-    for (;;) {
-        auto data = co_await peer.receive();
-        if (data.empty()) co_return;
-        co_await peer.write_all(data);
-    }
-}
-
 task<> echo_server() {
     auto listener = tcp_listener::bind("0.0.0.0", 7777);
-    co_await rondo::serve(listener, echo_session);
+    co_await rondo::serve(listener, test::echo_session);
 }
 
 /// Sends `text` and gives what comes back.
@@ -110,7 +102,7 @@ TEST_CASE("world: IPv6 between hosts, and IPv4 to a listener for both") {
     world w;
     w.host("srv").run([]() -> task<> {
         auto listener = tcp_listener::bind("::", 7777, {.v6_only = false});
-        co_await rondo::serve(listener, echo_session);
+        co_await rondo::serve(listener, test::echo_session);
     });
     w.run([&]() -> task<> {
         for (const auto& address : {w.host("srv").address(), w.host("srv").address_v6()}) {

@@ -87,6 +87,15 @@ inline rondo::task<bytes> read_to_end(rondo::tcp_stream& from) {
     }
 }
 
+/// A session that gives back what comes.
+inline rondo::task<> echo_session(rondo::tcp_stream& peer) {
+    for (;;) {
+        auto data = co_await peer.receive();
+        if (data.empty()) co_return;
+        co_await peer.write_all(data);
+    }
+}
+
 /// Lets happen what happens at once: packets on their way arrive, closing descriptors close.
 inline rondo::task<> settle() {
     const rondo::delay a_while = on_sim() ? 100ms : 1ms;
