@@ -1,6 +1,7 @@
 #include <rondo/joiner.hpp>
 
 #include <rondo/exception_group.hpp>
+#include <rondo/joiners.hpp>
 
 #include <algorithm>
 
@@ -10,6 +11,17 @@ task_state ended_child::state() const noexcept {
     if (failed()) return task_state::failed;
     return succeeded() ? task_state::succeeded : task_state::cancelled;
 }
+
+namespace joiners {
+wait_for_all::wait_for_all() noexcept = default;
+wait_for_all::wait_for_all(wait_for_all&&) noexcept = default;
+wait_for_all::~wait_for_all() = default;
+bool wait_for_all::on_complete(ended_child& child) {
+    if (child.failed()) errors_.push_back(child.error());
+    return false;
+}
+std::vector<std::exception_ptr> wait_for_all::result() noexcept { return std::move(errors_); }
+}  // namespace joiners
 
 namespace detail {
 

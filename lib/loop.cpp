@@ -103,14 +103,15 @@ loop::loop(const loop_options& options)
     : options_(options),
       root_(*this, &root_child_ended, "loop"),
       thread_(&detail::thread_mark),
-      thread_id_(::gettid()),
-      backend_(choose_backend(options.kind, options.backend, why_backend_)) {
+      thread_id_(::gettid()) {
+    std::unique_ptr<backend> chosen = choose_backend(options.kind, options.backend, why_backend_);
     watch_ = options_.watch;
     root_.hears_successes = false;
     checks_waits_ = options_.track_waits || detail::debug_enabled;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
-    shared_ = new detail::remote_state(*backend_);
+    shared_ = new detail::remote_state(*chosen);
+    backend_ = chosen.release();
     now_ = backend_->now();
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
     if (backend_->kind() == backend_kind::sim) serial_ |= simulated_bit;
@@ -144,6 +145,7 @@ loop::~loop() {
     }
     shared_->release();
     detail::flush_log();
+    delete backend_;
 }
 
 loop* loop::living(std::uint32_t serial) noexcept {
@@ -564,7 +566,7 @@ void loop::run_poll(bool may_block) {
     shared_->awake();
     refresh_now();
     stats_.completions += batch_.size();
-    for (const completion& c : batch_.view()) {
+    for (const completion& c : batch_) {
         --armed_io_;
         deliver(*c.what, c.result);
     }

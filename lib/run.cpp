@@ -91,9 +91,11 @@ void miscompiled_frame() noexcept {
         nullptr, {});
 }
 
-void task_never_awaited(std::source_location made) noexcept {
-    if (std::uncaught_exceptions() != 0) return;  // an error came before its turn
-    assertion_failed("a task was made but never awaited: its body did not run", nullptr, made);
+void destroyed_unfinished(const promise_base& task) noexcept {
+    if (task.owner != nullptr)
+        assertion_failed("a task was destroyed while it waits: cancel it, and let it end", nullptr, task.site);
+    if (!debug_enabled || std::uncaught_exceptions() != 0) return;  // or an error came before its turn
+    assertion_failed("a task was made but never awaited: its body did not run", nullptr, task.site);
 }
 
 // --- reports -----------------------------------------------------------------------------------------

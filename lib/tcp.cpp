@@ -130,12 +130,19 @@ void stream_awaiter::fail(const char* operation) const {
     throw_io(result, operation, of_->peer().to_string());
 }
 
+struct stash {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::int32_t error = 0;  // the next read fails with it; negative errno
+};
+
 namespace {
 /// The stash of a stream whose bytes there was no memory to keep: no read of it succeeds any more.
 constinit stash lost_bytes{{}, 0, 0, -ENOMEM};
 }  // namespace
 
-void forget_stash::operator()(stash* kept) const noexcept {
+void stash_pointer::forget(stash* kept) noexcept {
     if (kept != &lost_bytes) delete kept;
 }
 

@@ -22,10 +22,16 @@ void describe_part(const op&, char* text, std::size_t size) noexcept {
 task_watch::task_watch(fiber& watched) noexcept
     : op(tasks_awaiter::watch_table), target(watched) {}
 
+// Raw room, so that an array of what knows its task from the start can grow one by one.
+task_watches::task_watches(std::size_t room)
+    : items_(static_cast<task_watch*>(::operator new(room * sizeof(task_watch)))) {}
+task_watches::~task_watches() { ::operator delete(items_); }
+void task_watches::add(fiber& watched) noexcept { ::new (&items_[count_++]) task_watch(watched); }
+
 tasks_awaiter::timeout::timeout(tasks_awaiter& awaiter) noexcept
     : op(tasks_awaiter::timeout_table), of(awaiter) {}
 
-tasks_awaiter::tasks_awaiter(return_when until, time_point deadline, std::vector<task_watch> watches) noexcept
+tasks_awaiter::tasks_awaiter(return_when until, time_point deadline, task_watches watches) noexcept
     : op(table), until_(until), pending_(watches.size()), deadline_(deadline), timeout_(*this),
       watches_(std::move(watches)) {}
 
@@ -103,7 +109,7 @@ done_and_pending tasks_awaiter::await_resume() const {
     if (result < 0) throw_failure(result, "wait_for_tasks");
     done_and_pending which;
     for (std::size_t i = 0; i < watches_.size(); ++i)
-        (watches_[i].target.flags & fiber::ended ? which.done : which.pending).push_back(i);
+        (watches_.begin()[i].target.flags & fiber::ended ? which.done : which.pending).push_back(i);
     return which;
 }
 

@@ -105,7 +105,7 @@ class rig {
     std::size_t turn(time_point until) {
         waited = io->wait(until, done);
         const std::size_t count = done.size();
-        for (const auto& [what, result] : done.view()) {
+        for (const auto& [what, result] : done) {
             auto& o = static_cast<test_op&>(*what);
             REQUIRE_FALSE(o.finished);
             REQUIRE(o.state == rondo::op::done);

@@ -59,6 +59,17 @@ TEST_CASE("misuse: a task that is never awaited is named by the line that made i
     CHECK(has(text, "misuse_test.cpp"));
 }
 
+TEST_CASE("misuse: a task that is destroyed while it waits is an assertion") {
+    CHECK_ABORTS(abort_message([] {
+        rondo::run([]() -> task<> {
+            auto sleeper = std::make_unique<task<>>([]() -> task<> { co_await rondo::sleep_for(1s); }());
+            auto waiting = rondo::spawn([](task<>& t) -> task<> { co_await t; }, std::ref(*sleeper));
+            co_await rondo::yield();
+            sleeper.reset();
+        });
+    }), "a task was destroyed while it waits");
+}
+
 TEST_CASE("misuse: an awaitable that is not rondo's would never resume the task") {
     CHECK_ABORTS(abort_message([] {
         rondo::run([]() -> task<> { co_await std::suspend_always{}; });

@@ -145,7 +145,7 @@ struct world {
         done.clear();
         const bool alive = sim->wait(until, done);
         last.clear();
-        for (const rondo::completion& c : done.view()) {
+        for (const rondo::completion& c : done) {
             auto& o = static_cast<test_op&>(*c.what);
             REQUIRE(o.got == still_armed);
             REQUIRE(o.state == rondo::op::done);

@@ -128,7 +128,8 @@ class completions {
         next.what = &what;
         next.result = result;
     }
-    std::span<const completion> view() const noexcept { return {items_, count_}; }
+    const completion* begin() const noexcept { return items_; }
+    const completion* end() const noexcept { return items_ + count_; }
     void clear() noexcept { count_ = 0; }
 
  private:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rondo/detail/safe_argument.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
 #include <cstdint>
@@ -147,7 +148,7 @@ class subscription {
         ++of_->broadcast_core::subscribers;
     }
     subscription(subscription&& from) noexcept
-        : of_(std::exchange(from.of_, nullptr)), next_(from.next_), missed_(from.missed_) {}
+        : of_(detail::take(from.of_)), next_(from.next_), missed_(from.missed_) {}
     subscription& operator=(subscription&&) = delete;
     ~subscription();
 

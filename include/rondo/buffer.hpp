@@ -1,6 +1,7 @@
 // A borrowed receive buffer: bytes that are already here, in memory of the backend's.
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/loop.hpp>
 
 #include <cstddef>
@@ -23,15 +24,15 @@ class RONDO_API buffer {
     buffer(loop& of, void* data, std::uint32_t size, std::uint16_t id) noexcept
         : of_(&of), data_(static_cast<std::byte*>(data)), size_(size), id_(id) {}
     buffer(buffer&& other) noexcept
-        : of_(std::exchange(other.of_, nullptr)),
-          data_(std::exchange(other.data_, nullptr)),
-          size_(std::exchange(other.size_, 0)),
+        : of_(detail::take(other.of_)),
+          data_(detail::take(other.data_)),
+          size_(detail::take(other.size_)),
           id_(other.id_) {}
     buffer& operator=(buffer other) noexcept {
-        std::swap(of_, other.of_);
-        std::swap(data_, other.data_);
-        std::swap(size_, other.size_);
-        std::swap(id_, other.id_);
+        detail::trade(of_, other.of_);
+        detail::trade(data_, other.data_);
+        detail::trade(size_, other.size_);
+        detail::trade(id_, other.id_);
         return *this;
     }
     ~buffer() {

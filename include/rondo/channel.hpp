@@ -9,6 +9,7 @@
 #pragma once
 
 #include <rondo/detail/safe_argument.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
 #include <concepts>
@@ -302,9 +303,9 @@ class channel_sender {
     channel_sender(const channel_sender& other) noexcept : of_(other.of_) {
         if (of_ != nullptr) ++of_->sender_shares;
     }
-    channel_sender(channel_sender&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    channel_sender(channel_sender&& other) noexcept : of_(detail::take(other.of_)) {}
     channel_sender& operator=(channel_sender other) noexcept {
-        std::swap(of_, other.of_);
+        detail::trade(of_, other.of_);
         return *this;
     }
     ~channel_sender() {
@@ -326,9 +327,9 @@ class channel_receiver {
     channel_receiver(const channel_receiver& other) noexcept : of_(other.of_) {
         if (of_ != nullptr) ++of_->receiver_shares;
     }
-    channel_receiver(channel_receiver&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    channel_receiver(channel_receiver&& other) noexcept : of_(detail::take(other.of_)) {}
     channel_receiver& operator=(channel_receiver other) noexcept {
-        std::swap(of_, other.of_);
+        detail::trade(of_, other.of_);
         return *this;
     }
     ~channel_receiver() {

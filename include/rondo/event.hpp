@@ -5,6 +5,7 @@
 #pragma once
 
 #include <rondo/detail/named_queue.hpp>
+#include <rondo/detail/take.hpp>
 
 namespace rondo {
 
@@ -65,7 +66,7 @@ class RONDO_API auto_event {
     /// cancel meets its next wait. O(1).
     [[nodiscard]] wait_awaiter wait() noexcept;
     /// Uses a set() that nobody has had yet, if there is one.
-    bool try_wait() noexcept { return std::exchange(set_, false); }
+    bool try_wait() noexcept { return detail::take(set_); }
 
     std::size_t waiting() const noexcept { return waits_.size(); }
     const char* name() const noexcept { return waits_.name(); }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <rondo/detail/safe_argument.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/task.hpp>
 
 #include <memory>
@@ -91,9 +92,9 @@ class [[nodiscard]] async_generator {
     using promise_type = detail::generator_promise<T>;
     class next_awaiter;
 
-    async_generator(async_generator&& other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    async_generator(async_generator&& other) noexcept : frame_(detail::take(other.frame_)) {}
     async_generator& operator=(async_generator&& other) noexcept {
-        std::swap(frame_, other.frame_);
+        detail::trade(frame_, other.frame_);
         return *this;
     }
     ~async_generator() {

@@ -147,11 +147,11 @@ class quorum {
 /// Never stops. Gives the errors of those that failed, in that order, as a std::vector<std::exception_ptr>.
 class RONDO_API wait_for_all {
  public:
-    bool on_complete(ended_child& child) {
-        if (child.failed()) errors_.push_back(child.error());
-        return false;
-    }
-    std::vector<std::exception_ptr> result() noexcept { return std::move(errors_); }
+    wait_for_all() noexcept;
+    wait_for_all(wait_for_all&&) noexcept;
+    ~wait_for_all();
+    bool on_complete(ended_child& child);
+    std::vector<std::exception_ptr> result() noexcept;
 
  private:
     std::vector<std::exception_ptr> errors_;

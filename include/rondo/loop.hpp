@@ -14,6 +14,7 @@
 #include <rondo/detail/callback.hpp>
 #include <rondo/detail/heap.hpp>
 #include <rondo/detail/scope.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/log.hpp>
 
 #include <exception>
@@ -41,9 +42,9 @@ class RONDO_API handle {
  public:
     handle() noexcept = default;
     handle(const handle& other) noexcept;
-    handle(handle&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+    handle(handle&& other) noexcept : node_(detail::take(other.node_)) {}
     handle& operator=(handle other) noexcept {
-        std::swap(node_, other.node_);
+        detail::trade(node_, other.node_);
         return *this;
     }
     ~handle();
@@ -111,9 +112,9 @@ class RONDO_API remote {
  public:
     remote() noexcept = default;
     remote(const remote& other) noexcept;
-    remote(remote&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    remote(remote&& other) noexcept : state_(detail::take(other.state_)) {}
     remote& operator=(remote other) noexcept {
-        std::swap(state_, other.state_);
+        detail::trade(state_, other.state_);
         return *this;
     }
     ~remote();
@@ -560,7 +561,7 @@ class RONDO_API loop {
     loop* next_on_thread_ = nullptr;
     loop* next_in_process_ = nullptr;
     std::string why_backend_;
-    std::unique_ptr<rondo::backend> backend_;
+    rondo::backend* backend_ = nullptr;  // ours
     detail::remote_state* shared_ = nullptr;
     std::source_location remote_place_;  // where remote() was called last
 };

@@ -19,7 +19,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>  // what Message mostly is
 
 namespace rondo {
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <rondo/detail/owned_lock.hpp>
+#include <rondo/detail/take.hpp>
 
 #include <utility>
 
@@ -50,9 +51,9 @@ class RONDO_API mutex {
 class [[nodiscard("the mutex is unlocked when this goes")]] mutex::guard {
  public:
     guard() noexcept = default;
-    guard(guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    guard(guard&& other) noexcept : of_(detail::take(other.of_)) {}
     guard& operator=(guard other) noexcept {
-        std::swap(of_, other.of_);
+        detail::trade(of_, other.of_);
         return *this;
     }
     ~guard() { unlock(); }
@@ -60,7 +61,7 @@ class [[nodiscard("the mutex is unlocked when this goes")]] mutex::guard {
     explicit operator bool() const noexcept { return of_ != nullptr; }
     /// Now. No effect on an empty guard.
     void unlock() noexcept {
-        if (of_ != nullptr) std::exchange(of_, nullptr)->unlock();
+        if (of_ != nullptr) detail::take(of_)->unlock();
     }
 
  private:

@@ -1,6 +1,7 @@
 // request<R>: a message that wants a reply, and how it can go without one.
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
 #include <optional>
@@ -70,7 +71,7 @@ class RONDO_API request_base {
 
  private:
     void take(request_base& other) noexcept {
-        of_ = std::exchange(other.of_, nullptr);
+        of_ = detail::take(other.of_);
         if (of_ != nullptr) of_->request = this;
     }
 };

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <rondo/detail/named_queue.hpp>
+#include <rondo/detail/take.hpp>
 
 #include <utility>
 
@@ -66,10 +67,10 @@ class RONDO_API semaphore {
 class [[nodiscard("the permits go back when this goes")]] semaphore::permit {
  public:
     permit() noexcept = default;
-    permit(permit&& other) noexcept : of_(std::exchange(other.of_, nullptr)), n_(other.n_) {}
+    permit(permit&& other) noexcept : of_(detail::take(other.of_)), n_(other.n_) {}
     permit& operator=(permit other) noexcept {
-        std::swap(of_, other.of_);
-        std::swap(n_, other.n_);
+        detail::trade(of_, other.of_);
+        detail::trade(n_, other.n_);
         return *this;
     }
     ~permit() { release(); }
@@ -78,7 +79,7 @@ class [[nodiscard("the permits go back when this goes")]] semaphore::permit {
     std::size_t count() const noexcept { return of_ != nullptr ? n_ : 0; }
     /// Gives them back now. No effect on an empty permit.
     void release() noexcept {
-        if (of_ != nullptr) std::exchange(of_, nullptr)->give(n_);
+        if (of_ != nullptr) detail::take(of_)->give(n_);
     }
     /// Nothing gives them back any more: somebody calls semaphore::release().
     void detach() noexcept { of_ = nullptr; }

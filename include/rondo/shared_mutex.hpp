@@ -5,6 +5,7 @@
 #pragma once
 
 #include <rondo/detail/owned_lock.hpp>
+#include <rondo/detail/take.hpp>
 
 #include <utility>
 
@@ -50,9 +51,9 @@ template <bool Shared>
 class [[nodiscard("the shared_mutex is unlocked when this goes")]] shared_mutex::basic_guard {
  public:
     basic_guard() noexcept = default;
-    basic_guard(basic_guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    basic_guard(basic_guard&& other) noexcept : of_(detail::take(other.of_)) {}
     basic_guard& operator=(basic_guard other) noexcept {
-        std::swap(of_, other.of_);
+        detail::trade(of_, other.of_);
         return *this;
     }
     ~basic_guard() { unlock(); }
@@ -61,7 +62,7 @@ class [[nodiscard("the shared_mutex is unlocked when this goes")]] shared_mutex:
     /// Now. No effect on an empty guard.
     void unlock() noexcept {
         if (of_ == nullptr) return;
-        detail::owned_lock& held = *std::exchange(of_, nullptr);
+        detail::owned_lock& held = *detail::take(of_);
         if constexpr (Shared) {
             held.unlock_shared();
         } else {

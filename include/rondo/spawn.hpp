@@ -7,6 +7,7 @@
 #pragma once
 
 #include <rondo/detail/scope.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/task.hpp>
 
@@ -247,9 +248,9 @@ class task_handle {
  public:
     task_handle() noexcept = default;
     explicit task_handle(detail::fiber& f) noexcept : fiber_(&f) { f.flags |= detail::fiber::held; }
-    task_handle(task_handle&& other) noexcept : fiber_(std::exchange(other.fiber_, nullptr)) {}
+    task_handle(task_handle&& other) noexcept : fiber_(detail::take(other.fiber_)) {}
     task_handle& operator=(task_handle other) noexcept {
-        std::swap(fiber_, other.fiber_);
+        detail::trade(fiber_, other.fiber_);
         return *this;
     }
     ~task_handle() { discard(); }
@@ -262,7 +263,7 @@ class task_handle {
     /// has ended.
     void cancel() noexcept { detail::cancel_fiber(get()); }
     void discard() noexcept {
-        if (fiber_) detail::release_handle(*std::exchange(fiber_, nullptr));
+        if (fiber_) detail::release_handle(*detail::take(fiber_));
     }
 
     bool done() const noexcept { return get().flags & detail::fiber::ended; }

@@ -12,6 +12,7 @@
 // (Trio's nursery.start, AnyIO's task_status.)
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/spawn.hpp>
 
 #include <optional>
@@ -147,7 +148,7 @@ template <class T = void>
 class started {
  public:
     explicit started(detail::start_slot<T>& to) noexcept : to_(&to) {}
-    started(started&& other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+    started(started&& other) noexcept : to_(detail::take(other.to_)) {}
     started& operator=(started&&) = delete;
 
     /// Lets start() return, with `value` if T is not void, once. The caller goes on when this task waits;
@@ -157,13 +158,13 @@ class started {
     void set(U&& value) {
         assert_waiting();
         to_->value.emplace(std::forward<U>(value));
-        std::exchange(to_, nullptr)->report();
+        detail::take(to_)->report();
     }
     void set() noexcept
         requires std::is_void_v<T>
     {
         assert_waiting();
-        std::exchange(to_, nullptr)->report();
+        detail::take(to_)->report();
     }
 
  private:

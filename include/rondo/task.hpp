@@ -4,6 +4,7 @@
 #pragma once
 
 #include <rondo/detail/pool.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/error.hpp>
 #include <rondo/op.hpp>
 
@@ -23,7 +24,8 @@ class task;
 namespace detail {
 
 [[noreturn]] RONDO_API void miscompiled_frame() noexcept;
-RONDO_API void task_never_awaited(std::source_location made) noexcept;
+/// A frame goes whose coroutine has not ended.
+RONDO_API void destroyed_unfinished(const promise_base& task) noexcept;
 /// Remembers through which awaits the current exception left, for reports.
 RONDO_API void note_unwinding(promise_base& p) noexcept;
 /// An error that ended a task goes on to the coroutine that awaits its handle.
@@ -173,15 +175,15 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     using promise_type = detail::promise<T>;
     using value_type = T;
 
-    task(task&& other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    task(task&& other) noexcept : frame_(detail::take(other.frame_)) {}
     task& operator=(task&& other) noexcept {
-        std::swap(frame_, other.frame_);
+        detail::trade(frame_, other.frame_);
         return *this;
     }
     ~task() {
         if (frame_) {
-            if (!frame_.promise().owner && detail::debug_enabled) [[unlikely]]
-                detail::task_never_awaited(frame_.promise().site);
+            if (!frame_.done() && !frame_.promise().out.has_error()) [[unlikely]]  // end_with() leaves an error
+                detail::destroyed_unfinished(frame_.promise());
             frame_.destroy();
         }
     }
@@ -206,7 +208,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
 
     /// For the layers above: makes it the first coroutine of `f`, which owns the frame from now on.
     void start_as_root_of(detail::fiber& f) && noexcept {
-        promise_type& root = std::exchange(frame_, {}).promise();
+        promise_type& root = detail::take(frame_).promise();
         root.parent = nullptr;
         root.owner = &f;
         f.leaf = &root;
@@ -214,7 +216,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     detail::outcome<T>& outcome() noexcept { return frame_.promise().out; }
     /// It will not be awaited, and that is no mistake: what should have run it was cancelled before.
     void drop() noexcept {
-        if (frame_) std::exchange(frame_, {}).destroy();
+        if (frame_) detail::take(frame_).destroy();
     }
 
  private:

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <rondo/detail/extras.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/task.hpp>
 
@@ -52,7 +53,7 @@ class [[nodiscard]] with_binding {
         extras& of = extras_of(*h.promise().owner);
         fiber_ = h.promise().owner;
         binding_->outer = of.locals;  // its share moves along
-        of.locals = std::exchange(binding_, nullptr);
+        of.locals = detail::take(binding_);
         body_.await_suspend(h, site);
     }
     T await_resume() {
@@ -62,8 +63,8 @@ class [[nodiscard]] with_binding {
 
  private:
     void unbind() noexcept {
-        extras& of = *std::exchange(fiber_, nullptr)->more;
-        binding* const ours = std::exchange(of.locals, of.locals->outer);
+        extras& of = *detail::take(fiber_)->more;
+        binding* const ours = detail::take(of.locals, of.locals->outer);
         if (of.locals != nullptr) ++of.locals->shares;
         release_bindings(ours);
     }

@@ -13,6 +13,7 @@
 #include <rondo/buffer.hpp>
 #include <rondo/bytes.hpp>
 #include <rondo/detail/io.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/task.hpp>
 
@@ -38,10 +39,10 @@ class RONDO_API socket_handle {
     socket_handle() noexcept = default;
     socket_handle(loop& of, int fd) noexcept : loop_(of.serial()), fd_(fd) {}
     socket_handle(socket_handle&& other) noexcept
-        : loop_(other.loop_), fd_(std::exchange(other.fd_, -1)) {}
+        : loop_(other.loop_), fd_(detail::take(other.fd_, -1)) {}
     socket_handle& operator=(socket_handle other) noexcept {
-        std::swap(loop_, other.loop_);
-        std::swap(fd_, other.fd_);
+        detail::trade(loop_, other.loop_);
+        detail::trade(fd_, other.fd_);
         return *this;
     }
     ~socket_handle();
@@ -50,7 +51,7 @@ class RONDO_API socket_handle {
     int fd() const noexcept { return fd_; }
     /// Null when it is gone.
     loop* of() const noexcept { return loop::living(loop_); }
-    int release() noexcept { return std::exchange(fd_, -1); }
+    int release() noexcept { return detail::take(fd_, -1); }
 
     int control(sys_op& call) const noexcept;
     int set(sys_op::option which, int value) const noexcept;
@@ -66,16 +67,28 @@ inline constexpr std::size_t transfer_max = 0x7fff'f000;
 
 /// What had arrived for a read that does not take it, a read_exactly that was cancelled or a losing arm of
 /// select_one(): the next read gets it first.
-struct stash {
-    std::unique_ptr<std::byte[]> bytes;
-    std::size_t begin = 0;
-    std::size_t end = 0;
-    std::int32_t error = 0;  // the next read fails with it; negative errno
+struct stash;
+
+class RONDO_API stash_pointer {
+ public:
+    explicit stash_pointer(stash* kept = nullptr) noexcept : kept_(kept) {}
+    stash_pointer(stash_pointer&& other) noexcept : kept_(take(other.kept_)) {}
+    stash_pointer& operator=(stash_pointer&& other) noexcept {
+        reset(take(other.kept_));
+        return *this;
+    }
+    ~stash_pointer() { reset(); }
+
+    stash* get() const noexcept { return kept_; }
+    stash* operator->() const noexcept { return kept_; }
+    void reset(stash* kept = nullptr) noexcept {
+        if (stash* const old = take(kept_, kept)) forget(old);
+    }
+
+ private:
+    static void forget(stash* kept) noexcept;
+    stash* kept_;
 };
-struct RONDO_API forget_stash {
-    void operator()(stash* kept) const noexcept;
-};
-using stash_pointer = std::unique_ptr<stash, forget_stash>;
 
 class read_awaiter;
 
@@ -139,7 +152,7 @@ class RONDO_API read_awaiter : public stream_awaiter {
 };
 
 inline void stash_place::forget() noexcept {
-    if (gathering != nullptr) std::exchange(gathering, nullptr)->of_ = nullptr;
+    if (gathering != nullptr) detail::take(gathering)->of_ = nullptr;
 }
 
 class RONDO_API borrow_awaiter : public stream_awaiter {
@@ -466,7 +479,7 @@ inline stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, st
 inline accept_awaiter::accept_awaiter(tcp_listener& of) noexcept
     : io_awaiter(io_kind::accept, of.socket_.fd(), accept_vtable), of_(&of) {}
 
-inline bool stream_awaiter::has_stash() const noexcept { return of_->stash_.kept != nullptr; }
+inline bool stream_awaiter::has_stash() const noexcept { return of_->stash_.kept.get() != nullptr; }
 
 }  // namespace detail
 }  // namespace rondo

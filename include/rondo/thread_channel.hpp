@@ -9,6 +9,7 @@
 // While a sender exists the loop stays alive, as with any loop.remote().
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
 #include <cstddef>
@@ -51,10 +52,12 @@ class RONDO_API thread_channel_core {
         explicit sender(thread_channel_state& state);
         sender(const sender& other) noexcept;
         sender(sender&& other) noexcept
-            : state_(std::exchange(other.state_, nullptr)), remote_(std::move(other.remote_)) {}
+            : state_(detail::take(other.state_)), remote_(std::move(other.remote_)) {}
         sender& operator=(sender other) noexcept {
-            std::swap(state_, other.state_);
-            std::swap(remote_, other.remote_);
+            detail::trade(state_, other.state_);
+            rondo::remote held = std::move(remote_);  // until ~sender of `other`
+            remote_ = std::move(other.remote_);
+            other.remote_ = std::move(held);
             return *this;
         }
         RONDO_API ~sender();

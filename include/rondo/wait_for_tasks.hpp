@@ -3,6 +3,7 @@
 //     auto [done, pending] = co_await rondo::wait_for_tasks(rondo::return_when::first_completed, 2s, handles);
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/time.hpp>
 
@@ -36,10 +37,27 @@ struct RONDO_API task_watch : op {
     tasks_awaiter* of = nullptr;
 };
 
+/// Room for a watch of each task.
+class RONDO_API task_watches {
+ public:
+    /// Throws bad_alloc.
+    explicit task_watches(std::size_t room);
+    task_watches(task_watches&& other) noexcept : items_(take(other.items_)), count_(take(other.count_)) {}
+    ~task_watches();
+    void add(fiber& watched) noexcept;
+    std::size_t size() const noexcept { return count_; }
+    task_watch* begin() const noexcept { return items_; }
+    task_watch* end() const noexcept { return items_ + count_; }
+
+ private:
+    task_watch* items_;
+    std::size_t count_ = 0;
+};
+
 /// The wait for some of several tasks: one op for the waiter, one for each task, one for the timeout.
 class RONDO_API tasks_awaiter : op {
  public:
-    tasks_awaiter(return_when until, time_point deadline, std::vector<task_watch> watches) noexcept;
+    tasks_awaiter(return_when until, time_point deadline, task_watches watches) noexcept;
     tasks_awaiter(const tasks_awaiter&) = delete;
     tasks_awaiter& operator=(const tasks_awaiter&) = delete;
 
@@ -69,14 +87,21 @@ class RONDO_API tasks_awaiter : op {
     std::size_t pending_;
     time_point deadline_;
     timeout timeout_;
-    std::vector<task_watch> watches_;
+    task_watches watches_;
 };
 
 template <class Handles>
-std::vector<task_watch> watches_of(Handles& handles) {
-    std::vector<task_watch> watches;
-    if constexpr (requires { std::size(handles); }) watches.reserve(std::size(handles));
-    for (const auto& handle : handles) watches.emplace_back(handle.core());
+task_watches watches_of(Handles& handles) {
+    std::size_t count = 0;
+    for ([[maybe_unused]] const auto& handle : handles) ++count;
+    task_watches watches(count);
+    for (const auto& handle : handles) watches.add(handle.core());
+    return watches;
+}
+template <class... Ts>
+task_watches watches_of_these(task_handle<Ts>&... handles) {
+    task_watches watches(sizeof...(handles));
+    (watches.add(handles.core()), ...);
     return watches;
 }
 
@@ -99,7 +124,7 @@ template <class Handles>
 }
 template <class... Ts>
 [[nodiscard]] auto wait_for_tasks(return_when until, delay timeout, task_handle<Ts>&... handles) {
-    return detail::tasks_awaiter(until, timeout.after(now()), {detail::task_watch(handles.core())...});
+    return detail::tasks_awaiter(until, timeout.after(now()), detail::watches_of_these(handles...));
 }
 /// The same without a limit of time.
 template <class Handles>
@@ -109,7 +134,7 @@ template <class Handles>
 }
 template <class... Ts>
 [[nodiscard]] auto wait_for_tasks(return_when until, task_handle<Ts>&... handles) {
-    return detail::tasks_awaiter(until, never, {detail::task_watch(handles.core())...});
+    return detail::tasks_awaiter(until, never, detail::watches_of_these(handles...));
 }
 
 }  // namespace rondo

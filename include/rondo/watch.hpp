@@ -44,7 +44,7 @@ struct RONDO_API changed_wait : wait_op {
     bool see() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "changed");
-        return std::exchange(*seen, of->version) != of->version;
+        return take(*seen, of->version) != of->version;
     }
     watch_core* of;
     std::uint64_t* seen;

@@ -14,6 +14,7 @@
 // Everything here is for the thread that made the world.
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/endpoint.hpp>
 #include <rondo/loop.hpp>
 #include <rondo/replay.hpp>
@@ -293,7 +294,7 @@ class RONDO_API link_settings {
 class RONDO_API partition_guard {
  public:
     partition_guard(partition_guard&& other) noexcept
-        : world_(std::exchange(other.world_, nullptr)), cut_(std::move(other.cut_)), era_(other.era_) {}
+        : world_(detail::take(other.world_)), cut_(std::move(other.cut_)), era_(other.era_) {}
     partition_guard& operator=(partition_guard&&) = delete;
     ~partition_guard() { heal(); }
     void heal() noexcept;
@@ -336,7 +337,7 @@ class RONDO_API packet_rule {
 /// While it lives the clock does not jump; only world::advance() moves it. Must not outlive its world.
 class RONDO_API frozen_time {
  public:
-    frozen_time(frozen_time&& other) noexcept : world_(std::exchange(other.world_, nullptr)) {}
+    frozen_time(frozen_time&& other) noexcept : world_(detail::take(other.world_)) {}
     frozen_time& operator=(frozen_time&&) = delete;
     ~frozen_time();
 

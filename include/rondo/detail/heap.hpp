@@ -11,6 +11,7 @@
 #pragma once
 
 #include <rondo/detail/plain_array.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/op.hpp>
 #include <rondo/time.hpp>
 
@@ -133,7 +134,7 @@ class timer_heap {
     /// may not be looked at meanwhile.
     class clearing {
      public:
-        explicit clearing(timer_heap& heap) noexcept : heap_(heap), inner_(std::exchange(heap.clearing_, true)) {}
+        explicit clearing(timer_heap& heap) noexcept : heap_(heap), inner_(take(heap.clearing_, true)) {}
         ~clearing() {
             if (inner_) return;
             heap_.clearing_ = false;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rondo/detail/mailbox.hpp>
+#include <rondo/detail/take.hpp>
 
 #include <optional>
 #include <type_traits>
@@ -59,9 +60,9 @@ class mailbox_share {
     mailbox_share(const mailbox_share& other) noexcept : box_(other.box_) {
         if (box_ != nullptr) ++box_->shares;
     }
-    mailbox_share(mailbox_share&& other) noexcept : box_(std::exchange(other.box_, nullptr)) {}
+    mailbox_share(mailbox_share&& other) noexcept : box_(take(other.box_)) {}
     mailbox_share& operator=(mailbox_share other) noexcept {
-        std::swap(box_, other.box_);
+        trade(box_, other.box_);
         return *this;
     }
     ~mailbox_share() {

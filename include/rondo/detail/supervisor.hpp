@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rondo/actor.hpp>
+#include <rondo/detail/take.hpp>
 #include <rondo/group.hpp>
 #include <rondo/scope.hpp>
 
@@ -77,7 +78,7 @@ struct RONDO_API slot_wait : op, awaits<slot_wait> {
     const char* what;
 };
 inline void wake_slot(op*& slot) noexcept {
-    if (slot != nullptr) current->complete(*std::exchange(slot, nullptr), 0);
+    if (slot != nullptr) current->complete(*take(slot), 0);
 }
 
 }  // namespace detail
@@ -259,9 +260,9 @@ class child_handle {
     child_handle(const child_handle& other) noexcept : of_(other.of_) {
         if (of_ != nullptr) of_->share();
     }
-    child_handle(child_handle&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    child_handle(child_handle&& other) noexcept : of_(take(other.of_)) {}
     child_handle& operator=(child_handle other) noexcept {
-        std::swap(of_, other.of_);
+        trade(of_, other.of_);
         return *this;
     }
     ~child_handle() {

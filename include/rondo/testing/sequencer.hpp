@@ -6,6 +6,7 @@
 //     { auto turn = co_await order(2); close(); }
 #pragma once
 
+#include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
 #include <cstddef>
@@ -19,7 +20,7 @@ class RONDO_API sequencer {
     /// It is someone's turn until this is destroyed.
     class RONDO_API turn {
      public:
-        turn(turn&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+        turn(turn&& other) noexcept : of_(detail::take(other.of_)) {}
         turn& operator=(turn&&) = delete;
         ~turn() {
             if (of_ != nullptr) of_->pass_on();
