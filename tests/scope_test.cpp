@@ -63,6 +63,28 @@ TEST_CASE("with_timeout: gives the value in time, and throws timeout_error when 
     run(local::body);
 }
 
+// The body read its captures from where a closure had stood that was gone (seen by ASan at -O0).
+TEST_CASE("with_timeout and its kin: what they give holds the closure they were given") {
+    struct local {
+        static task<> body() {
+            int count = 0;
+            const auto from_a_function = [&count] {
+                return with_timeout(1h, [&count]() -> task<> { co_await yield(); ++count; });
+            };
+            auto limited = from_a_function();
+            co_await limited;
+            auto moving_on = move_on_after(1h, [&count]() -> task<> { co_await yield(); ++count; });
+            const bool finished = co_await moving_on;
+            CHECK(finished);
+            auto cancellable = with_cancel_scope([&count](cancel_scope&) -> task<> { co_await yield(); ++count; });
+            const bool ran = co_await cancellable;
+            CHECK(ran);
+            CHECK(count == 3);
+        }
+    };
+    test::run(local::body);
+}
+
 TEST_CASE("with_cancel_scope: shielded, its deadline cuts it short also in a task that is cancelled") {
     struct local {
         static task<> program() {

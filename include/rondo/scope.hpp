@@ -130,18 +130,38 @@ class [[nodiscard]] scoped : cancel_scope {
     task<T> body_;
 };
 
-template <class F, class... Args>
-using called = std::invoke_result_t<F, Args...>;
+template <class F>
+struct kept_function {
+    F fn;
+};
+
+/// The same with the closure whose body it is, which may be gone when this is awaited.
+template <class T, cut_short How, class F>
+class [[nodiscard]] scoped_closure : kept_function<F>, public scoped<T, How> {
+ public:
+    template <class Call>
+    scoped_closure(const scope_options& options, F&& f, const Call& call)
+        : kept_function<F>{std::move(f)}, scoped<T, How>(options, [&](cancel_scope& s) { return call(this->fn, s); }) {}
+};
 
 template <class F, class... Args>
-using value_called = typename called<F, Args...>::value_type;
+using value_called = typename std::invoke_result_t<F&, Args...>::value_type;
 
-/// The awaitable of a call in a scope; made in place, because scopes do not move.
+/// The awaitable of `call(f, scope)`, a task<T>; made in place, because scopes do not move.
+template <class T, cut_short How, class F, class Call>
+auto make_scoped(const scope_options& options, F&& f, const Call& call) {
+    RONDO_ASSERT_SAFE_CALLABLE(F);
+    if constexpr (std::is_class_v<F>) {  // an rvalue
+        return scoped_closure<T, How, F>(options, std::move(f), call);
+    } else {
+        return scoped<T, How>(options, [&](cancel_scope& s) { return call(f, s); });
+    }
+}
+
 template <cut_short How, class F, class... Args>
 auto run_scoped(const scope_options& options, F&& f, Args&&... args) {
-    RONDO_ASSERT_SAFE_CALLABLE(F);
-    return scoped<value_called<F, Args...>, How>(options, [&](cancel_scope&) {
-        return std::forward<F>(f)(std::forward<Args>(args)...);
+    return make_scoped<value_called<F, Args...>, How>(options, std::forward<F>(f), [&](auto& fn, cancel_scope&) {
+        return fn(std::forward<Args>(args)...);
     });
 }
 
@@ -189,9 +209,8 @@ template <class F, class... Args>
 /// for a task<void>, whether it ran to its end.
 template <class F>
 [[nodiscard]] auto with_cancel_scope(F&& fn, scope_options options = {}) {
-    RONDO_ASSERT_SAFE_CALLABLE(F);
-    return detail::scoped<detail::value_called<F, cancel_scope&>, detail::cut_short::is_empty>(
-        options, [&](cancel_scope& s) { return std::forward<F>(fn)(s); });
+    return detail::make_scoped<detail::value_called<F, cancel_scope&>, detail::cut_short::is_empty>(
+        options, std::forward<F>(fn), [](auto& f, cancel_scope& s) { return f(s); });
 }
 
 }  // namespace rondo
