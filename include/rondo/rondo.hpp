@@ -31,6 +31,7 @@
 #include <rondo/oneshot.hpp>
 #include <rondo/oracle.hpp>
 #include <rondo/outcome.hpp>
+#include <rondo/queue.hpp>
 #include <rondo/rate_limiter.hpp>
 #include <rondo/request.hpp>
 #include <rondo/run.hpp>
