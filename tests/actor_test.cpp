@@ -1008,6 +1008,7 @@ TEST_CASE("cancel at every step: watching and receiving selectively") {
 // Tells, asks, cancels, stops and kills at random, against what a plain count of messages says.
 struct tally {
     long sent = 0, handled = 0, refused = 0, withdrawn = 0;
+    std::vector<int> last = std::vector<int>(3, -1);  // the latest that was handled, of each sender
 };
 
 struct numbered : request<int> {
@@ -1016,7 +1017,7 @@ struct numbered : request<int> {
     bool asked;
 };
 
-task<> random_actor(mailbox<numbered>& box, unsigned seed, std::vector<int>& last, tally& t) {
+task<> random_actor(mailbox<numbered>& box, unsigned seed, tally& t) {
     std::minstd_rand random(seed);
     std::optional<numbered> kept;
     for (;;) {
@@ -1036,8 +1037,9 @@ task<> random_actor(mailbox<numbered>& box, unsigned seed, std::vector<int>& las
         }
         if (!got) continue;
         ++t.handled;
-        CHECK(last[std::size_t(got->sender)] < got->number);  // order per sender
-        last[std::size_t(got->sender)] = got->number;
+        int& last = t.last[std::size_t(got->sender)];
+        CHECK(last < got->number);  // order per sender
+        last = got->number;
         if (random() % 6 == 0) co_await yield();
         if (random() % 50 == 0) throw std::runtime_error("by chance");
         if (random() % 4 == 0) {
@@ -1078,38 +1080,52 @@ task<> random_sender(actor_ref<numbered> to, unsigned seed, int sender, int coun
     }
 }
 
+struct random_traffic {
+    static task<> body(supervisor_group& group, unsigned seed, int messages, tally& t) {
+        std::minstd_rand random(seed);
+        const auto policy = static_cast<overflow>(random() % 4);
+        const auto capacity = std::uint32_t(random() % 4);
+        auto a = spawn_actor({.capacity = capacity, .when_full = policy, .in = &group}, random_actor,
+                             unsigned(random()), std::ref(t));
+        std::vector<task_handle<>> senders;
+        for (int s = 0; s < 3; ++s)
+            senders.push_back(group.spawn(random_sender, a, unsigned(random()), s, messages, std::ref(t)));
+        for (int i = int(random() % 40); i > 0; --i) co_await yield();
+        if (random() % 3 == 0) a.stop();
+        if (random() % 3 == 0) a.kill();
+        for (auto& each : senders) co_await each;
+        a.stop();
+        co_await a.ended();
+    }
+    static task<> main(unsigned seed, int messages, tally& t) {
+        const auto with_seed = [&](supervisor_group& group) { return body(group, seed, messages, t); };
+        co_await with_supervisor_group(with_seed, {.on_error = quiet});
+        t.refused += long(this_loop().stats().dead_letters);
+    }
+};
+
 TEST_CASE("actors: random programs handle, refuse or count every message, in order per sender") {
-    struct local {
-        static task<> body(supervisor_group& group, unsigned seed, tally& t) {
-            std::minstd_rand random(seed);
-            const auto policy = static_cast<overflow>(random() % 4);
-            const auto capacity = std::uint32_t(random() % 4);
-            std::vector<int> last(3, -1);
-            auto a = spawn_actor({.capacity = capacity, .when_full = policy, .in = &group}, random_actor,
-                                 unsigned(random()), std::ref(last), std::ref(t));
-            std::vector<task_handle<>> senders;
-            for (int s = 0; s < 3; ++s)
-                senders.push_back(group.spawn(random_sender, a, unsigned(random()), s, 60, std::ref(t)));
-            for (int i = int(random() % 40); i > 0; --i) co_await yield();
-            if (random() % 3 == 0) a.stop();
-            if (random() % 3 == 0) a.kill();
-            for (auto& each : senders) co_await each;
-            a.stop();
-            co_await a.ended();
-        }
-        static task<> main(unsigned seed, tally& t) {
-            const auto with_seed = [&](supervisor_group& group) { return body(group, seed, t); };
-            co_await with_supervisor_group(with_seed,
-                                           {.on_error = quiet});
-            t.refused += long(this_loop().stats().dead_letters);
-        }
-    };
     for (unsigned seed = 1; seed <= 200; ++seed) {
         CAPTURE(seed);
         tally t;
-        test::run(local::main, seed, std::ref(t));
+        test::run(random_traffic::main, seed, 60, std::ref(t));
         CHECK(t.sent == t.handled + t.refused + t.withdrawn);
     }
+}
+
+TEST_CASE("cancel at every step: random programs of actors handle nothing twice, and leave nothing") {
+    int points = 0;
+    for (unsigned seed = 1; seed <= 25; ++seed) {
+        CAPTURE(seed);
+        tally t;
+        const auto program = [seed, &t]() {
+            t = tally();
+            return random_traffic::main(seed, 5, t);
+        };
+        points += test::cancel_at_every_step(program);
+        CHECK(t.handled + t.refused + t.withdrawn <= t.sent);
+    }
+    CHECK(points > 500);
 }
 
 }  // namespace
