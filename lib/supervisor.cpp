@@ -3,6 +3,7 @@
 // which then ends the manager's work. So a cancel from outside stops the children in order, too.
 #include <rondo/supervisor.hpp>
 
+#include <rondo/attempt.hpp>
 #include <rondo/detail/extras.hpp>
 
 #include <algorithm>
@@ -115,16 +116,74 @@ task<> supervisor::supervise() {
 
 // --- starting ------------------------------------------------------------------------------------------
 
+namespace {
+std::exception_ptr command_error(int error, const char* what, const detail::child_record& c, const char* state) {
+    return std::make_exception_ptr(io_error(errno_code(error), what, (c.name.empty() ? "a child" : c.name) + state));
+}
+bool is_down(const detail::child_record& c) noexcept {
+    return c.state == child_state::terminated || c.state == child_state::ended;
+}
+}  // namespace
+
 task<> supervisor::carry_out(detail::command_wait& command) {
+    using act = detail::command_wait::act;
     child& c = *command.child;
-    if (command.what == detail::command_wait::act::start) {
+    const child_handle kept(c);
+    const act what = command.what;  // who wants it may be gone when it is done
+    if (what == act::start) {
         co_await add(command);
-    } else if (c.state != child_state::removed) {
-        const child_handle kept(c);
-        co_await stop(c);
-        end_for_good(c);
-        forget(c);
+    } else if (what == act::restart) {
+        co_await restart_by_hand(c);
+    } else if (c.linked()) {  // it is not forgotten
+        if (what != act::forget) co_await terminate(c);
+        if (what == act::terminate && c.options.restart != restart::temporary) co_return;
+        if (!is_down(c)) {
+            fail_command(command_error(EBUSY, "delete a child", c, ", which is not terminated"));
+        } else {
+            end_for_good(c);
+            forget(c);
+        }
     }
+}
+
+void supervisor::fail_command(std::exception_ptr error) noexcept {
+    if (command_ != nullptr) command_->error = std::move(error);
+}
+
+task<> supervisor::terminate(child& c) {
+    if (is_down(c)) co_return;
+    const time_point due = c.due;
+    co_await stop(c);
+    static_cast<void>(c.ask_to_stop());  // an actor that waits to be restarted has not heard it
+    c.state = child_state::terminated;
+    if (due == never || options_.how == strategy::one_for_one) co_return;
+    // Those that were to be restarted with it still are.
+    child* next = nullptr;
+    all_.for_each([&](child& each) {
+        if (next == nullptr && each.state == child_state::waiting_to_restart) next = &each;
+    });
+    if (next != nullptr && next->due == never) set_due(*next, due);
+}
+
+task<> supervisor::restart_by_hand(child& c) {
+    const char* const what = "restart a child";
+    if (!c.linked() || (c.state == child_state::ended && !c.revive())) {
+        fail_command(command_error(ESRCH, what, c, ", which has ended for good"));
+        co_return;
+    }
+    if (!is_down(c)) {
+        fail_command(command_error(EBUSY, what, c, ", which is not terminated"));
+        co_return;
+    }
+    const child_state before = c.state;
+    c.is_over = false;
+    ++c.restarts;
+    co_await launch(c);
+    if (c.body != nullptr || c.is_ready) co_return;
+    c.state = before;
+    c.is_over = before == child_state::ended;
+    fail_command(c.exit.error ? c.exit.error
+                              : command_error(ECANCELED, what, c, ", which ended before it was ready"));
 }
 
 task<> supervisor::add(detail::command_wait& command) {
@@ -291,7 +350,7 @@ bool supervisor::is_over_after(const child& c) const noexcept {
     if (!c.options.significant || options_.shutdown == auto_shutdown::off) return false;
     if (options_.shutdown == auto_shutdown::any_significant) return true;
     bool others = false;
-    all_.for_each([&](const child& each) { others |= each.options.significant && each.state != child_state::ended; });
+    all_.for_each([&](const child& each) { others |= each.options.significant && !is_down(each); });
     return !others;
 }
 
@@ -405,7 +464,8 @@ const op_vtable command_wait::table = {
     &wake_owner,
     [](const op& o, char* text, std::size_t size) noexcept {
         const auto& w = static_cast<const command_wait&>(o);
-        std::snprintf(text, size, "%s of %s", w.what == command_wait::act::start ? "the start" : "the removal",
+        static constexpr const char* words[] = {"start", "termination", "restart", "deletion", "removal"};
+        std::snprintf(text, size, "the %s of %s", words[static_cast<std::size_t>(w.what)],
                       w.child->name.empty() ? "a child" : w.child->name.c_str());
     },
 };
@@ -427,12 +487,17 @@ command_wait::~command_wait() {
 }
 
 bool command_wait::start() noexcept {
-    if (child == nullptr) return false;
+    if (child == nullptr) {
+        if (what == act::restart)
+            error = std::make_exception_ptr(io_error(errno_code(ESRCH), "restart a child", "of an empty handle"));
+        return false;
+    }
     if (of->ending_) {
-        if (what == act::start) error = stopping_error(*child);
+        if (starts_something()) error = stopping_error(*child);
         return false;
     }
     if (what == act::start) child->of = of;
+    RONDO_ASSERT(child->of == of, "a supervisor is asked to do something with the child of another");
     state = armed;
     of->commands_.push_back(*this);
     wake_slot(of->news_);
@@ -440,7 +505,7 @@ bool command_wait::start() noexcept {
 }
 
 void command_wait::refuse() noexcept {
-    if (what == act::start && !error) error = stopping_error(*child);
+    if (starts_something() && !error) error = stopping_error(*child);
     current->complete(*this, 0);
 }
 
@@ -448,6 +513,14 @@ void command_wait::check() const {
     if (result < 0) [[unlikely]]
         throw_failure(result, "supervisor");
     if (error) std::rethrow_exception(error);
+}
+
+rondo::result<void> command_wait::as_result() const {
+    if (result < 0) check();
+    if (!error) return {};
+    const std::error_code code = code_of(error);
+    if (!code) check();
+    return code;
 }
 
 }  // namespace detail

@@ -317,7 +317,7 @@ TEST_CASE("supervisor: a child that says when it is ready is waited for") {
         static task<> body() {
             journal j;
             const auto work = [&](supervisor& s) -> task<> {
-                co_await s.start({}, slow, std::ref(j));
+                co_await s.start({.shutdown = duration::zero()}, slow, std::ref(j));
                 co_await s.start({}, next, std::ref(j));
                 co_await settle();
             };
@@ -340,7 +340,7 @@ TEST_CASE("supervisor: OTP a restart whose start fails counts again, and is trie
             journal j;
             remote_child c{.name = "c"};
             const auto work = [&](supervisor& s) -> task<> {
-                co_await s.start({.name = "c"}, flaky, &starts, &c, &j);
+                co_await s.start({.name = "c", .shutdown = duration::zero()}, flaky, &starts, &c, &j);
                 co_await settle();
                 c.fail();
                 co_await settle();
@@ -502,9 +502,176 @@ TEST_CASE("supervisor: OTP simple_one_for_one: children come and go, and each is
                 all[52]->fail();
                 co_await settle();
                 CHECK(s.which_children().size() == 97);
+                co_await s.remove(handles[51]);  // forgotten already, as it was temporary
+                CHECK(s.which_children().size() == 97);
                 CHECK(handles[52].name() == "52");
             };
             co_await with_supervisor(work);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: OTP terminate_child, restart_child, delete_child: stopped and kept, started again, forgotten") {
+    struct local {
+        static task<> body() {
+            journal j;
+            remote_child a{.name = "a"}, b{.name = "b"};
+            const auto work = [&](supervisor& s) -> task<> {
+                auto first = co_await s.start({.name = "a"}, remote, &a, &j);
+                auto second = co_await s.start({.name = "b"}, remote, &b, &j);
+                co_await settle();
+                co_await s.terminate_child(first);
+                CHECK(first.state() == child_state::terminated);
+                CHECK(s.which_children().size() == 2);
+                co_await s.terminate_child(first);  // no effect
+                co_await settle();
+                CHECK(j.text() == "a+ b+ a-");
+
+                const auto running = co_await attempt(s.restart_child(second));
+                CHECK(running.error() == std::errc::device_or_resource_busy);
+                const auto in_use = co_await attempt(s.delete_child(second));
+                CHECK(in_use.error() == std::errc::device_or_resource_busy);
+
+                co_await s.restart_child(first);
+                co_await settle();
+                CHECK(first.state() == child_state::running);
+                CHECK(first.restarts() == 1);
+                CHECK(s.which_children()[0].name == "a");  // in its old place
+                a.fail();                                   // and supervised as before
+                co_await settle();
+                CHECK(a.starts == 3);
+
+                co_await s.terminate_child(first);
+                co_await s.delete_child(first);
+                CHECK(first.state() == child_state::removed);
+                CHECK(s.which_children().size() == 1);
+                co_await s.delete_child(first);  // no effect
+                co_await s.terminate_child(first);
+                const auto gone = co_await attempt(s.restart_child(first));
+                CHECK(gone.error() == std::errc::no_such_process);
+                const auto empty = co_await attempt(s.restart_child(child_handle()));
+                CHECK(empty.error() == std::errc::no_such_process);
+            };
+            co_await with_supervisor(work, {.intensity = 1});  // what is done by hand is no failure
+            CHECK(j.text() == "a+ b+ a- a+ a! a+ a- b-");
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: OTP terminate_child of a temporary one forgets it; one that has ended can be started again") {
+    struct local {
+        static task<> body() {
+            journal j;
+            remote_child a{.name = "a"}, b{.name = "b"};
+            const auto work = [&](supervisor& s) -> task<> {
+                auto passing = co_await s.start({.name = "a", .restart = restart::temporary}, remote, &a, &j);
+                auto ending = co_await s.start({.name = "b", .restart = restart::transient}, remote, &b, &j);
+                co_await settle();
+                co_await s.terminate_child(passing);
+                CHECK(passing.state() == child_state::removed);
+                b.end();
+                co_await settle();
+                CHECK(ending.state() == child_state::ended);
+                co_await s.restart_child(ending);
+                co_await settle();
+                CHECK(b.starts == 2);
+                b.end();
+                co_await settle();
+                co_await s.delete_child(ending);
+                CHECK(s.which_children().empty());
+            };
+            co_await with_supervisor(work);
+            CHECK(j.text() == "a+ b+ a- b. b+ b.");
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: OTP one that was terminated is started again with the others, if that is the strategy") {
+    struct local {
+        static task<std::string> with(strategy how) {
+            three t;
+            remote_child d{.name = "d"};
+            const auto work = [&](supervisor& s) -> task<> {
+                co_await t.start(s);
+                auto extra = co_await s.start({.name = "d"}, remote, &d, &t.j);
+                co_await settle();
+                co_await s.terminate_child(extra);
+                t.b.fail();
+                for (int i = 0; i < 4; ++i) co_await settle();
+                t.j.add(extra.state() == child_state::running ? "again" : "still down");
+            };
+            co_await with_supervisor(work, {.how = how, .intensity = 5});
+            co_return t.j.text();
+        }
+        static task<> body() {
+            const std::string one = co_await with(strategy::one_for_one);
+            CHECK(one.find("still down") != std::string::npos);
+            const std::string rest = co_await with(strategy::rest_for_one);
+            CHECK(rest.find("again") != std::string::npos);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: restart_child throws what the start fails with, and the child is as before") {
+    struct local {
+        static task<> flaky(supervised& self, int* starts) {
+            if (++*starts == 2) throw std::runtime_error("not yet");
+            if (*starts == 3) co_return;
+            self.ready();
+            co_await self.stop_asked();
+        }
+        static task<> body() {
+            int starts = 0;
+            const auto work = [&](supervisor& s) -> task<> {
+                auto c = co_await s.start({.name = "c"}, flaky, &starts);
+                co_await s.terminate_child(c);
+                std::string said;
+                try {
+                    co_await s.restart_child(c);
+                } catch (const std::runtime_error& e) {
+                    said = e.what();
+                }
+                CHECK(said == "not yet");
+                CHECK(c.state() == child_state::terminated);
+                const auto not_ready = co_await attempt(s.restart_child(c));
+                CHECK(not_ready.error() == std::errc::operation_canceled);
+                CHECK(c.state() == child_state::terminated);
+                co_await s.restart_child(c);
+                CHECK(c.state() == child_state::running);
+                CHECK(starts == 4);
+            };
+            co_await with_supervisor(work, {.intensity = 0});
+        }
+    };
+    run(local::body);
+}
+
+// Only in virtual time: it takes an hour.
+TEST_CASE("supervisor: terminating one whose restart others wait for leaves them theirs" *
+          doctest::skip(!test::on_sim())) {
+    struct local {
+        static task<> body() {
+            three t;
+            const auto work = [&](supervisor& s) -> task<> {
+                auto first = co_await s.start({.name = "a", .backoff_min = 1h, .backoff_max = 1h}, remote, &t.a, &t.j);
+                auto second = co_await s.start({.name = "b"}, remote, &t.b, &t.j);
+                co_await settle();
+                t.a.fail();
+                co_await settle();
+                CHECK(second.state() == child_state::waiting_to_restart);
+                const auto waiting = co_await attempt(s.restart_child(first));
+                CHECK(waiting.error() == std::errc::device_or_resource_busy);
+                co_await s.terminate_child(first);
+                CHECK(first.state() == child_state::terminated);
+                co_await sleep_for(2h);
+                CHECK(second.state() == child_state::running);
+                CHECK(first.state() == child_state::terminated);
+            };
+            co_await with_supervisor(work, {.how = strategy::one_for_all, .intensity = 5});
         }
     };
     run(local::body);
@@ -817,6 +984,47 @@ TEST_CASE("supervised actor: at the end it handles what it had got; removed, it 
     run(local::body);
 }
 
+TEST_CASE("supervised actor: terminated, its address takes nothing; restarted, it goes on with what was left") {
+    struct local {
+        static task<> slow(mailbox<int>& box, std::vector<int>& seen) {
+            for (;;) {
+                auto got = co_await box.receive();
+                if (!got) co_return;
+                seen.push_back(*got);
+                co_await sleep_for(1h);
+            }
+        }
+        static task<> body() {
+            std::vector<int> seen;
+            const auto work = [&](supervisor& s) -> task<> {
+                auto a = co_await s.start_actor({.name = "a", .shutdown = duration::zero()}, slow, std::ref(seen));
+                for (int i = 1; i <= 3; ++i) co_await a.tell(i);
+                co_await settle();
+                co_await s.terminate_child(a);
+                CHECK(a.alive());
+                CHECK(a.size() == 2);
+                const auto before = this_loop().stats().dead_letters;
+                co_await a.tell(4);
+                CHECK(this_loop().stats().dead_letters == before + 1);
+                CHECK_FALSE(a.try_tell(5));
+                co_await s.restart_child(a);
+                co_await a.tell(6);
+                co_await settle();
+                CHECK(seen == std::vector<int>{1, 2});
+                CHECK(a.size() == 2);
+                co_await s.terminate_child(a);
+                co_await s.delete_child(a);
+                CHECK_FALSE(a.alive());
+                CHECK(this_loop().stats().dead_letters == before + 3);
+                const auto gone = co_await attempt(s.restart_child(a));
+                CHECK(gone.error() == std::errc::no_such_process);
+            };
+            co_await with_supervisor(work);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("supervised actor: killed, or stopped by its own, a permanent one is restarted") {
     struct local {
         static task<> body() {
@@ -865,7 +1073,10 @@ task<> a_tree_at_work() {
     const auto work = [&](supervisor& s) -> task<> {
         auto h = co_await s.start({.restart = restart::transient}, local::inner, std::ref(starts));
         co_await sleep_for(1ms);
-        co_await s.remove(h);
+        co_await s.terminate_child(h);
+        co_await s.restart_child(h);
+        co_await s.terminate_child(h);
+        co_await s.delete_child(h);
     };
     co_await with_supervisor(work, {.intensity = 100});
 }
@@ -880,6 +1091,7 @@ struct model_child {
     int starts = 1;
     bool running = true;
     bool known = true;
+    bool terminated = false;
 };
 
 void apply(std::vector<model_child>& all, strategy how, std::size_t at, bool failed) {
@@ -893,16 +1105,42 @@ void apply(std::vector<model_child>& all, strategy how, std::size_t at, bool fai
     if (how == strategy::one_for_one) return;
     for (std::size_t i = 0; i < all.size(); ++i) {
         model_child& other = all[i];
-        if (i == at || !other.running || (how == strategy::rest_for_one && i < at)) continue;
+        if (i == at || !(other.running || other.terminated) || (how == strategy::rest_for_one && i < at)) continue;
         if (other.how == restart::temporary) {
             other.running = other.known = false;
         } else {
             ++other.starts;
+            other.running = true;
+            other.terminated = false;
         }
     }
 }
 
-TEST_CASE("supervisor: random ends and failures leave the children that the model says") {
+/// Terminates, restarts or deletes a child, by hand.
+task<> by_hand(supervisor& s, const child_handle& c, model_child& model, std::size_t what) {
+    if (what == 0) {
+        co_await s.terminate_child(c);
+        if (!model.running) co_return;
+        model.running = false;
+        model.terminated = model.how != restart::temporary;
+        model.known = model.terminated;
+    } else if (what == 1) {
+        const auto r = co_await attempt(s.restart_child(c));
+        CHECK(r.has_value() == (model.known && !model.running));
+        CHECK((r || r.error() == (model.known ? std::errc::device_or_resource_busy : std::errc::no_such_process)));
+        if (!r) co_return;
+        ++model.starts;
+        model.running = true;
+        model.terminated = false;
+    } else {
+        const auto r = co_await attempt(s.delete_child(c));
+        CHECK(r.has_value() == !model.running);
+        if (!r) co_return;
+        model.known = model.terminated = false;
+    }
+}
+
+TEST_CASE("supervisor: random ends, failures and commands leave the children that the model says") {
     struct local {
         static task<> body(unsigned seed) {
             std::minstd_rand random(seed);
@@ -910,25 +1148,31 @@ TEST_CASE("supervisor: random ends and failures leave the children that the mode
             const std::size_t n = 1 + random() % 6;
             std::vector<std::unique_ptr<remote_child>> all;
             std::vector<model_child> model;
+            std::vector<child_handle> handles;
             journal j;
             const auto work = [&](supervisor& s) -> task<> {
                 for (std::size_t i = 0; i < n; ++i) {
                     all.push_back(std::make_unique<remote_child>(remote_child{.name = std::to_string(i)}));
                     model.push_back({static_cast<restart>(random() % 3)});
-                    static_cast<void>(co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote,
-                        all[i].get(), &j));
+                    auto handle = co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote,
+                                                   all[i].get(), &j);
+                    handles.push_back(std::move(handle));
                 }
                 co_await settle();
-                for (int step = 0; step < 30; ++step) {
+                for (int step = 0; step < 40; ++step) {
                     const std::size_t at = random() % n;
-                    if (!model[at].running) continue;
-                    const bool fails = random() % 2 == 0;
-                    if (fails) {
-                        all[at]->fail();
-                    } else {
-                        all[at]->end();
+                    const std::size_t what = random() % 8;
+                    if (what < 3) {
+                        co_await by_hand(s, handles[at], model[at], what);
+                    } else if (model[at].running) {
+                        const bool fails = random() % 2 == 0;
+                        if (fails) {
+                            all[at]->fail();
+                        } else {
+                            all[at]->end();
+                        }
+                        apply(model, how, at, fails);
                     }
-                    apply(model, how, at, fails);
                     for (int i = 0; i < 4; ++i) co_await settle();
                     for (std::size_t i = 0; i < n; ++i) {
                         CHECK(all[i]->starts == model[i].starts);

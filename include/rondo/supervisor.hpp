@@ -89,15 +89,45 @@ class RONDO_API supervisor : public detail::supervisor_core {
         return detail::start_actor_awaiter<typename B::message>(
             *this, *new child_type(options, body(), std::forward<Args>(args)...));
     }
-    /// Stops a child, as at the end, and forgets it. No effect on one that is forgotten.
-    /// Cancel: it may be removed later all the same.
-    [[nodiscard]] detail::remove_awaiter remove(const child_handle& c) noexcept {
-        return detail::remove_awaiter(*this, c);
+    // Of a child, by its handle or its address. *Cancel:* it may be done later all the same.
+
+    /// Stops it, as at the end, and keeps what it is started from; a temporary one is forgotten. It can be
+    /// started again by restart_child(), and is when the strategy starts it with others. Meanwhile an actor's
+    /// address takes no messages; those that it has not handled wait. No effect on one that does not run.
+    [[nodiscard]] detail::command_awaiter terminate_child(const child_handle& c) noexcept {
+        return {*this, c, detail::command_wait::act::terminate};
+    }
+    /// Starts one that was terminated, or has ended, in its old place; it does not count as a failure. Throws
+    /// io_error: device_or_resource_busy if it runs or is to be restarted anyway, no_such_process if it is forgotten or an
+    /// actor that has ended for good, operation_canceled when the supervisor is ending; and what it failed with
+    /// before it was ready: then it is as before.
+    [[nodiscard]] detail::command_awaiter restart_child(const child_handle& c) noexcept {
+        return {*this, c, detail::command_wait::act::restart};
+    }
+    /// Forgets one that was terminated, or has ended: an actor has then ended for good. Throws
+    /// io_error(device_or_resource_busy) if it runs or is to be restarted. No effect on one that is forgotten.
+    [[nodiscard]] detail::command_awaiter delete_child(const child_handle& c) noexcept {
+        return {*this, c, detail::command_wait::act::forget};
+    }
+    /// terminate_child() and delete_child() in one.
+    [[nodiscard]] detail::command_awaiter remove(const child_handle& c) noexcept {
+        return {*this, c, detail::command_wait::act::remove};
     }
     template <class Message>
-    [[nodiscard]] detail::remove_awaiter remove(const actor_ref<Message>& actor) noexcept {
-        detail::child_record* const c = actor.box().core().keeper;
-        return detail::remove_awaiter(*this, c != nullptr ? child_handle(*c) : child_handle());
+    [[nodiscard]] detail::command_awaiter terminate_child(const actor_ref<Message>& actor) noexcept {
+        return terminate_child(detail::child_of(actor));
+    }
+    template <class Message>
+    [[nodiscard]] detail::command_awaiter restart_child(const actor_ref<Message>& actor) noexcept {
+        return restart_child(detail::child_of(actor));
+    }
+    template <class Message>
+    [[nodiscard]] detail::command_awaiter delete_child(const actor_ref<Message>& actor) noexcept {
+        return delete_child(detail::child_of(actor));
+    }
+    template <class Message>
+    [[nodiscard]] detail::command_awaiter remove(const actor_ref<Message>& actor) noexcept {
+        return remove(detail::child_of(actor));
     }
 
     /// In the order of their starts. Throws bad_alloc.
@@ -122,6 +152,8 @@ class RONDO_API supervisor : public detail::supervisor_core {
     task<> supervise();
     task<> carry_out(detail::command_wait& command);
     task<> add(detail::command_wait& command);
+    task<> terminate(child& c);
+    task<> restart_by_hand(child& c);
     task<> launch(child& c);
     task<> look_after(child& c);
     task<> start_again(child& c);
@@ -135,6 +167,7 @@ class RONDO_API supervisor : public detail::supervisor_core {
     bool is_over_after(const child& c) const noexcept;
     child* first_due() noexcept;
     void set_due(child& c, time_point due) noexcept;
+    void fail_command(std::exception_ptr error) noexcept;
 
     supervisor_options options_;
     cancel_scope* work_ = nullptr;      // what the manager does until the end begins

@@ -28,7 +28,15 @@ enum class decision : std::uint8_t {
     escalate,  // the supervisor gives up
 };
 
-enum class child_state : std::uint8_t { starting, running, stopping, waiting_to_restart, ended, removed };
+enum class child_state : std::uint8_t {
+    starting,
+    running,
+    stopping,
+    waiting_to_restart,
+    ended,       // by itself, and is not restarted
+    terminated,  // by terminate_child()
+    removed,     // and forgotten
+};
 
 struct child_options {
     std::string_view name = {};
@@ -116,6 +124,8 @@ struct RONDO_API child_record : links, supervised {
     virtual void body_ended() noexcept {}
     /// It will not be started again.
     virtual void end_for_good() noexcept {}
+    /// It is to be, though. False: it cannot.
+    virtual bool revive() noexcept { return true; }
 
     void share() noexcept { ++shares; }
     void release() noexcept;
@@ -205,6 +215,7 @@ struct child_actor final : child_record {
         box->end(exit);
         box->core().name = "";  // it was this record's
     }
+    bool revive() noexcept override { return !box->core().ended; }
     F fn;
     std::tuple<Args...> args;
     mailbox_share<Message> box;
@@ -212,14 +223,16 @@ struct child_actor final : child_record {
 
 /// What a task asks the supervisor to do, and the wait for it. Owns a share of the child.
 struct RONDO_API command_wait : wait_op {
-    enum class act : std::uint8_t { start, remove };
+    enum class act : std::uint8_t { start, terminate, restart, forget, remove };
     command_wait(supervisor_core& s, child_record* c, act a) noexcept;
     command_wait(command_wait&& other) noexcept;
     ~command_wait();
     bool start() noexcept;
     void refuse() noexcept;
+    bool starts_something() const noexcept { return what == act::start || what == act::restart; }
     /// Throws what went wrong.
     void check() const;
+    rondo::result<void> as_result() const;
     static const op_vtable table;
     supervisor_core* of;
     child_record* child;  // null: nothing is to be done
@@ -252,7 +265,7 @@ class RONDO_API supervisor_core : public group {
 
 }  // namespace detail
 
-/// A child, for remove(). Copies stand for the same one; it may outlive the supervisor.
+/// A child, for terminate_child() and the like. Copies stand for the same one; it may outlive the supervisor.
 class child_handle {
  public:
     child_handle() noexcept = default;
@@ -300,10 +313,18 @@ struct start_actor_awaiter : command_wait, awaits<start_actor_awaiter<Message>> 
     mailbox_share<Message> box;
 };
 
-struct remove_awaiter : command_wait, awaits<remove_awaiter> {
-    remove_awaiter(supervisor_core& s, const child_handle& c) noexcept : command_wait(s, c.record(), act::remove) {}
+struct command_awaiter : command_wait, awaits<command_awaiter> {
+    command_awaiter(supervisor_core& s, const child_handle& c, act a) noexcept : command_wait(s, c.record(), a) {}
     void await_resume() const { check(); }
+    rondo::result<void> finish() const { return as_result(); }
 };
+
+/// The child that an actor is.
+template <class Message>
+child_handle child_of(const actor_ref<Message>& actor) noexcept {
+    child_record* const c = actor.box().core().keeper;
+    return c != nullptr ? child_handle(*c) : child_handle();
+}
 
 }  // namespace detail
 }  // namespace rondo
