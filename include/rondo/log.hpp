@@ -52,6 +52,8 @@ class RONDO_API log_gate {
 
 /// Says how many messages were dropped, if any were.
 RONDO_API void flush_log() noexcept;
+/// For tests: the second in which gates count is over.
+RONDO_API void pass_log_second() noexcept;
 
 /// printf-like, into a bounded line. `format` is a literal.
 __attribute__((format(printf, 4, 5))) RONDO_API void write_log(log_gate& gate, log_level level,
