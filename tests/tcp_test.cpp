@@ -119,14 +119,14 @@ task<> writes_any_bytes(tcp_stream& to) {
     const std::array<std::byte, 2> raw = {std::byte{'3'}, std::byte{' '}};
     std::array<char, 4> fixed = {'4', ' ', '\0', ' '};
     const char* c_string = "5 ";
-    char array[8] = "6 ";  // a text, too: it ends at its zero
+    char array[3] = {'6', '\0', ' '};  // no text but a buffer: all of it
     co_await to.write_all(text);
     co_await to.write_all(numbers);
     co_await to.write_all(raw);
     co_await to.write_all(fixed);
     co_await to.write_all(c_string);
     co_await to.write_all(array);
-    co_await to.write_all("7 ");
+    co_await to.write_all("7 \0 ");
     co_await to.write_all(std::span(numbers).first(2));
     co_await to.write_all(text + "a temporary, ");
     co_await to.write_some(std::string_view("8 "));
@@ -143,7 +143,31 @@ TEST_CASE("tcp: whatever holds bytes in a row can be written, a text without its
         auto writer = spawn(writes_any_bytes, std::ref(c.client));
         const test::bytes all = co_await test::read_to_end(c.server);
         co_await writer;
-        CHECK(test::as_text(all) == "1 string, 2 vector, 3 4 \0 5 6 7 2 1 string, a temporary, 8 5!"s);
+        CHECK(test::as_text(all) == "1 string, 2 vector, 3 4 \0 5 6\0 7 \0 2 1 string, a temporary, 8 5!"s);
+    });
+}
+
+// An array of zeros was taken for an empty text, and nothing was written.
+TEST_CASE("tcp: what counts of a char array: all of one that can be written, of a constant all but a zero at its end") {
+    static const char text[] = "a\0b";
+    static const char no_text[] = {'a', '\0', 'b'};
+    char buffer[64] = {};
+    char* pointer = buffer;
+    CHECK(bytes_view(buffer).size() == 64);
+    CHECK(bytes_view(text).size() == 3);
+    CHECK(bytes_view(no_text).size() == 3);
+    CHECK(bytes_view("").size() == 0);
+    CHECK(bytes_view("\0").size() == 1);
+    CHECK(bytes_view(pointer).size() == 0);
+    CHECK(bytes_view(static_cast<const char*>(text)).size() == 1);
+    CHECK(bytes_view(buffer).data() == buffer);
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        char zeros[64] = {};
+        co_await c.client.write_all(zeros);
+        c.client.shutdown();
+        const test::bytes all = co_await test::read_to_end(c.server);
+        CHECK(all == test::bytes(64));
     });
 }
 
