@@ -1,7 +1,7 @@
 // Channels against a model: first every order of a few operations, then long random programs.
 #include <rondo/channel.hpp>
 
-#include "support/net.hpp"
+#include "support/every_step.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -419,4 +419,85 @@ TEST_CASE("channel model: a million random steps end as the model says") {
         CAPTURE(seed);
         test::run(random_program, seed, slow_build ? 10'000L : 250'000L);
     }
+}
+
+// --- cancelled at every step ------------------------------------------------------------------------------
+
+namespace {
+
+struct traffic {
+    int sent = 0, received = 0, left = 0;
+};
+
+/// Two tasks that send and two that receive, alone or as arms of a select, at random.
+class random_traffic {
+ public:
+    random_traffic(std::uint64_t seed, traffic& seen)
+        : dice_(seed), seen_(seen), channel_(dice_.below(3)) {}
+
+    task<> run() {
+        auto body = [this](task_group& group) -> task<> {
+            for (int i = 0; i < 2; ++i) group.spawn(&random_traffic::send, this, dice_.next()).discard();
+            for (int i = 0; i < 2; ++i) group.spawn(&random_traffic::receive, this, dice_.next()).discard();
+            co_await sleep_for(std::chrono::milliseconds(1));
+            channel_.close();
+        };
+        try {
+            co_await with_task_group(body);
+        } catch (const std::exception&) {  // sends that were shut out
+        } catch (const cancelled&) {
+        }
+        seen_.left = static_cast<int>(channel_.discard());
+        CHECK(channel_.waiting_senders() + channel_.waiting_receivers() == 0);
+    }
+
+ private:
+    task<> send(std::uint64_t seed) {
+        test::dice mine(seed);
+        for (int i = 1; i <= 4; ++i) {
+            token t(i);
+            if (mine.one_in(2)) {
+                co_await channel_.send_from(t);
+                ++seen_.sent;
+            } else {
+                auto chosen = co_await select_in_order(sleep_for(std::chrono::microseconds(1)), channel_.send_from(t));
+                if (chosen.index() == 1) ++seen_.sent;
+                CHECK((chosen.index() == 1) == (t.number == 0));
+            }
+            if (mine.one_in(2)) co_await yield();
+        }
+    }
+    task<> receive(std::uint64_t seed) {
+        test::dice mine(seed);
+        for (int i = 0; i < 4; ++i) {
+            const auto patience = std::chrono::microseconds(mine.below(3));
+            auto chosen = co_await select_in_order(channel_.receive(), sleep_for(patience));
+            if (chosen.index() == 0 && chosen.get<0>()) ++seen_.received;
+            if (mine.one_in(2)) co_await yield();
+        }
+    }
+
+    test::dice dice_;
+    traffic& seen_;
+    channel<token> channel_;
+};
+
+}  // namespace
+
+TEST_CASE("channel model: random traffic, cancelled at every step: what was sent is received or left") {
+    std::size_t points = 0;
+    traffic seen;
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+        CAPTURE(seed);
+        const auto program = [seed, &seen]() -> task<> {
+            seen = {};
+            random_traffic t(seed, seen);
+            co_await t.run();
+        };
+        const auto nothing_lost = [&seen] { CHECK(seen.sent == seen.received + seen.left); };
+        const testing::every_step_report report = testing::cancel_at_every_step(program, nothing_lost);
+        CHECK_MESSAGE(report.ok(), report.text());
+        points += report.points;
+    }
+    CHECK(points > 500);
 }
