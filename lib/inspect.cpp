@@ -74,6 +74,34 @@ void log_leftovers(const loop& l, const char* when) noexcept {
 
 }  // namespace detail
 
+std::uint32_t task_view::number() const noexcept { return f_ != nullptr ? f_->id : 0; }
+
+std::string_view task_view::name() const noexcept {
+    return f_ != nullptr && f_->more != nullptr ? std::string_view(f_->more->name) : std::string_view();
+}
+
+std::source_location task_view::spawned() const noexcept {
+    return f_ != nullptr ? f_->place : std::source_location();
+}
+
+std::source_location task_view::place() const noexcept {
+    return f_ != nullptr ? detail::shown_place(*f_) : std::source_location();
+}
+
+std::size_t task_view::sites(std::source_location* into, std::size_t most) const noexcept {
+    std::size_t count = 0;
+    if (f_ == nullptr) return count;
+    for (const detail::promise_base* p = f_->leaf; p != nullptr && count < most; p = p->parent) into[count++] = p->site;
+    return count;
+}
+
+std::size_t task_view::waits_for(char* text, std::size_t room) const noexcept {
+    *text = '\0';
+    if (f_ == nullptr || f_->waiting == nullptr) return 0;
+    f_->waiting->vt->describe(*f_->waiting, text, room);
+    return std::string_view(text).size();
+}
+
 bool loop::alive() const noexcept {
     return timers_.size() > unref_timers_ || immediate_count_ > unref_immediates_ || armed_io_ != 0 ||
            closing_count_ != 0 || watcher_count_ > unref_watchers_ || work_queued() ||

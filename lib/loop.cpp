@@ -55,7 +55,13 @@ const char* name_of(phase p) noexcept {
 
 observer::~observer() = default;
 void observer::on_phase(phase, time_point) noexcept {}
-void observer::on_step(step, std::uint32_t, std::source_location) noexcept {}
+void observer::on_polled(std::size_t, time_point) noexcept {}
+void observer::on_timers(time_point, time_point) noexcept {}
+void observer::on_spawn(task_view) noexcept {}
+void observer::on_ready(task_view) noexcept {}
+void observer::on_step(step, task_view, std::source_location) noexcept {}
+void observer::on_wait(task_view) noexcept {}
+void observer::on_end(task_view, ending) noexcept {}
 void observer::on_step_end() noexcept {}
 
 // --- life ---------------------------------------------------------------------------------------
@@ -327,9 +333,11 @@ void loop::end(detail::fiber& f, detail::promise_base* root) noexcept {
 
 template <bool Watched>
 inline void loop::step(detail::fiber& f) noexcept {
-    if constexpr (Watched) watch_->on_step(observer::step::task, f.id, f.leaf != nullptr ? f.leaf->site : f.place);
-    resume(f);
-    if constexpr (Watched) watch_->on_step_end();
+    if constexpr (Watched) {
+        step_watched(f);
+    } else {
+        resume(f);
+    }
 }
 
 template <bool Watched>
@@ -338,11 +346,11 @@ template <bool Watched>
     current_fiber_ = &f;
     if (f.flags & detail::fiber::cancel_pending) [[unlikely]] {
         f.vt->discard(f);
-        return end(f, nullptr);
+        return Watched ? end_watched(f, nullptr) : end(f, nullptr);
     }
     f.vt->start(f);
     if (f.leaf == nullptr) [[unlikely]]
-        return end(f, nullptr);
+        return Watched ? end_watched(f, nullptr) : end(f, nullptr);
     if constexpr (Watched) {
         step<true>(f);
     } else if (detail::promise_base* const root = advance(f)) {
@@ -358,20 +366,17 @@ inline void loop::deliver(op& o, std::int32_t result) noexcept {
         ++stats_.steps;
         o.result = result;  // the short way of the lines below: queued, and taken at once
         resume(*o.owner);
+    } else if (watch_ != nullptr) [[unlikely]] {
+        deliver_watched(o, result);
     } else {
         const bool first = microtasks_.empty();
         complete(o, result);
         if (first && !microtasks_.empty()) {
             ++stats_.steps;
-            step_any(static_cast<detail::fiber&>(microtasks_.pop()));
+            resume(static_cast<detail::fiber&>(microtasks_.pop()));
         }
     }
     if (!microtasks_.empty() || !ticks_.empty()) drain();
-}
-
-void loop::step_any(detail::fiber& f) noexcept {
-    if (watch_ == nullptr) return step<false>(f);
-    step<true>(f);
 }
 
 void loop::drain() noexcept {
@@ -393,21 +398,22 @@ void loop::drain_queues() noexcept {
     bool cut = false;
     inline_left_ = inline_completions;
     others_ = 0;
+    if constexpr (Watched) tell_ready();  // what became ready since: by the phase, or from outside
     do {
-        while (!ticks_.empty()) run_other<Watched>(ticks_.pop());
+        while (!ticks_.empty()) run_other<Watched>(take<Watched>(ticks_, told_tick_));
         while (!cut && !microtasks_.empty()) {
             if (microtasks_.front()->what >= kind::explicit_microtask) {
-                run_other<Watched>(microtasks_.pop());
+                run_other<Watched>(take<Watched>(microtasks_, told_microtask_));
             } else if (budget == 0) {
                 cut = true;
             } else if (microtasks_.front()->what == kind::first_step) {
                 do {
-                    first_step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+                    first_step<Watched>(static_cast<detail::fiber&>(take<Watched>(microtasks_, told_microtask_)));
                 } while (--budget != 0 && !microtasks_.empty() &&
                          microtasks_.front()->what == kind::first_step);
             } else {
                 do {
-                    step<Watched>(static_cast<detail::fiber&>(microtasks_.pop()));
+                    step<Watched>(static_cast<detail::fiber&>(take<Watched>(microtasks_, told_microtask_)));
                 } while (--budget != 0 && !microtasks_.empty() &&
                          microtasks_.front()->what == kind::wake_up);
             }
@@ -477,14 +483,16 @@ void loop::call(detail::callback& c) noexcept {
     current_fiber_ = nullptr;
     const std::source_location place = c.place;
     if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step(observer::step::microtask, 0, place);
+        watch_->on_step(observer::step::microtask, task_view(), place);
     try {
         c.invoke(c, detail::callback::act::run);
     } catch (...) {
         report_unhandled(std::current_exception(), place);
     }
-    if (watch_ != nullptr) [[unlikely]]
+    if (watch_ != nullptr) [[unlikely]] {
+        tell_ready();
         watch_->on_step_end();
+    }
 }
 
 void loop::call(detail::handle_node& node) noexcept {
@@ -492,15 +500,78 @@ void loop::call(detail::handle_node& node) noexcept {
     current_fiber_ = nullptr;
     ++node.count;  // it may cancel itself
     if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step(observer::step::callback, 0, node.place);
+        watch_->on_step(observer::step::callback, task_view(), node.place);
     try {
         node.invoke(node, detail::handle_node::act::run);
     } catch (...) {
         report_unhandled(std::current_exception(), node.place);
     }
-    if (watch_ != nullptr) [[unlikely]]
+    if (watch_ != nullptr) [[unlikely]] {
+        tell_ready();
         watch_->on_step_end();
+    }
     release(node);
+}
+
+// --- under an observer --------------------------------------------------------------------------------
+
+// Who makes a task ready tells nobody: that would cost every wake-up a look at watch_. Instead the queues
+// are looked at after each step, and what has come behind the last node that was seen is new.
+
+void loop::tell_ready() noexcept {
+    tell_ready(ticks_, told_tick_);
+    tell_ready(microtasks_, told_microtask_);
+}
+
+void loop::tell_ready(const detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept {
+    using kind = detail::ready_node::kind;
+    for (detail::ready_node* at = told != nullptr ? told->next : queue.front(); at != nullptr; at = at->next) {
+        told = at;
+        if (at->what == kind::callback) continue;
+        const task_view task(static_cast<const detail::fiber*>(at));
+        at->what == kind::first_step ? watch_->on_spawn(task) : watch_->on_ready(task);
+    }
+}
+
+template <bool Watched>
+inline detail::ready_node& loop::take(detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept {
+    detail::ready_node& node = queue.pop();
+    if constexpr (Watched)
+        if (told == &node) told = nullptr;
+    return node;
+}
+
+void loop::step_watched(detail::fiber& f) noexcept {
+    const task_view task(&f);
+    watch_->on_step(observer::step::task, task, f.leaf != nullptr ? f.leaf->site : f.place);
+    f.waiting = nullptr;
+    current_fiber_ = &f;
+    if (detail::promise_base* const root = advance(f)) {
+        end_watched(f, root);
+    } else {
+        watch_->on_wait(task);
+        tell_ready();
+    }
+    watch_->on_step_end();
+}
+
+void loop::end_watched(detail::fiber& f, detail::promise_base* root) noexcept {
+    using detail::fiber;
+    using how = observer::ending;
+    if (root != nullptr) f.vt->finish(f, *root);
+    watch_->on_end(task_view(&f), f.flags & fiber::has_value ? how::value
+                                  : f.flags & fiber::has_error ? how::error : how::cancelled);
+    finish(f);
+    tell_ready();
+}
+
+void loop::deliver_watched(op& o, std::int32_t result) noexcept {
+    const bool first = microtasks_.empty();
+    complete(o, result);
+    tell_ready();
+    if (!first || microtasks_.empty()) return;
+    ++stats_.steps;
+    step_watched(static_cast<detail::fiber&>(take<true>(microtasks_, told_microtask_)));
 }
 
 // --- a turn -------------------------------------------------------------------------------------
@@ -566,6 +637,8 @@ void loop::run_poll(bool may_block) {
     shared_->awake();
     refresh_now();
     stats_.completions += batch_.size();
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_polled(batch_.size(), now_);
     for (const completion& c : batch_) {
         --armed_io_;
         deliver(*c.what, c.result);
@@ -626,6 +699,8 @@ void loop::run_timers() {
     refresh_now();
     enter(phase::timers);
     if (timers_.next() > now_) return;
+    if (watch_ != nullptr) [[unlikely]]
+        watch_->on_timers(timers_.next(), now_);
     // Due timers are collected first, so one that is made in this phase waits for the next.
     timers_.collect(now_);
     for (auto slot = timers_.take_due(); slot != timers_.none; slot = timers_.take_due()) {

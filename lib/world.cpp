@@ -22,7 +22,13 @@ leak_error::~leak_error() = default;
 
 world_observer::~world_observer() = default;
 void world_observer::on_phase(const host&, phase, time_point) noexcept {}
-void world_observer::on_step(const host&, observer::step, std::uint32_t, std::source_location) noexcept {}
+void world_observer::on_polled(const host&, std::size_t, time_point) noexcept {}
+void world_observer::on_timers(const host&, time_point, time_point) noexcept {}
+void world_observer::on_spawn(const host&, task_view) noexcept {}
+void world_observer::on_ready(const host&, task_view) noexcept {}
+void world_observer::on_step(const host&, observer::step, task_view, std::source_location) noexcept {}
+void world_observer::on_wait(const host&, task_view) noexcept {}
+void world_observer::on_end(const host&, task_view, observer::ending) noexcept {}
 void world_observer::on_step_end(const host&) noexcept {}
 void world_observer::on_packet(packet, const packet_info&, time_point) noexcept {}
 void world_observer::on_event(event, const host*, time_point) noexcept {}
@@ -67,7 +73,13 @@ struct host_state final : observer {
         : of(w), name(std::move(its_name)), machine(m), face(new host(*this)) {}
 
     void on_phase(phase p, time_point when) noexcept override;
-    void on_step(step what, std::uint32_t task, std::source_location place) noexcept override;
+    void on_polled(std::size_t completions, time_point now) noexcept override;
+    void on_timers(time_point due, time_point now) noexcept override;
+    void on_spawn(task_view task) noexcept override;
+    void on_ready(task_view task) noexcept override;
+    void on_step(step what, task_view task, std::source_location place) noexcept override;
+    void on_wait(task_view task) noexcept override;
+    void on_end(task_view task, ending how) noexcept override;
     void on_step_end() noexcept override;
 
     time_point next_run() const noexcept;
@@ -95,7 +107,7 @@ struct world_state final : simulated::wire_tap {
     host_state& host_of(const simulated::machine& m) noexcept { return *hosts[m.index]; }
     void boot(host_state& h);
     void start(host_state& h, program& p);
-    void crash(host_state& h, bool silently);
+    void crash(host_state& h, bool silently, world_observer::event why = world_observer::event::crashed);
     void unwind(host_state& h);
 
     bool run_round();
@@ -193,11 +205,11 @@ void world_state::start(host_state& h, program& p) {
     spawn_at(*h.loop, nowhere, [](program& its) { return its.start(); }, std::ref(p)).discard();
 }
 
-void world_state::crash(host_state& h, bool silently) {
+void world_state::crash(host_state& h, bool silently, world_observer::event why) {
     if (!h.loop || h.going_down) return;
     crash_machine(h.loop->io(), silently);
     h.ignore_errors = true;
-    tell(world_observer::event::crashed, &h);
+    tell(why, &h);
     if (running == &h) {
         h.going_down = true;
         h.loop->root().cancel();
@@ -327,7 +339,7 @@ void world_state::end() {
 void world_state::stop_all() noexcept {
     for (const auto& h : hosts) {
         if (!h->loop) continue;
-        crash(*h, true);
+        crash(*h, true, world_observer::event::stopped);
     }
 }
 
@@ -403,9 +415,33 @@ void host_state::on_phase(phase p, time_point when) noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_phase(*face, p, when);
 }
 
-void host_state::on_step(step what, std::uint32_t task, std::source_location place) noexcept {
+void host_state::on_polled(std::size_t completions, time_point now) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_polled(*face, completions, now);
+}
+
+void host_state::on_timers(time_point due, time_point now) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_timers(*face, due, now);
+}
+
+void host_state::on_spawn(task_view task) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_spawn(*face, task);
+}
+
+void host_state::on_ready(task_view task) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_ready(*face, task);
+}
+
+void host_state::on_step(step what, task_view task, std::source_location place) noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_step(*face, what, task, place);
-    if (counting) counting->add(task, place);
+    if (counting) counting->add(task.number(), place);
+}
+
+void host_state::on_wait(task_view task) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_wait(*face, task);
+}
+
+void host_state::on_end(task_view task, ending how) noexcept {
+    if (of.options.watch != nullptr) of.options.watch->on_end(*face, task, how);
 }
 
 /// Between two steps of a drain: in chaos, any of the tasks that are ready may be next.
@@ -425,6 +461,7 @@ packet_info world_state::info(const simulated::packet& p) noexcept {
             p.last,
             p.attempt,
             p.size,
+            p.sending,
             *host_of(p.from()).face,
             *host_of(p.target()).face,
             endpoint(syn ? p.to->local : p.to->remote),
@@ -502,6 +539,8 @@ ip_address host::address_v6() const noexcept { return endpoint(state_->machine.v
 bool host::up() const noexcept { return state_->loop != nullptr && !state_->going_down; }
 std::size_t host::descriptors() const noexcept { return state_->machine.open; }
 std::size_t host::tasks() const noexcept { return state_->loop ? state_->loop->stats().tasks : 0; }
+
+time_point host::now() const noexcept { return std::max(state_->of.net.now(), state_->machine.busy_until); }
 
 rondo::loop& host::loop() const noexcept {
     RONDO_ASSERT(state_->loop != nullptr, "a host that is down has no loop");

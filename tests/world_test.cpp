@@ -910,7 +910,7 @@ namespace {
 
 struct counting_observer final : rondo::world_observer {
     void on_phase(const rondo::host&, rondo::phase, time_point) noexcept override { ++phases; }
-    void on_step(const rondo::host& of, rondo::observer::step, std::uint32_t, std::source_location) noexcept override {
+    void on_step(const rondo::host& of, rondo::observer::step, rondo::task_view, std::source_location) noexcept override {
         ++steps[of.name()];
     }
     void on_step_end(const rondo::host&) noexcept override { ++ends; }
@@ -919,7 +919,7 @@ struct counting_observer final : rondo::world_observer {
         if (what == packet::arrived) ++arrived;
     }
     void on_event(event what, const rondo::host* of, time_point) noexcept override {
-        constexpr const char* names[] = {"started", "crashed", "cut", "healed"};
+        constexpr const char* names[] = {"started", "crashed", "cut", "healed", "stopped"};
         events.add(names[static_cast<int>(what)] + (of != nullptr ? ":" + of->name() : std::string()));
     }
     int phases = 0;
@@ -956,5 +956,5 @@ TEST_CASE("world: an observer sees steps, packets and events, and changes nothin
     CHECK(watch.phases > 10);
     CHECK(watch.arrived >= 5);
     CHECK(watch.lost.text() == "syn");
-    CHECK(watch.events.text() == "started:test started:srv crashed:srv cut healed crashed:test");
+    CHECK(watch.events.text() == "started:test started:srv crashed:srv cut healed stopped:test");
 }

@@ -168,21 +168,57 @@ struct alive_entry {
     std::source_location place;  // where it was made; line 0 if unknown
 };
 
-/// Watches the loop at work; see loop_options::observer. It must not call the loop.
+/// A task, as an observer sees it. Valid during the call.
+class RONDO_API task_view {
+ public:
+    explicit task_view(const detail::fiber* f = nullptr) noexcept : f_(f) {}
+
+    /// 0: it is no task, but a callback.
+    std::uint32_t number() const noexcept;
+    std::string_view name() const noexcept;
+    /// Line 0 where that is unknown.
+    std::source_location spawned() const noexcept;
+    /// Where the program waits, or has waited last; before it starts, where it was spawned.
+    std::source_location place() const noexcept;
+    /// The lines of its awaits, the innermost first, the library's own as well: how many, `most` at most.
+    std::size_t sites(std::source_location* into, std::size_t most) const noexcept;
+    /// What it waits for, cut at `room`, with a zero behind: how long that is; 0 if it waits for nothing.
+    std::size_t waits_for(char* text, std::size_t room) const noexcept;
+
+ private:
+    const detail::fiber* f_;
+};
+
+/// Watches the loop at work; see loop_options::watch. All on the loop's thread; it must not call the loop.
+/// What happens in a step comes between on_step() and on_step_end(), what it makes ready at its end. Costs
+/// nothing while there is none; docs/observability.md has those that come with rondo.
 class RONDO_API observer {
  public:
     enum class step : std::uint8_t { callback, tick, microtask, task };
+    enum class ending : std::uint8_t { value, error, cancelled };
 
     virtual ~observer();
     virtual void on_phase(phase p, time_point when) noexcept;
-    virtual void on_step(step what, std::uint32_t task, std::source_location place) noexcept;
+    /// The wait for the outside is over, and has brought so many completions.
+    virtual void on_polled(std::size_t completions, time_point now) noexcept;
+    /// Timers are due: the first of them since `due`.
+    virtual void on_timers(time_point due, time_point now) noexcept;
+    /// A new task is ready for its first step.
+    virtual void on_spawn(task_view task) noexcept;
+    /// It was woken: by the step that runs, or, between steps, by the phase.
+    virtual void on_ready(task_view task) noexcept;
+    /// `place`: of a task, its innermost await; of a callback, where it was made.
+    virtual void on_step(step what, task_view task, std::source_location place) noexcept;
+    /// The step of the task is over, and it waits.
+    virtual void on_wait(task_view task) noexcept;
+    virtual void on_end(task_view task, ending how) noexcept;
     virtual void on_step_end() noexcept;
 };
 
 struct loop_options {
     backend_kind kind = backend_kind::automatic;  // automatic: RONDO_BACKEND decides, else the best
     backend_options backend = {};
-    observer* watch = nullptr;
+    observer* watch = nullptr;  // must outlive the loop
     /// Tasks remember since when they wait, for the await tree (docs/await_tree.md tells what it costs).
     bool track_waits = false;
 };
@@ -415,8 +451,14 @@ class RONDO_API loop {
     /// Of the tasks that are ready, the first ones, up to `most`: how many there are.
     std::size_t ready_tasks(std::size_t most) const noexcept;
     /// Lets the n-th of them run next.
-    void bring_forward(std::size_t n) noexcept { microtasks_.bring_forward(n); }
-    void set_observer(observer* watch) noexcept { watch_ = watch; }
+    void bring_forward(std::size_t n) noexcept {
+        if (detail::ready_node* const last = microtasks_.bring_forward(n)) told_microtask_ = last;
+    }
+    /// While the loop does not run.
+    void set_observer(observer* watch) noexcept {
+        watch_ = watch;
+        told_tick_ = told_microtask_ = nullptr;
+    }
     /// Cancels the root scope and turns until its last task has ended.
     void drain_root() noexcept;
     /// Under RONDO_DEBUG: `what`, called at `place` if that is known, is on the loop's own thread.
@@ -454,6 +496,7 @@ class RONDO_API loop {
 
     // steps and the drain after each
     void deliver(op& o, std::int32_t result) noexcept;
+    void deliver_watched(op& o, std::int32_t result) noexcept;
     bool put_off(io_op& o) noexcept;
     void fire_timer(detail::handle_node& node) noexcept;
     void fire_once(detail::handle_node& node) noexcept;
@@ -461,7 +504,12 @@ class RONDO_API loop {
     void call(detail::callback& c) noexcept;
     template <bool Watched>
     void step(detail::fiber& f) noexcept;
-    void step_any(detail::fiber& f) noexcept;
+    void step_watched(detail::fiber& f) noexcept;
+    void end_watched(detail::fiber& f, detail::promise_base* root) noexcept;
+    void tell_ready() noexcept;
+    void tell_ready(const detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept;
+    template <bool Watched>
+    static detail::ready_node& take(detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept;
     template <bool Watched>
     void first_step(detail::fiber& f) noexcept;
     void resume(detail::fiber& f) noexcept;
@@ -528,6 +576,9 @@ class RONDO_API loop {
     bool embedded_ = false;    // someone asked for poll_fd()
     bool checks_waits_ = false;  // for RONDO_DEBUG, or to remember since when a task waits
     observer* watch_ = nullptr;
+    // Of each queue, the last node that the observer has heard of; null if it has of none.
+    detail::ready_node* told_tick_ = nullptr;
+    detail::ready_node* told_microtask_ = nullptr;
     loop_options options_;
     loop_stats stats_;
 

@@ -66,6 +66,7 @@ struct packet_info {
     bool ends;             // no data of this direction comes behind it
     std::uint8_t attempt;  // how often it was sent before
     std::uint32_t size;    // bytes of data
+    std::uint64_t number;  // of the sending: one that is sent again has another, a copy the same
     const host& from;
     const host& to;
     endpoint source;
@@ -100,12 +101,20 @@ class verdict {
 class RONDO_API world_observer {
  public:
     enum class packet : std::uint8_t { sent, arrived, lost, copied, gave_up };
-    enum class event : std::uint8_t { started, crashed, cut, healed };
+    enum class event : std::uint8_t { started, crashed, cut, healed, stopped };  // stopped: its world ends
 
     virtual ~world_observer();
+    // What an observer of each host's loop sees; times are the host's own.
     virtual void on_phase(const host& of, phase p, time_point when) noexcept;
-    virtual void on_step(const host& of, observer::step what, std::uint32_t task, std::source_location place) noexcept;
+    virtual void on_polled(const host& of, std::size_t completions, time_point now) noexcept;
+    virtual void on_timers(const host& of, time_point due, time_point now) noexcept;
+    virtual void on_spawn(const host& of, task_view task) noexcept;
+    virtual void on_ready(const host& of, task_view task) noexcept;
+    virtual void on_step(const host& of, observer::step what, task_view task, std::source_location place) noexcept;
+    virtual void on_wait(const host& of, task_view task) noexcept;
+    virtual void on_end(const host& of, task_view task, observer::ending how) noexcept;
     virtual void on_step_end(const host& of) noexcept;
+    // What the world sees; times are the world's.
     virtual void on_packet(packet what, const packet_info& p, time_point when) noexcept;
     /// `of` is null for what concerns the network.
     virtual void on_event(event what, const host* of, time_point when) noexcept;
@@ -252,6 +261,8 @@ class RONDO_API host {
 
     std::size_t descriptors() const noexcept;
     std::size_t tasks() const noexcept;
+    /// The world's time as far as this host has come: while it computes (loop::spin), later than world::now().
+    time_point now() const noexcept;
     /// Its loop; it must be up.
     rondo::loop& loop() const noexcept;
 

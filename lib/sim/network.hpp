@@ -199,6 +199,7 @@ class network {
 
     std::vector<packet> packets_;  // under way: a heap, the earliest on top
     std::uint64_t packet_count_ = 0;
+    std::uint64_t sendings_ = 0;
     std::uint64_t order_ = 0;  // of becoming ready
 
     std::uint64_t hash_ = 0xcbf29ce484222325;
@@ -371,6 +372,7 @@ struct packet {
     std::uint64_t data_number = 0;
     time_point at{};
     std::uint64_t number = 0;
+    std::uint64_t sending = 0;  // for the tap: the same when it is sent and when it arrives
 };
 
 inline bool network::make_room() noexcept {

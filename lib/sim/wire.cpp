@@ -72,6 +72,7 @@ void network::depart(packet p) noexcept {
 
     link& l = between(p.from(), p.target());
     const wire_tap::fate wanted = tap_ != nullptr ? tap_->judge(p) : wire_tap::fate{};
+    p.sending = ++sendings_;
     tell(wire_tap::event::sent, p);
     if (wanted.drop || l.cuts != 0 || oracle_.happens(choice::packet_loss, l.loss)) return lost(p);
 

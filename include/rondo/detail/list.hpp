@@ -41,16 +41,18 @@ class queue {
         return *this;
     }
 
-    /// Moves the n-th node to the front. O(n).
-    void bring_forward(std::size_t n) noexcept {
-        if (n == 0) return;
+    /// Moves the n-th node to the front. O(n). The last node if it was that one; else null.
+    Node* bring_forward(std::size_t n) noexcept {
+        if (n == 0) return nullptr;
         Node* before = head_;
         while (--n > 0) before = before->next;
         Node& node = *before->next;
+        const bool was_last = node.next == nullptr;
         before->next = node.next;
-        if (node.next == nullptr) tail_ = &before->next;
+        if (was_last) tail_ = &before->next;
         node.next = head_;
         head_ = &node;
+        return was_last ? before : nullptr;
     }
 
     /// From the first to the last.
