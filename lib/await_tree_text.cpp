@@ -1,6 +1,7 @@
 // How the await tree is written: as lines for people, and as JSON for programs.
 #include <rondo/await_tree.hpp>
 
+#include "json.hpp"
 #include "places.hpp"
 #include "printable.hpp"
 #include "readable.hpp"
@@ -13,6 +14,7 @@ namespace rondo {
 
 namespace {
 
+using detail::add_quoted;
 using detail::readable_count;
 using detail::readable_duration;
 using kind = tree_node::kind;
@@ -224,27 +226,6 @@ class text_writer {
 };
 
 // --- JSON ----------------------------------------------------------------------------------------------
-
-void add_quoted(std::string& to, std::string_view text) {
-    to += '"';
-    while (!text.empty()) {
-        const std::size_t size = detail::printable_character(text);
-        const char c = text.front();
-        if (size > 1 || (size == 1 && c != '"' && c != '\\')) {
-            to += text.substr(0, size);
-        } else if (size == 1) {
-            to += {'\\', c};
-        } else if (static_cast<unsigned char>(c) < 0x80) {
-            char escaped[8];
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-            to += escaped;
-        } else {
-            to += "\\ufffd";  // no character of UTF-8, or one that terminals obey
-        }
-        text.remove_prefix(size != 0 ? size : 1);
-    }
-    to += '"';
-}
 
 class json_writer {
  public:

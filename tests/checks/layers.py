@@ -29,7 +29,7 @@ LAYERS = [
     ["request", "mailbox", "actor", "supervisor"],
     ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
     ["file", "signal", "process", "offload", "dns"],
-    ["world", "simulate", "buggify"],
+    ["world", "observe", "simulate", "buggify"],
     ["testing"],
     ["rondo"],
     ["interop"],

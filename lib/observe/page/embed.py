@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""embed.py OUTPUT PAGE.html PAGE.css PAGE.js: the timeline's page as two C++ strings, the text
-before and the text after the data."""
+"""embed.py OUTPUT NAMESPACE HEADER PAGE.html FILE...: a page as two C++ strings, the text before and the text
+after the data. The .css files go where the page says @STYLE@, in their order, the .js files to @SCRIPT@."""
 import sys
 
 
@@ -11,15 +11,21 @@ def literal(text):
 
 
 def main():
-    output, *inputs = sys.argv[1:]
-    page, style, script = (open(name, encoding="utf-8").read() for name in inputs)
-    page = page.replace("@STYLE@", style.rstrip()).replace("@SCRIPT@", script.rstrip())
-    before, after = page.split("@DATA@")
+    output, namespace, header, page, *parts = sys.argv[1:]
+
+    def read(name):
+        return open(name, encoding="utf-8").read()
+
+    def joined(ending):
+        return "\n".join(read(name).rstrip() for name in parts if name.endswith(ending))
+
+    text = read(page).replace("@STYLE@", joined(".css")).replace("@SCRIPT@", joined(".js"))
+    before, after = text.split("@DATA@")
     with open(output, "w", encoding="utf-8") as file:
-        file.write('#include "timeline.hpp"\n\nnamespace replay {\n\n')
-        for name, text in ("page_before", before), ("page_after", after):
-            file.write(f"const std::string_view {name} =\n{literal(text)};\n\n")
-        file.write("}  // namespace replay\n")
+        file.write(f'#include "{header}"\n\nnamespace {namespace} {{\n\n')
+        for name, half in ("page_before", before), ("page_after", after):
+            file.write(f"const std::string_view {name} =\n{literal(half)};\n\n")
+        file.write(f"}}  // namespace {namespace}\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,7 @@
-'use strict';
 // The page shows one recorded run. Events are folded into the state at a step each time anew, so any
 // step can be shown by itself: there is nothing to undo when one goes back.
 
 const runs = JSON.parse(document.getElementById('data').textContent);
-const $ = (id) => document.getElementById(id);
-const make = (tag, cls, text) => {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text !== undefined) e.textContent = text;
-  return e;
-};
-
 const PHASES = ['none', 'timers', 'pending', 'idle', 'prepare', 'poll', 'check', 'close'];
 // The order of enum queue_name in recording.hpp.
 const QUEUES = ['main', 'ticks', 'micro', 'check', 'timers', 'poll', 'close'];
@@ -554,13 +545,6 @@ function lookAhead(on) {
   $('score').classList.toggle('peek', on);
   show();
 }
-function theme() {
-  const root = document.documentElement;
-  const dark = root.classList.contains('dark') ||
-    (!root.classList.contains('light') && matchMedia('(prefers-color-scheme: dark)').matches);
-  root.className = dark ? 'light' : 'dark';
-}
-
 function choose(n, step = 0) {
   pause();
   const i = (n + runs.length) % runs.length;
