@@ -2,6 +2,8 @@
 #include <rondo/simulate.hpp>
 
 #include <rondo/buggify.hpp>
+#include <rondo/observe/chrome_trace.hpp>
+#include <rondo/observe/timeline.hpp>
 
 #include <rondo/detail/pool.hpp>
 
@@ -238,6 +240,7 @@ simulation with_environment(simulation what) {
     if (const char* text = variable("RONDO_SIM_CHECK")) what.check = is_on(text);
     if (const char* text = variable("RONDO_SIM_SHRINK")) what.shrink = is_on(text);
     if (const char* text = variable("RONDO_SIM_GO_ON")) what.go_on = is_on(text);
+    if (const char* text = variable("RONDO_SIM_TIMELINE")) what.timeline = is_on(text);
     if (const char* text = variable("RONDO_SIM_MODE")) {
         if (std::strcmp(text, "spec") != 0 && std::strcmp(text, "chaos") != 0)
             throw io_error(errno_code(EINVAL), "RONDO_SIM_MODE", std::string("must be spec or chaos, not ") + text);
@@ -248,6 +251,7 @@ simulation with_environment(simulation what) {
 
 // --- what is kept of a failure --------------------------------------------------------------------
 
+/// Without an ending.
 std::string file_name(const simulation& what, const decision_log& log) {
     std::string name = what.trace_folder;
     name += '/';
@@ -255,7 +259,46 @@ std::string file_name(const simulation& what, const decision_log& log) {
         const bool plain = (*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
         name += plain ? *c : '_';
     }
-    return name + "-" + hex(log.seed) + ".rtrace";
+    return name + "-" + hex(log.seed);
+}
+
+/// Tells the test framework that a run is made again, for as long as this lives.
+class once_more {
+ public:
+    explicit once_more(const simulation& what) noexcept : what_(what) { tell(true); }
+    ~once_more() { tell(false); }
+    once_more(const once_more&) = delete;
+    once_more& operator=(const once_more&) = delete;
+
+ private:
+    void tell(bool begins) const noexcept {
+        if (what_.again != nullptr) what_.again(begins, what_.context);
+    }
+    const simulation& what_;
+};
+
+/// Makes the run again, and writes down what it looks like.
+void take_pictures(const simulation& what, scenario& in, simulation_report& report) {
+    if (!what.timeline || what.trace_folder[0] == '\0') return;
+    try {
+        recorder seen;
+        simulation watched = what;
+        watched.watch = &seen;
+        outcome_of_run out;
+        {
+            const once_more quiet(what);
+            out = run_log(watched, in, report.decisions, replay_oracle::mode::exact, false);
+        }
+        const std::string name = file_name(what, report.decisions);
+        save_timeline(seen, name + ".html", std::string(what.name) + ": " + out.message.substr(0, out.message.find('\n')));
+        report.timeline_file = name + ".html";
+        save_chrome_trace(seen, name + ".json");
+        report.chrome_file = name + ".json";
+        report.message += "\n  look:  " + report.timeline_file + " in a browser, or " + report.chrome_file + " in ui.perfetto.dev";
+        if (out.hash != report.decisions.event_hash) report.message += " (but made again it was another run)";
+    } catch (const std::exception& e) {
+        report.message += std::string("\n  (") + e.what() + ")";
+    }
 }
 
 /// The decisions that matter, if they are few.
@@ -273,13 +316,14 @@ std::string list_of_deviations(const decision_log& log) {
     return text;
 }
 
-void describe(const simulation& what, simulation_report& report, const outcome_of_run& out, bool shrunk) {
+void describe(const simulation& what, scenario& in, simulation_report& report, const outcome_of_run& out, bool shrunk,
+              bool save) {
     report.message = std::string(what.name) + ": ";
     if (out.log.from == decision_log::origin::seeded) report.message += "seed " + hex(out.log.seed) + ": ";
     report.message += out.message;
-    if (what.trace_folder[0] != '\0') {
+    if (save && what.trace_folder[0] != '\0') {
         try {
-            const std::string path = file_name(what, report.decisions);
+            const std::string path = file_name(what, report.decisions) + ".rtrace";
             report.decisions.save(path);
             report.trace_file = path;
         } catch (const std::system_error& e) {
@@ -289,6 +333,7 @@ void describe(const simulation& what, simulation_report& report, const outcome_o
     if (shrunk)
         report.message += "\n  shrunk to " + std::to_string(report.decisions.deviations()) + " of " +
                           std::to_string(out.log.deviations()) + " decisions" + list_of_deviations(report.decisions);
+    take_pictures(what, in, report);
     report.message += "\n  again:";
     if (!report.trace_file.empty()) report.message += " RONDO_SIM_REPLAY=" + report.trace_file;
     if (out.log.from == decision_log::origin::seeded)
@@ -299,13 +344,18 @@ void describe(const simulation& what, simulation_report& report, const outcome_o
         report.message += " set RONDO_SIM_TRACE_DIR, and it can be replayed";
 }
 
-void keep(const simulation& what, scenario& in, simulation_report& report, outcome_of_run& out) {
+void keep(const simulation& what, scenario& in, simulation_report& report, outcome_of_run& out, bool save = true) {
     report.failed = true;
     report.seed = out.log.seed;
     report.error = out.error;
     const bool can_shrink = what.shrink && out.kind != "divergence" && out.kind != "nondeterminism";
-    report.decisions = can_shrink ? shrink(what, in, out.log, 2000) : out.log;
-    describe(what, report, out, can_shrink);
+    if (can_shrink) {
+        const once_more quiet(what);
+        report.decisions = shrink(what, in, out.log, 2000);
+    } else {
+        report.decisions = out.log;
+    }
+    describe(what, in, report, out, can_shrink, save);
 }
 
 outcome_of_run run_and_check(const simulation& what, scenario& in, oracle& decides, decision_log::origin from,
@@ -366,9 +416,7 @@ simulation_report explore(const simulation& asked, scenario& in) {
             outcome_of_run out = run_log(what, in, log, replay_oracle::mode::exact, !what.go_on);
             report.runs = 1;
             report.event_hash = out.hash;
-            simulation once = what;
-            once.trace_folder = "";  // it is there already
-            if (out.failed) keep(once, in, report, out);
+            if (out.failed) keep(what, in, report, out, false);  // the log is there already
             return report;
         }
     }

@@ -135,7 +135,8 @@ TEST_CASE("simulate: a failure is had again from its seed, and from its file") {
     s.trace_folder = traces.path.c_str();
     const simulation_report first = explore(s, send_messages);
     REQUIRE(first.failed);
-    traces.files.push_back(first.trace_file);
+    traces.files = {first.trace_file, first.timeline_file, first.chrome_file};
+    CHECK(first.message.find("look:  " + first.timeline_file) != std::string::npos);
     CHECK(first.message.find("RONDO_SIM_REPLAY=" + first.trace_file) != std::string::npos);
     {
         const variable seed("RONDO_SIM_SEED", std::to_string(first.seed));
@@ -172,7 +173,7 @@ TEST_CASE("simulate: a failure is shrunk to the decisions that it needs") {
     s.trace_folder = traces.path.c_str();
     const simulation_report report = explore(s, send_messages);
     REQUIRE(report.failed);
-    traces.files.push_back(report.trace_file);
+    traces.files = {report.trace_file, report.timeline_file, report.chrome_file};
     CHECK(report.decisions.deviations() == 1);  // one read of fewer bytes
     CHECK(report.message.find("shrunk to 1 of ") != std::string::npos);
     CHECK(report.message.find(": receive_size 1 of 10") != std::string::npos);

@@ -30,13 +30,18 @@ struct simulation {
     std::uint64_t step_limit = 10'000'000;
     bool check = false;             // each run twice: they must be the same
     bool shrink = false;            // a failure is reduced to what it needs
-    const char* trace_folder = "";  // where the log of a failed run goes; "": nowhere
+    const char* trace_folder = "";  // where the log of a failed run goes, and how it looked; "": nowhere
+    /// How it looked: it is made once more, recorded (docs/observability.md), without `watch`.
+    bool timeline = true;
     const char* replay = "";        // a log to replay instead
     bool go_on = false;             // a replay that diverges goes on, all benign, instead of failing
     /// How many failures the test framework has seen so far: a run in which that grows has failed, and ends
     /// after the step. Null: only what is thrown is a failure.
     std::uint64_t (*failures)(void* context) = nullptr;
     void* context = nullptr;
+    /// Called before and after a run that has failed is made again, to be recorded or shrunk: what its checks say
+    /// then has been said before. Null: nobody wants to know.
+    void (*again)(bool begins, void* context) = nullptr;
     const char* command = "";  // what to say behind RONDO_SIM_SEED=...: program and arguments
     world_observer* watch = nullptr;
 };
@@ -68,6 +73,8 @@ struct [[nodiscard]] simulation_report {
     std::uint64_t event_hash = 0;  // of the last run
     decision_log decisions;        // of the run that failed; shrunk if that was asked for
     std::string trace_file;        // where they are; empty if nowhere
+    std::string timeline_file;     // its timeline, for a browser
+    std::string chrome_file;       // the same for ui.perfetto.dev
 };
 
 /// A simulation failed; what() is simulation_report::message. The error itself is nested in it.

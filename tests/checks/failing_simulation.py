@@ -3,6 +3,7 @@
     failing_simulation.py PROGRAM
 """
 
+import json
 import os
 import re
 import subprocess
@@ -42,6 +43,9 @@ def main():
             print("\n".join(problems))
             return 1
         expect("the file is there", Path(file[1]).exists(), text)
+        look = re.search(r"look:\s+(\S+) in a browser, or (\S+) in ui.perfetto.dev", text)
+        expect("it names a timeline and a Chrome trace, which are there",
+               look and Path(look[1]).read_text().endswith("</html>\n") and json.loads(Path(look[2]).read_text()), text)
 
         code, text = run(program, folder, RONDO_SIM_SEED=seed[1])
         expect("the seed fails again, alone", code != 0 and checks_failed(text) == 1, text)
@@ -49,6 +53,7 @@ def main():
         expect("the file fails again", code != 0 and checks_failed(text) == 1, text)
         code, text = run(program, folder, RONDO_SIM_REPLAY=file[1], RONDO_SIM_SHRINK="1")
         expect("it takes one decision", "shrunk to 1 of" in text and "scenario 5 of 8" in text, text)
+        expect("a check that fails in many runs is printed once", checks_failed(text) == 1, text)
         code, text = run(program, folder, RONDO_SIM_SEEDS="0")
         expect("no run, no failure", code == 0, text)
     print("\n".join(problems) or "a failing simulated test can be had again")

@@ -16,13 +16,26 @@ from pathlib import Path
 DEFAULT = [("g++", "-O0"), ("g++", "-O2"), ("clang++-19", "-O2")]
 
 
+def page_of(root, folder):
+    """The source that lib/meson.build makes of the timeline's page."""
+    page = root / "lib" / "observe" / "page"
+    parts = ["timeline.html", "base.css", "timeline.css", "base.js", "timeline.js"]
+    made = folder / "timeline_page.cpp"
+    subprocess.run(
+        [sys.executable, page / "embed.py", made, "rondo::observed", "observe/page.hpp", *(page / part for part in parts)],
+        check=True,
+    )
+    return made
+
+
 def build(program, root, compiler, option, folder):
-    sources = [program, *sorted((root / "lib").glob("*.cpp"))]
-    sources += sorted((root / "lib" / "sim").glob("*.cpp")) + sorted((root / "lib" / "epoll").glob("*.cpp"))
+    sources = [program, *sorted((root / "lib").glob("*.cpp")), page_of(root, folder)]
+    for part in "sim", "epoll", "observe":
+        sources += sorted((root / "lib" / part).glob("*.cpp"))
 
     def compile_one(source):
         object_file = folder / (source.stem + ".o")
-        command = [compiler, "-std=c++20", option, "-pthread", f"-I{root}/include", "-c", str(source)]
+        command = [compiler, "-std=c++20", option, "-pthread", f"-I{root}/include", f"-I{root}/lib", "-c", str(source)]
         if shutil.which("ccache"):
             command.insert(0, "ccache")
         subprocess.run([*command, "-o", str(object_file)], check=True)

@@ -7,7 +7,9 @@
 //     }
 //
 // The first run in which a check fails ends the test, writes its decisions to a file in the working directory
-// (or RONDO_SIM_TRACE_DIR), and says how to have that run again. Asserts in programs of other hosts count as well. Await into a variable first: CHECK(co_await x) does not work on g++ 12.
+// (or RONDO_SIM_TRACE_DIR), with a timeline and a Chrome trace next to it, and says how to have that run again.
+// Asserts in programs of other hosts count as well. Await into a variable first: CHECK(co_await x) does not work
+// on g++ 12.
 #pragma once
 
 #include <rondo/simulate.hpp>
@@ -53,6 +55,9 @@ void simulate_in_doctest(const char* name, simulation what, F&& scenario) {
     what.command = command.c_str();
     if (what.trace_folder[0] == '\0') what.trace_folder = ".";
     what.failures = [](void*) { return failure_counter::failures.load(); };
+    what.again = [](bool begins, void*) {  // a failed check is printed once
+        const_cast<doctest::detail::TestCase*>(doctest::getContextOptions()->currentTest)->m_no_output = begins;
+    };
     const simulation_report report = explore(what, scenario);
     if (report.failed) FAIL_CHECK(report.message);
 }
