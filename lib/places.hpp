@@ -23,9 +23,6 @@ std::string_view function_of(const std::source_location& place) noexcept;
 /// if that is nothing.
 std::source_location shown_place(const fiber& f) noexcept;
 
-/// What each task of `l` waits for, and where: a line each, with `indent` in front.
-std::string list_of_tasks(const loop& l, const char* indent);
-
 /// " at file:line", or nothing.
 std::string at_place(const std::source_location& place);
 

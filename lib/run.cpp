@@ -217,17 +217,6 @@ std::string deadlock_report(const loop& l) noexcept {
 
 }  // namespace
 
-std::string list_of_tasks(const loop& l, const char* indent) {
-    std::string text;
-    l.for_each_task([&](const fiber& f) {
-        char waits[160] = "nothing";
-        if (f.waiting != nullptr) f.waiting->vt->describe(*f.waiting, waits, sizeof waits);
-        text += std::string("\n") + indent + "task " + std::to_string(f.id) + " waits for " + waits +
-                at_place(shown_place(f));
-    });
-    return text;
-}
-
 void run_to_end(loop& l, fiber& main) {
     const bool ended = l.run_until(
         [](void* f) { return (static_cast<fiber*>(f)->flags & fiber::ended) != 0; }, &main);

@@ -1,6 +1,8 @@
 // A world of several loops: who runs when, when the clock jumps, and how hosts come and go.
 #include <rondo/world.hpp>
 
+#include <rondo/await_tree.hpp>
+
 #include "places.hpp"
 #include "sim/network.hpp"
 #include "sim/sim.hpp"
@@ -354,15 +356,26 @@ std::string written(time_point t) {
 }
 }  // namespace
 
+/// The lines of an await tree but the first, which counts, each below the name of its host.
+static std::string indented(std::string_view tree) {
+    std::string text;
+    tree.remove_prefix(tree.find('\n') + 1);
+    while (!tree.empty()) {
+        const std::string_view line = tree.substr(0, tree.find('\n'));
+        text += "\n    ";
+        text += line;
+        tree.remove_prefix(line.size() + 1);
+    }
+    return text;
+}
+
 std::string world_state::deadlock_report() {
     std::string text = "deadlock at " + written(net.now()) + ": nothing is left that could wake these tasks";
     if (frozen != 0) text += " (time is frozen, and nobody advances it)";
     for (const auto& h : hosts) {
         text += "\n  host '" + h->name + "'" + (h->loop ? "" : " is down");
         if (!h->loop) continue;
-        rondo::loop* const outer = std::exchange(current, h->loop.get());  // descriptions ask for peers
-        text += list_of_tasks(*h->loop, "    ");
-        current = outer;
+        text += indented(await_tree(*h->loop).text());
     }
     return text;
 }

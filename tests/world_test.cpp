@@ -254,8 +254,10 @@ TEST_CASE("world: a deadlock is told with the tasks of all hosts") {
     CHECK(what.find("host 'test'") != std::string::npos);
     CHECK(what.find("read fd 1000000 10.0.0.2:7777") != std::string::npos);
     CHECK(what.find("host 'srv'") != std::string::npos);
-    CHECK(what.find("accept on") != std::string::npos);
-    CHECK(what.find("world_test.cpp") != std::string::npos);
+    CHECK(what.find("waits: accept on") != std::string::npos);
+    CHECK(what.find("\n    task 1") != std::string::npos);
+    CHECK(what.find("\n    └─ world_test.cpp:") != std::string::npos);
+    CHECK(what.back() != '\n');
 }
 
 TEST_CASE("world: a live-lock is told with the busiest tasks") {

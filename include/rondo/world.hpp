@@ -419,7 +419,7 @@ class RONDO_API world {
     /// Runs `scenario(args...)`, which gives a task<T>, on the host "test". When it ends, all tasks of all
     /// hosts are cancelled and unwind; returns its value. Once for a world. Throws
     ///   what the scenario or a program of a host threw,
-    ///   deadlock_error     nothing can ever happen again; names the tasks of all hosts,
+    ///   deadlock_error     nothing can ever happen again; has the await tree of every host,
     ///   livelock_error     after world_options::step_limit,
     ///   leak_error         a descriptor, or a task that does not end, is left,
     ///   io_error           (operation_canceled) world_options::failed ended it.
