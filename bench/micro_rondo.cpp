@@ -1,4 +1,8 @@
 // Micro rows on rondo. A backend that does no I/O here; RONDO_BACKEND may choose one.
+#include <rondo/observe/loop_metrics.hpp>
+#include <rondo/observe/observers.hpp>
+#include <rondo/observe/recorder.hpp>
+#include <rondo/observe/stall_watchdog.hpp>
 #include <rondo/rondo.hpp>
 
 #include "support.hpp"
@@ -247,6 +251,34 @@ void call(long count) { timed(count, call_children); }
 void yield(long count) {
     timed(count, [](long n) { return yield_among(2, n); });
 }
+/// What an observer costs: the row `yield` under one.
+void yield_under(rondo::observer& watch, long count) {
+    rondo::loop_options options;
+    options.watch = &watch;
+    auto start = bench::cpu_ns();
+    rondo::run(options, yield_among, 2, count);
+    bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
+}
+void yield_observed(long count) {
+    rondo::observers nobody{};
+    yield_under(nobody, count);
+}
+void yield_recorded(long count) {
+    rondo::recorder seen;
+    yield_under(seen, count);
+}
+void yield_recorded_briefly(long count) {
+    rondo::recorder seen({.waits = false});
+    yield_under(seen, count);
+}
+void yield_measured(long count) {
+    rondo::loop_metrics metrics;
+    yield_under(metrics, count);
+}
+void yield_guarded(long count) {
+    rondo::stall_watchdog watchdog;
+    yield_under(watchdog, count);
+}
 void yield1000(long count) {
     timed(count, [](long n) { return yield_among(1000, n); });
 }
@@ -270,6 +302,11 @@ int main(int argc, char** argv) {
                           {{"call", call},
                            {"yield", yield},
                            {"yield1000", yield1000},
+                           {"yield_observed", yield_observed},
+                           {"yield_recorded", yield_recorded},
+                           {"yield_recorded_briefly", yield_recorded_briefly},
+                           {"yield_measured", yield_measured},
+                           {"yield_guarded", yield_guarded},
                            {"spawn", spawn},
                            {"spawn_group", spawn_group},
                            {"semaphore", semaphore},

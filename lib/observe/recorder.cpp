@@ -61,12 +61,17 @@ std::uint16_t recorder::lane_of(const host* of) noexcept {
     return latest_;
 }
 
+/// What ends a step, what it has made ready, and the begin of the next one follow each other at once: one look at
+/// the clock does for all.
 recorded_event& recorder::add(const host* of, kind what) noexcept {
     const std::uint16_t at = lane_of(of);
-    const time_point when = of != nullptr ? of->now() : clock_now();
-    if (at < lanes_.size() && !lanes_[at].phase_told) {
-        lanes_[at].phase_told = true;
-        add(at, kind::phase, when).detail = static_cast<std::uint8_t>(lanes_[at].in);
+    if (at >= lanes_.size()) return add(at, what, {});
+    lane& l = lanes_[at];
+    const time_point when = l.no_time_passed ? l.last : of != nullptr ? of->now() : clock_now();
+    l.no_time_passed = what != kind::step && what != kind::mark;
+    if (!l.phase_told) {
+        l.phase_told = true;
+        add(at, kind::phase, when).detail = static_cast<std::uint8_t>(l.in);
     }
     return add(at, what, when);
 }
@@ -109,6 +114,7 @@ void recorder::add_phase(const host* of, phase p) noexcept {
     lanes_[at].in = p;
     lanes_[at].phase_told = false;
     if (p == phase::poll) lanes_[at].poll_began = of != nullptr ? of->now() : clock_now();
+    if (p == phase::poll || p == phase::none) lanes_[at].no_time_passed = false;
 }
 
 void recorder::add_poll(const host* of, std::size_t completions) noexcept {

@@ -57,8 +57,8 @@ struct recorded_event {
 };
 
 struct recorder_options {
-    std::size_t events = 100'000;  // kept; 104 bytes each, 10 MB
-    bool waits = true;             // write down what is waited for: half of what recording costs
+    std::size_t events = 100'000;  // kept; 96 bytes each, so 10 MB
+    bool waits = true;             // write down what is waited for: a third of the instructions
     const char* name = "program";  // of a loop that is in no world; must outlive the recorder
 };
 
@@ -117,6 +117,7 @@ class RONDO_API recorder final : public observer, public world_observer {
         time_point poll_began{};
         phase in = phase::none;
         bool phase_told = false;
+        bool no_time_passed = false;  // since the latest look at the clock: only the loop was at work
         bool gone = false;  // its world has ended: another host may stand at that address
     };
     using kind = recorded_event::kind;
