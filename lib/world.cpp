@@ -337,12 +337,11 @@ void world_state::end() {
     if (!left.empty()) throw leak_error("left open at the end of the world:" + left);
 }
 
-/// Whatever still runs unwinds, without an effect and in no time.
+/// Whatever still runs unwinds, without an effect and in no time. The scenario last: it waits for what it
+/// has called on other hosts.
 void world_state::stop_all() noexcept {
-    for (const auto& h : hosts) {
-        if (!h->loop) continue;
-        crash(*h, true, world_observer::event::stopped);
-    }
+    for (std::size_t i = hosts.size(); i-- > 0;)
+        if (hosts[i]->loop) crash(*hosts[i], true, world_observer::event::stopped);
 }
 
 // --- reports --------------------------------------------------------------------------------------

@@ -398,7 +398,7 @@ TEST_CASE("recorder: packets and faults of a world") {
     CHECK(packets[static_cast<int>(packet::lost)] == 1);
     CHECK(packets[static_cast<int>(packet::arrived)] == packets[static_cast<int>(packet::sent)] - 1);
     for (const auto& [number, count] : arrivals) CHECK(count == 1);
-    CHECK(events.text() == "started:test started:srv cut healed crashed:srv started:srv stopped:test stopped:srv");
+    CHECK(events.text() == "started:test started:srv cut healed crashed:srv started:srv stopped:srv stopped:test");
 }
 
 TEST_CASE("recorder: of several worlds each has hosts of its own") {

@@ -502,6 +502,21 @@ TEST_CASE("world: a call on a host that crashes is cancelled") {
     });
 }
 
+TEST_CASE("world: a failure ends calls on other hosts before those who wait for them") {
+    // The scenario's tasks were unwound first, and waited for what nobody ran any more.
+    world w;
+    const auto failed = [&] {
+        w.run([&]() -> task<> {
+            const auto forever = []() -> task<> { co_await rondo::sleep_for(1h); };
+            auto call = rondo::spawn([&]() -> task<> { co_await w.on(w.host("a"), forever); });
+            co_await rondo::sleep_for(1s);
+            throw std::runtime_error("enough");
+        });
+    };
+    CHECK(message_of(failed) == "enough");
+    CHECK(w.host("a").tasks() == 0);
+}
+
 TEST_CASE("world: a crash at any moment frees all, and a restarted server serves") {
     int answered = 0;
     for (std::uint64_t seed = 0; seed < 100; ++seed) {
