@@ -284,9 +284,8 @@ bool connect_awaiter::start() noexcept {
     sys_op make{.what = sys_op::call::tcp_socket, .address = &to_};
     fd = current->control(make);
     if (fd < 0) {
-        owner->waiting = nullptr;
         result = fd;
-        return false;
+        return !current->finish_at_once(*this);
     }
     data = &to_;
     return !current->submit(*this);

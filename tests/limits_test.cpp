@@ -1,6 +1,8 @@
 // At the limits: no descriptors left, resets in every state, peers that do not read, numbers used again.
 #include "support/net.hpp"
 
+#include <rondo/world.hpp>
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
@@ -125,6 +127,40 @@ TEST_CASE("limits: out of descriptors, the server pauses, serves on, and does no
     CHECK(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);
     CHECK(test::open_descriptors() == before);
+}
+
+// socket() failed before anything was counted, and the loop never came round again.
+TEST_CASE("limits: a task that tries to connect again at once, in vain, holds up no phase") {
+    struct local {
+        static task<> try_for_ever(endpoint to, bool& enough, int& tries) {
+            while (!enough) {
+                const auto failed = co_await attempt(tcp_stream::connect(to));
+                CHECK(failed.error() == std::errc::too_many_files_open);
+                ++tries;
+            }
+        }
+        static task<> body(endpoint to) {
+            bool enough = false;
+            int tries = 0;
+            auto trying = spawn(try_for_ever, to, std::ref(enough), std::ref(tries));
+            for (int i = 0; i < 5; ++i) co_await immediate();  // in a world time would stand still
+            enough = true;
+            co_await trying;
+            CHECK(tries > 0);
+        }
+    };
+    if (test::on_sim()) {
+        world w;
+        w.host("test").descriptor_limit(0);
+        w.run(local::body, endpoint(ip_address::loopback_v4(), 9));
+        return;
+    }
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        const endpoint to = listener.local();
+        const descriptor_limit none(3);
+        co_await local::body(to);
+    });
 }
 
 TEST_CASE("limits: without any descriptor connect fails, accept waits; both work again later") {

@@ -400,6 +400,10 @@ class RONDO_API loop {
             ++armed_io_;
             return false;
         }
+        return finish_at_once(o);
+    }
+    /// The same of an op that need not be started, as its result is known: true, or false for the sake of others.
+    bool finish_at_once(io_op& o) noexcept {
         if (--inline_left_ < 0) [[unlikely]]
             return put_off(o);
         o.owner->waiting = nullptr;
