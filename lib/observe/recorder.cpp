@@ -18,7 +18,7 @@ void write(char (&to)[45], std::string_view text) noexcept {
     std::size_t size = std::min(text.size(), sizeof to - 1);
     if (size < text.size())  // whole characters
         while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-    std::memcpy(to, text.data(), size);
+    text.copy(to, size);
     to[size] = '\0';
 }
 
