@@ -1,7 +1,6 @@
 #include <rondo/observe/recorder.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 namespace rondo {
