@@ -58,25 +58,24 @@ std::string exception_group::tree() const {
     return text;
 }
 
-std::pair<std::vector<std::exception_ptr>, std::vector<std::exception_ptr>> exception_group::split_by(
-    bool (*matches)(const std::exception_ptr&)) const {
-    std::pair<std::vector<std::exception_ptr>, std::vector<std::exception_ptr>> parts;
+exception_group::parts exception_group::split_by(bool (*matches)(const std::exception_ptr&)) const {
+    parts found;
     for (const std::exception_ptr& error : errors_) {
         if (matches(error)) {
-            parts.first.push_back(error);
+            found.matching.push_back(error);
         } else if (const exception_group* nested = as_group(error)) {
-            auto inner = nested->split_by(matches);
-            parts.first.insert(parts.first.end(), inner.first.begin(), inner.first.end());
-            if (inner.first.empty()) {
-                parts.second.push_back(error);
-            } else if (!inner.second.empty()) {
-                parts.second.push_back(std::make_exception_ptr(exception_group(std::move(inner.second))));
+            parts inner = nested->split_by(matches);
+            found.matching.insert(found.matching.end(), inner.matching.begin(), inner.matching.end());
+            if (inner.matching.empty()) {
+                found.rest.push_back(error);
+            } else if (!inner.rest.empty()) {
+                found.rest.push_back(std::make_exception_ptr(exception_group(std::move(inner.rest))));
             }
         } else {
-            parts.second.push_back(error);
+            found.rest.push_back(error);
         }
     }
-    return parts;
+    return found;
 }
 
 void exception_group::throw_all(std::vector<std::exception_ptr> errors) {

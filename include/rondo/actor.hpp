@@ -221,7 +221,7 @@ task<> answer(T& request, task<typename T::reply_type> handler) {
 
 /// Calls `on`; gives what is left to await, if anything.
 template <class B, class T>
-std::optional<task<>> dispatch(B& state, T& m) {
+task<> dispatch(B& state, T& m) {
     if constexpr (is_variant<T>) {
         return visit([&state](auto& each) { return dispatch(state, each); }, m);
     } else if constexpr (std::is_base_of_v<request_base, T>) {
@@ -238,13 +238,13 @@ std::optional<task<>> dispatch(B& state, T& m) {
             state.on(m);
             if constexpr (std::is_void_v<reply>) m.reply();
         }
-        return std::nullopt;
+        return task<>::none();
     } else if constexpr (is_task<decltype(state.on(m))>) {
         return state.on(m);
     } else {
         static_assert(std::is_void_v<decltype(state.on(m))>, "on(T&) of what is no request gives nothing, or task<>");
         state.on(m);
-        return std::nullopt;
+        return task<>::none();
     }
 }
 
@@ -275,8 +275,8 @@ struct behaves {
             co_await next;
             if (!next.got) co_return;
             try {
-                std::optional<task<>> rest = dispatch(state, *next.got);
-                if (rest) co_await std::move(*rest);
+                task<> rest = dispatch(state, *next.got);
+                if (!rest.is_none()) co_await std::move(rest);
             } catch (const cancelled&) {
                 throw;
             } catch (...) {

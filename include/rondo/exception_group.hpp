@@ -28,9 +28,13 @@ class RONDO_API exception_group : public std::exception {
     /// A line for each error, nested groups further in.
     std::string tree() const;
 
+    struct parts {
+        std::vector<std::exception_ptr> matching;
+        std::vector<std::exception_ptr> rest;
+    };
     /// The errors of type E (or derived), taken out of nested groups, and the rest. Either may be empty.
     template <class E>
-    std::pair<std::vector<std::exception_ptr>, std::vector<std::exception_ptr>> split() const {
+    parts split() const {
         return split_by([](const std::exception_ptr& error) {
             try {
                 std::rethrow_exception(error);
@@ -43,20 +47,19 @@ class RONDO_API exception_group : public std::exception {
     }
     template <class E>
     std::vector<std::exception_ptr> subgroup() const {
-        return split<E>().first;
+        return split<E>().matching;
     }
     /// Rethrows what is left when errors of type E are taken out: handled ones, as `except*` does.
     template <class E>
     void rethrow_except() const {
-        throw_all(split<E>().second);
+        throw_all(split<E>().rest);
     }
 
     /// Nothing for no error, the error itself for one, else a group.
     static void throw_all(std::vector<std::exception_ptr> errors);
 
  private:
-    std::pair<std::vector<std::exception_ptr>, std::vector<std::exception_ptr>> split_by(
-        bool (*matches)(const std::exception_ptr&)) const;
+    parts split_by(bool (*matches)(const std::exception_ptr&)) const;
 
     std::vector<std::exception_ptr> errors_;
     std::string what_;

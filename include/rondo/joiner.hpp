@@ -223,11 +223,11 @@ auto run_joined(J joiner, F fn) -> task<decltype(joiner.result())> {
     using policy = std::remove_reference_t<J>;
     const called_from here = co_await who_calls{};
     joined_group<policy> group(here, joiner);
-    std::optional<task<>> body;
-    group.core().guard([&] { body.emplace(fn(group)); });
-    if (body) {
-        co_await settled<void>{*body};
-        group.core().body_ended(body->outcome().error());
+    task<> body = task<>::none();
+    group.core().guard([&] { body = fn(group); });
+    if (!body.is_none()) {
+        co_await settled<void>{body};
+        group.core().body_ended(body.outcome().error());
     }
     co_await empty_awaiter(group.core().core());
     std::exception_ptr error = group.core().end(error_of(joiner));

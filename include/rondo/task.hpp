@@ -206,7 +206,10 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
 
     T await_resume() const { return frame_.promise().out.take(); }
 
-    /// For the layers above: makes it the first coroutine of `f`, which owns the frame from now on.
+    /// For the layers above: no task, in a place where one may come.
+    static task none() noexcept { return task(std::coroutine_handle<promise_type>()); }
+    bool is_none() const noexcept { return !frame_; }
+    /// Makes it the first coroutine of `f`, which owns the frame from now on.
     void start_as_root_of(detail::fiber& f) && noexcept {
         promise_type& root = detail::take(frame_).promise();
         root.parent = nullptr;
