@@ -39,14 +39,6 @@ channel_core::~channel_core() {
     RONDO_ASSERT(senders.empty() && receivers.empty(), "a channel was destroyed while a task waits on it");
 }
 
-channel_wait* channel_core::behind_own(const wait_queue<channel_wait>& queue, const fiber* f) noexcept {
-    channel_wait* found = nullptr;
-    queue.for_each([&](channel_wait& w) {
-        if (found == nullptr && w.owner != f) found = &w;
-    });
-    return found;
-}
-
 void channel_core::close() noexcept {
     ended = 1;
     while (!senders.empty()) senders.complete_first(-EPIPE);

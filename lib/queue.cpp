@@ -65,24 +65,6 @@ void queue_core::end() noexcept {
     while (!getters.empty()) getters.complete_first();
 }
 
-wait* queue_core::first_of_others(const named_queue& queue, const fiber* f) noexcept {
-    // A select_one() that both puts and gets does not answer itself.
-    wait_op* found = nullptr;
-    if (!queue.empty() && queue.front().owner != f) {
-        found = &queue.front();
-    } else {
-        queue.for_each([&](wait_op& w) {
-            if (found == nullptr && w.owner != f) found = &w;
-        });
-    }
-    return static_cast<wait*>(found);
-}
-
-void queue_core::finish(named_queue& queue, wait& w) noexcept {
-    queue.remove(w);
-    this_loop().complete(w, 0);
-}
-
 void queue_core::wait::fail(const char* operation) const {
     if (result == -ECANCELED) throw_failure(result, operation);
     if (result == -ENOMEM) throw std::bad_alloc();

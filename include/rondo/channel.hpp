@@ -46,14 +46,6 @@ class RONDO_API channel_core {
     channel_core(const channel_core&) = delete;
     channel_core& operator=(const channel_core&) = delete;
 
-    /// The first in the queue that is not of the task `f`: a select_one() that both sends to and receives
-    /// from a channel does not answer itself.
-    static channel_wait* first_of_others(const wait_queue<channel_wait>& queue, const fiber* f) noexcept {
-        if (queue.empty()) return nullptr;
-        if (queue.front().owner != f) [[likely]]
-            return &queue.front();
-        return behind_own(queue, f);
-    }
     /// Where the next value goes. Only when there is room.
     std::size_t place_to_fill() noexcept {
         const std::size_t i = first + count++;
@@ -65,10 +57,6 @@ class RONDO_API channel_core {
         first = i + 1 < limit ? i + 1 : 0;
         --count;
         return i;
-    }
-    static void finish(wait_queue<channel_wait>& queue, channel_wait& w) noexcept {
-        queue.remove(w);
-        this_loop().complete(w, 0);
     }
     void close() noexcept;
     [[noreturn]] static void fail(std::int32_t result, const char* operation);
@@ -87,9 +75,6 @@ class RONDO_API channel_core {
 
  protected:
     ~channel_core();
-
- private:
-    static channel_wait* behind_own(const wait_queue<channel_wait>& queue, const fiber* f) noexcept;
 };
 
 template <class T>
@@ -360,9 +345,9 @@ std::optional<T> channel<T>::try_receive() noexcept {
 
 template <class T>
 bool channel<T>::give(T& value, const detail::fiber* from) noexcept {
-    if (detail::channel_wait* const w = first_of_others(receivers, from)) {
+    if (detail::channel_wait* const w = receivers.first_of_others(from)) {
         static_cast<detail::receive_wait<T>*>(w)->value.emplace(std::move(value));
-        finish(receivers, *w);
+        receivers.complete(*w);
         return true;
     }
     if (count == limit) return false;
@@ -372,7 +357,7 @@ bool channel<T>::give(T& value, const detail::fiber* from) noexcept {
 
 template <class T>
 bool channel<T>::take(std::optional<T>& into, const detail::fiber* by) noexcept {
-    auto* const w = static_cast<detail::send_wait<T>*>(first_of_others(senders, by));
+    auto* const w = static_cast<detail::send_wait<T>*>(senders.first_of_others(by));
     if (count != 0) {
         T& oldest = values_[place_to_empty()];
         into.emplace(std::move(oldest));
@@ -383,7 +368,7 @@ bool channel<T>::take(std::optional<T>& into, const detail::fiber* by) noexcept 
         if (w == nullptr) return false;
         into.emplace(std::move(*w->value));
     }
-    finish(senders, *w);
+    senders.complete(*w);
     return true;
 }
 

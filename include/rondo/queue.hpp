@@ -50,8 +50,6 @@ class RONDO_API queue_core {
     void wake_joiners() noexcept {
         while (!joiners.empty()) joiners.complete_first();
     }
-    static wait* first_of_others(const named_queue& queue, const fiber* f) noexcept;
-    static void finish(named_queue& queue, wait& w) noexcept;
 
     const std::size_t limit;  // of values in it
     std::size_t count = 0;    // of them
@@ -469,10 +467,10 @@ namespace detail {
 template <class T, class Store>
 int queue_of<T, Store>::give(T& value, const fiber* from) noexcept {
     if (ended) return EPIPE;
-    if (wait* const w = first_of_others(getters, from)) {
+    if (wait_op* const w = getters.first_of_others(from)) {
         static_cast<get_wait<T>*>(w)->value.emplace(std::move(value));
         ++in_hand;
-        finish(getters, *w);
+        getters.complete(*w);
         return 0;
     }
     if (count == limit) return EAGAIN;
@@ -486,9 +484,9 @@ bool queue_of<T, Store>::take(std::optional<T>& into, const fiber* by) noexcept 
     if (count == 0) return false;
     values_.take(into, count--);
     ++in_hand;
-    if (wait* const w = first_of_others(putters, by)) {
+    if (wait_op* const w = putters.first_of_others(by)) {
         values_.keep(*static_cast<put_wait<T>*>(w)->value, count++);
-        finish(putters, *w);
+        putters.complete(*w);
     }
     return true;
 }

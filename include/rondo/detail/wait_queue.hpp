@@ -18,13 +18,21 @@ struct wait_op : op, links {
     using op::op;
 };
 
-/// `Wait` is the wait_op of the queue's owner. Nothing is allocated, all is O(1).
+/// `Wait` is the wait_op of the queue's owner. Nothing is allocated, all is O(1) unless it says otherwise.
 template <class Wait = wait_op>
 class wait_queue {
  public:
     bool empty() const noexcept { return count_ == 0; }
     std::size_t size() const noexcept { return count_; }
     Wait& front() const noexcept { return waits_.front(); }
+    /// The first that is not of the task `f`: a select_one() that both gives and takes does not answer itself.
+    /// Null if there is none. O(waits of `f`).
+    Wait* first_of_others(const fiber* f) const noexcept {
+        if (empty()) return nullptr;
+        if (front().owner != f) [[likely]]
+            return &front();
+        return behind_own(f);
+    }
 
     /// Arms `w`, behind all others.
     void push(Wait& w) noexcept {
@@ -37,12 +45,12 @@ class wait_queue {
         --count_;
         w.unlink();
     }
-    /// Takes out the first and completes it: its task is queued, not resumed. Only while the loop runs.
-    void complete_first(std::int32_t result = 0) noexcept {
-        Wait& first = front();
-        remove(first);
-        this_loop().complete(first, result);
+    /// Takes out `w` and completes it: its task is queued, not resumed. Only while the loop runs.
+    void complete(Wait& w, std::int32_t result = 0) noexcept {
+        remove(w);
+        this_loop().complete(w, result);
     }
+    void complete_first(std::int32_t result = 0) noexcept { complete(front(), result); }
     /// Whether the first is an arm of a select_one(), so that its task has other waits to undo.
     bool first_is_arm() const noexcept { return front().vt->done != &wake_owner; }
     /// As complete_first(0), where that costs; not for an arm.
@@ -65,6 +73,12 @@ class wait_queue {
     }
 
  private:
+    [[gnu::noinline]] Wait* behind_own(const fiber* f) const noexcept {
+        Wait* w = &front();
+        while (w != nullptr && w->owner == f) w = waits_.after(*w);
+        return w;
+    }
+
     ring<Wait> waits_;
     std::size_t count_ = 0;
 };
