@@ -30,15 +30,15 @@ task<T> run_with_cleanup(Body body, Cleanup cleanup, delay limit) {
         return limited(scope, cleanup(), limit);
     });
     std::exception_ptr error;
-    std::optional<task<T>> opened;
+    task<T> opened = task<T>::none();
     try {
-        opened.emplace(body());
+        opened = body();
     } catch (...) {
         error = std::current_exception();
     }
-    if (opened) {
-        co_await settled<T>{*opened};
-        if (opened->outcome().has_error()) error = std::move(opened->outcome().error());
+    if (!opened.is_none()) {
+        co_await settled<T>{opened};
+        if (opened.outcome().has_error()) error = std::move(opened.outcome().error());
     }
     try {
         co_await closing;
@@ -46,7 +46,7 @@ task<T> run_with_cleanup(Body body, Cleanup cleanup, delay limit) {
         error = both_errors(std::move(error), std::current_exception());
     }
     if (error) co_await end_with(std::move(error));
-    co_return opened->outcome().take();
+    co_return opened.outcome().take();
 }
 
 }  // namespace detail

@@ -23,7 +23,6 @@
 #include <rondo/task.hpp>
 
 #include <cstddef>
-#include <optional>
 #include <utility>
 
 namespace rondo {
@@ -254,15 +253,15 @@ task<T> run_group(F fn, Options options) {
     fiber& self = co_await this_fiber{};
     group.open(self, group.limit());
     std::exception_ptr error;
-    std::optional<task<T>> body;
+    task<T> body = task<T>::none();
     try {
-        body.emplace(fn(group));
+        body = fn(group);
     } catch (...) {
         error = std::current_exception();
     }
-    if (body) {
-        co_await settled<T>{*body};
-        if (body->outcome().has_error()) error = std::move(body->outcome().error());
+    if (!body.is_none()) {
+        co_await settled<T>{body};
+        if (body.outcome().has_error()) error = std::move(body.outcome().error());
     }
     group.body_ended(error);
     co_await empty_awaiter(group.core());
@@ -279,7 +278,7 @@ task<T> run_group(F fn, Options options) {
         }
     }
     if (error) co_await end_with(std::move(error));
-    co_return body->outcome().take();
+    co_return body.outcome().take();
 }
 
 template <class F, class Group>
