@@ -1,6 +1,7 @@
 #include <rondo/channel.hpp>
 
 #include "support/every_step.hpp"
+#include "support/parcel.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,32 +11,11 @@
 
 using namespace rondo;
 using namespace std::chrono_literals;
+using test::no_parcel_left;
+using test::parcel;
 using test::journal;
 
 namespace {
-
-/// A value that knows how many of its kind live, and that a moved-from one is not a value.
-class parcel {
- public:
-    explicit parcel(int number) noexcept : number_(number) { ++live; }
-    parcel(parcel&& other) noexcept : number_(std::exchange(other.number_, -1)) { ++live; }
-    parcel& operator=(parcel&& other) noexcept {
-        number_ = std::exchange(other.number_, -1);
-        return *this;
-    }
-    ~parcel() { --live; }
-    int number() const { return number_; }
-
-    static inline int live = 0;
-
- private:
-    int number_;
-};
-
-/// Checks that a test leaves no parcel behind.
-struct no_parcel_left {
-    ~no_parcel_left() { CHECK(parcel::live == 0); }
-};
 
 struct letter {  // what users write first: an aggregate with a string
     std::string to;

@@ -61,6 +61,15 @@ task<std::optional<message>> ask(tcp_stream& peer, message m) {
     co_return answer;
 }
 
+/// Asks ten times, a millisecond apart.
+task<> ten_questions(rondo::endpoint to) {
+    auto peer = co_await tcp_stream::connect(to);
+    for (int i = 0; i < 10; ++i) {
+        co_await ask(peer, {});
+        co_await rondo::sleep_for(1ms);
+    }
+}
+
 /// Runs a server whose sessions are `session(stream)`.
 template <class F>
 task<> server(F session) {
@@ -635,18 +644,11 @@ class leaked_task final : public planted {
         }
         alive_.erase(id);
     }
-    static task<> client(rondo::endpoint to) {
-        auto peer = co_await tcp_stream::connect(to);
-        for (int i = 0; i < 10; ++i) {
-            co_await ask(peer, {});
-            co_await rondo::sleep_for(1ms);
-        }
-    }
     task<> run(world& w) override {
         auto& srv = serve_on(w, "srv", [this](tcp_stream& peer) { return session(peer); });
         co_await rondo::sleep_for(1ms);
         const std::size_t before = srv.tasks();
-        auto& one = w.host("one").run(client, w.address_of("srv", 80));
+        auto& one = w.host("one").run(ten_questions, w.address_of("srv", 80));
         const rondo::duration when = some_ms(w, 30);
         co_await rondo::sleep_for(when);
         if (when != 0ms) one.crash();
@@ -671,16 +673,9 @@ class forgotten_connection final : public planted {
             if (!more) co_return;
         }
     }
-    static task<> client(rondo::endpoint to) {
-        auto peer = co_await tcp_stream::connect(to);
-        for (int i = 0; i < 10; ++i) {
-            co_await ask(peer, {});
-            co_await rondo::sleep_for(1ms);
-        }
-    }
     task<> run(world& w) override {
         auto& srv = serve_on(w, "srv", [this](tcp_stream& peer) { return session(peer); });
-        auto& one = w.host("one").run(client, w.address_of("srv", 80));
+        auto& one = w.host("one").run(ten_questions, w.address_of("srv", 80));
         const rondo::duration when = some_ms(w, 30);
         co_await rondo::sleep_for(when);
         if (when != 0ms) one.crash(rondo::crash_mode::silent);

@@ -1,6 +1,7 @@
 #include <rondo/queue.hpp>
 
 #include "support/every_step.hpp"
+#include "support/parcel.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -11,31 +12,10 @@
 
 using namespace rondo;
 using namespace std::chrono_literals;
+using test::no_parcel_left;
+using test::parcel;
 
 namespace {
-
-/// A value that knows how many of its kind live, and that a moved-from one is not a value.
-class parcel {
- public:
-    explicit parcel(int number) noexcept : number_(number) { ++live; }
-    parcel(parcel&& other) noexcept : number_(std::exchange(other.number_, -1)) { ++live; }
-    parcel& operator=(parcel&& other) noexcept {
-        number_ = std::exchange(other.number_, -1);
-        return *this;
-    }
-    ~parcel() { --live; }
-    int number() const { return number_; }
-    friend bool operator<(const parcel& a, const parcel& b) { return a.number_ < b.number_; }
-
-    static inline int live = 0;
-
- private:
-    int number_;
-};
-
-struct no_parcel_left {
-    ~no_parcel_left() { CHECK(parcel::live == 0); }
-};
 
 template <class Queue>
 task<> put_numbers(Queue& into, int from, int count) {
