@@ -1,6 +1,7 @@
 // What the loop says about itself: alive, why, statistics.
 #include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
+#include <rondo/spawn.hpp>
 
 #include "places.hpp"
 #include "remote_state.hpp"
@@ -77,7 +78,7 @@ void log_leftovers(const loop& l, const char* when) noexcept {
 std::uint32_t task_view::number() const noexcept { return f_ != nullptr ? f_->id : 0; }
 
 std::string_view task_view::name() const noexcept {
-    return f_ != nullptr && f_->more != nullptr ? std::string_view(f_->more->name) : std::string_view();
+    return f_ != nullptr ? detail::name_of(*f_) : std::string_view();
 }
 
 std::source_location task_view::spawned() const noexcept {

@@ -1,6 +1,6 @@
 #include <rondo/replay.hpp>
 
-#include <rondo/error.hpp>
+#include "write_file.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -176,12 +176,10 @@ void decision_log::save(const std::string& path) const {
     put(head, size_);
     put(head, deviations_);
     put(head, records.size());
-    const file out(std::fopen(path.c_str(), "wb"));
-    const bool written = out && std::fwrite(magic, sizeof magic, 1, out.get()) == 1 &&
-                         std::fwrite(head.data(), head.size(), 1, out.get()) == 1 &&
-                         std::fwrite(records.data(), 1, records.size(), out.get()) == records.size() &&
-                         std::fflush(out.get()) == 0;
-    if (!written) throw io_error(errno_code(errno), "write the decisions to", path);
+    const auto text = [](const auto& bytes) {
+        return std::string_view(reinterpret_cast<const char*>(std::data(bytes)), std::size(bytes));
+    };
+    detail::write_file(path, {text(magic), text(head), text(records)}, "write the decisions to");
 }
 
 decision_log decision_log::load(const std::string& path) {

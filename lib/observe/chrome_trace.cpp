@@ -3,6 +3,7 @@
 #include <rondo/observe/chrome_trace.hpp>
 
 #include "../json.hpp"
+#include "../write_file.hpp"
 #include "story.hpp"
 
 #include <cinttypes>
@@ -190,7 +191,7 @@ class chrome_writer {
 std::string chrome_trace(const recorder& seen) { return chrome_writer(seen).write(); }
 
 void save_chrome_trace(const recorder& seen, const std::string& path) {
-    save(path, chrome_trace(seen), "write the Chrome trace to");
+    detail::write_file(path, {chrome_trace(seen)}, "write the Chrome trace to");
 }
 
 }  // namespace rondo

@@ -2,6 +2,8 @@
 // look at the clock does for both.
 #include <rondo/observe/loop_metrics.hpp>
 
+#include "clock.hpp"
+
 namespace rondo {
 
 void loop_metrics::clear() noexcept {
@@ -10,8 +12,7 @@ void loop_metrics::clear() noexcept {
 }
 
 void loop_metrics::look() noexcept {
-    loop* const l = detail::current;
-    latest_ = l != nullptr ? l->io().now() : loop_clock::now();
+    latest_ = observed::exact_now();
     if (turn_began_ == never) turn_began_ = latest_;
 }
 

@@ -43,8 +43,9 @@ std::string in_seconds(std::int64_t ns) {
 
 }  // namespace
 
-void prometheus_writer::head(std::string_view name, std::string_view help, const char* type) {
+void prometheus_writer::head(std::string_view name, std::string_view help, const char* type, labels with) {
     check_name(name, false);
+    for (const auto& each : with) check_name(each.first, true);
     if (name == latest_) return;
     const std::string known = " " + std::string(name) + " ";
     if (names_.find(known) != std::string::npos)
@@ -78,25 +79,21 @@ void prometheus_writer::line(std::string_view name, std::string_view suffix, lab
 }
 
 prometheus_writer& prometheus_writer::counter(std::string_view name, std::string_view help, std::uint64_t value, labels with) {
-    for (const auto& each : with) check_name(each.first, true);
-    head(name, help, "counter");
+    head(name, help, "counter", with);
     line(name, "", with, {}, std::to_string(value));
     return *this;
 }
 
 prometheus_writer& prometheus_writer::gauge(std::string_view name, std::string_view help, std::int64_t value, labels with) {
-    for (const auto& each : with) check_name(each.first, true);
-    head(name, help, "gauge");
+    head(name, help, "gauge", with);
     line(name, "", with, {}, std::to_string(value));
     return *this;
 }
 
 prometheus_writer& prometheus_writer::seconds(std::string_view name, std::string_view help, const histogram& of, labels with) {
-    for (const auto& each : with) {
-        check_name(each.first, true);
+    for (const auto& each : with)
         if (each.first == "le") throw std::invalid_argument("rondo::prometheus_writer: the label le is the histogram's own");
-    }
-    head(name, help, "histogram");
+    head(name, help, "histogram", with);
     for (unsigned power = 10; power <= 36; power += 2)
         line(name, "_bucket", with, in_seconds(std::int64_t{1} << power), std::to_string(of.up_to_power(power)));
     line(name, "_bucket", with, "+Inf", std::to_string(of.count()));

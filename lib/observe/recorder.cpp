@@ -1,17 +1,13 @@
 #include <rondo/observe/recorder.hpp>
 
+#include "clock.hpp"
+
 #include <algorithm>
 #include <new>
 
 namespace rondo {
 
 namespace {
-
-/// The time of the loop that runs, and not its cached one: how long a step takes is the question.
-time_point clock_now() noexcept {
-    if (loop* const l = detail::current) return l->io().now();
-    return loop_clock::now();
-}
 
 void write(char (&to)[45], std::string_view text) noexcept {
     std::size_t size = std::min(text.size(), sizeof to - 1);
@@ -66,7 +62,7 @@ recorded_event& recorder::add(const host* of, kind what) noexcept {
     const std::uint16_t at = lane_of(of);
     if (at >= lanes_.size()) return add(at, what, {});
     lane& l = lanes_[at];
-    const time_point when = l.no_time_passed ? l.last : of != nullptr ? of->now() : clock_now();
+    const time_point when = l.no_time_passed ? l.last : of != nullptr ? of->now() : observed::exact_now();
     l.no_time_passed = what != kind::step && what != kind::mark;
     if (!l.phase_told) {
         l.phase_told = true;
@@ -112,14 +108,14 @@ void recorder::add_phase(const host* of, phase p) noexcept {
     if (at >= lanes_.size()) return;
     lanes_[at].in = p;
     lanes_[at].phase_told = false;
-    if (p == phase::poll) lanes_[at].poll_began = of != nullptr ? of->now() : clock_now();
+    if (p == phase::poll) lanes_[at].poll_began = of != nullptr ? of->now() : observed::exact_now();
     if (p == phase::poll || p == phase::none) lanes_[at].no_time_passed = false;
 }
 
 void recorder::add_poll(const host* of, std::size_t completions) noexcept {
     const std::uint16_t at = lane_of(of);
     if (at >= lanes_.size()) return;
-    const time_point now = of != nullptr ? of->now() : clock_now();
+    const time_point now = of != nullptr ? of->now() : observed::exact_now();
     const duration waited = now - lanes_[at].poll_began;
     if (waited <= duration::zero() && completions == 0) return;
     recorded_event& e = add(at, kind::polled, now);

@@ -1,10 +1,6 @@
 #include "story.hpp"
 
-#include "../places.hpp"
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <unordered_map>
 
 namespace rondo::observed {
@@ -217,22 +213,9 @@ std::string label_of(const story& all, const step_span& step) {
     return step.what == observer::step::callback ? "callback" : "microtask";
 }
 
-std::string short_place(const std::source_location& place) {
-    if (place.line() == 0) return {};
-    return std::string(detail::base_name(place)) + ":" + std::to_string(place.line());
-}
-
 const char* name_of(life_span::fate how) noexcept {
     constexpr const char* names[] = {"a value", "an error", "cancelled", "lives", "its host crashed"};
     return names[static_cast<std::size_t>(how)];
-}
-
-void save(const std::string& path, const std::string& text, const char* what) {
-    std::FILE* const out = std::fopen(path.c_str(), "wb");
-    bool written = out != nullptr && std::fwrite(text.data(), 1, text.size(), out) == text.size();
-    const int error = errno;
-    if (out != nullptr && std::fclose(out) != 0) written = false;
-    if (!written) throw io_error(errno_code(error), what, path);
 }
 
 }  // namespace rondo::observed

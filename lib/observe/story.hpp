@@ -86,11 +86,6 @@ struct story {
 /// "task 7 'reader'", "callback".
 std::string label_of(const story& all, const step_span& step);
 std::string label_of(const life_span& life);
-/// "app.cpp:31"; empty if it is unknown.
-std::string short_place(const std::source_location& place);
 const char* name_of(life_span::fate how) noexcept;
-
-/// Throws io_error, with `what` for the operation.
-void save(const std::string& path, const std::string& text, const char* what);
 
 }  // namespace rondo::observed

@@ -3,6 +3,7 @@
 
 #include "../json.hpp"
 #include "../places.hpp"
+#include "../write_file.hpp"
 #include "page.hpp"
 #include "story.hpp"
 
@@ -107,7 +108,7 @@ class page_writer {
 std::string timeline_page(const recorder& seen, std::string_view title) { return page_writer(seen, title).write(); }
 
 void save_timeline(const recorder& seen, const std::string& path, std::string_view title) {
-    save(path, timeline_page(seen, title), "write the timeline to");
+    detail::write_file(path, {timeline_page(seen, title)}, "write the timeline to");
 }
 
 }  // namespace rondo

@@ -29,7 +29,7 @@ class RONDO_API prometheus_writer {
     const std::string& text() const noexcept { return text_; }
 
  private:
-    void head(std::string_view name, std::string_view help, const char* type);
+    void head(std::string_view name, std::string_view help, const char* type, labels with);
     void line(std::string_view name, std::string_view suffix, labels with, std::string_view bound, std::string_view value);
 
     std::string text_;
