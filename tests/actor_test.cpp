@@ -1,4 +1,6 @@
 // Actors: messages, mailboxes, addresses and ends.
+#include <rondo/actor.hpp>
+
 #include "support/every_step.hpp"
 
 #include <deque>

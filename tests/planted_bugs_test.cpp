@@ -2,6 +2,7 @@
 // within the number of seeds that the table at the end states, shrink it to a few decisions, and have it again
 // from its file. Without faults each works, and mended it survives the same seeds.
 #define RONDO_SIM 1
+#include <rondo/actor.hpp>
 #include <rondo/buggify.hpp>
 #include <rondo/simulate.hpp>
 

@@ -1,4 +1,6 @@
 // Supervisors: order, restarts, limits, ends. Cases of OTP's supervisor_SUITE and Akka's SupervisionSpec are named.
+#include <rondo/supervisor.hpp>
+
 #include "support/every_step.hpp"
 
 #include <algorithm>

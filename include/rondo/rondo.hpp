@@ -1,7 +1,8 @@
-// All of rondo, except the optional adapters in rondo/interop/.
+// What nearly every program uses: the loop, tasks, scopes, coordination, TCP. Who wants more includes it by name:
+// rondo/actor.hpp, rondo/supervisor.hpp, rondo/replay.hpp, rondo/simulate.hpp and rondo/world.hpp, and what is in
+// rondo/observe/, rondo/testing/ and rondo/interop/. So this header costs a compiler the same at every later step.
 #pragma once
 
-#include <rondo/actor.hpp>
 #include <rondo/as_completed.hpp>
 #include <rondo/attempt.hpp>
 #include <rondo/await_tree.hpp>
@@ -24,7 +25,6 @@
 #include <rondo/latch.hpp>
 #include <rondo/log.hpp>
 #include <rondo/loop.hpp>
-#include <rondo/mailbox.hpp>
 #include <rondo/map_concurrent.hpp>
 #include <rondo/mutex.hpp>
 #include <rondo/once.hpp>
@@ -33,7 +33,6 @@
 #include <rondo/outcome.hpp>
 #include <rondo/queue.hpp>
 #include <rondo/rate_limiter.hpp>
-#include <rondo/request.hpp>
 #include <rondo/run.hpp>
 #include <rondo/scope.hpp>
 #include <rondo/select.hpp>
@@ -42,7 +41,6 @@
 #include <rondo/shared_mutex.hpp>
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
-#include <rondo/supervisor.hpp>
 #include <rondo/suspend.hpp>
 #include <rondo/task.hpp>
 #include <rondo/task_local.hpp>
