@@ -52,11 +52,12 @@ class thread_channel_state {
     void destroy_value(thread_channel_place& p) noexcept {
         if (std::exchange(p.has_value, false)) type_.destroy(value_in(p));
     }
-    bool ended() const noexcept { return no_senders_ || (closed() && away_ == 0); }
+    void add_sender() noexcept;
+    bool no_senders() const noexcept { return generations_ != 0 && ended_generations_ == generations_; }
+    bool ended() const noexcept { return no_senders() || (closed() && away_ == 0); }
 
     loop& of;
     std::atomic<std::size_t> senders{0};
-    std::atomic<bool> had_senders{false};
     queue<ready_node> here;  // arrived, and not received
     std::size_t here_count = 0;
     std::size_t in_hands = 0;  // of receivers that have not moved the value out yet
@@ -68,6 +69,7 @@ class thread_channel_state {
         explicit end_notice(thread_channel_state& s) noexcept : callback(&arrive, {}), of(s) {}
         static void arrive(callback& base, act what);
         thread_channel_state& of;
+        std::atomic<std::size_t> due{0};  // each with a share
     };
     struct blocked : links {
         std::condition_variable wakes;
@@ -90,7 +92,9 @@ class thread_channel_state {
     std::byte* places_;
     end_notice end_{*this};
     std::size_t away_ = 0;     // once closed: places that are not free and have not arrived
-    bool no_senders_ = false;
+    // A generation of senders begins with one that is made when there is none, and ends with the last copy.
+    std::size_t generations_ = 0;
+    std::size_t ended_generations_ = 0;  // whose notice has arrived, and so all that they sent
     std::atomic<std::size_t> owners_{1};
 
     free_stack<thread_channel_state> free_{*this};
@@ -166,15 +170,21 @@ void thread_channel_state::serve_blocked() noexcept {
 
 void thread_channel_state::sender_gone(const rondo::remote& r) noexcept {
     if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1) return release();
-    static_cast<void>(r.post_callback(end_));  // with the share of the last one
+    // The share of the last one goes with the notice. If the notice of an earlier generation is still on its
+    // way, it goes again, behind what this one has sent.
+    if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0) static_cast<void>(r.post_callback(end_));
 }
 
 void thread_channel_state::end_notice::arrive(callback& base, act what) {
-    thread_channel_state& of = static_cast<end_notice&>(base).of;
-    if (what == act::run) {
-        of.no_senders_ = true;
-        of.end_receivers();
+    auto& self = static_cast<end_notice&>(base);
+    thread_channel_state& of = self.of;
+    if (what == act::drop) {
+        for (std::size_t n = self.due.exchange(0, std::memory_order_acq_rel); n > 0; --n) of.release();
+        return;
     }
+    ++of.ended_generations_;
+    if (self.due.fetch_sub(1, std::memory_order_acq_rel) != 1) static_cast<void>(of.of.remote().post_callback(self));
+    if (of.no_senders()) of.end_receivers();
     of.release();
 }
 
@@ -189,6 +199,11 @@ void thread_channel_place::arrive(callback& base, act what) {
         of.destroy_value(self);
         of.shut();  // if it was the loop that went
     }
+}
+
+void thread_channel_state::add_sender() noexcept {
+    retain();
+    if (senders.fetch_add(1, std::memory_order_relaxed) == 0) ++generations_;
 }
 
 // Any thread: nobody gets a place any more.
@@ -239,9 +254,7 @@ void thread_channel_state::end_receivers() noexcept {
 // --- what the header calls -----------------------------------------------------------------------------
 
 thread_channel_core::sender::sender(thread_channel_state& state) : state_(&state), remote_(state.of.remote()) {
-    state_->retain();
-    state_->had_senders.store(true, std::memory_order_relaxed);
-    state_->senders.fetch_add(1, std::memory_order_relaxed);
+    state_->add_sender();
 }
 
 thread_channel_core::sender::sender(const sender& other) noexcept : state_(other.state_), remote_(other.remote_) {
@@ -289,8 +302,7 @@ thread_channel_core::~thread_channel_core() {
 }
 
 thread_channel_core::sender thread_channel_core::make_sender() {
-    RONDO_ASSERT(!state_->had_senders.load(std::memory_order_relaxed) || state_->senders.load() != 0,
-                 "every sender of this thread_channel is gone: it has ended");
+    RONDO_ASSERT(!state_->no_senders(), "every sender of this thread_channel is gone: it has ended");
     return sender(*state_);
 }
 

@@ -147,6 +147,49 @@ TEST_CASE("thread channel: the end comes when the last copy of its sender goes, 
     CHECK(j.text() == "1 2 end");
 }
 
+TEST_CASE("thread channel: senders that are gone before the next is made end nothing in the same turn") {
+    struct local {
+        static task<> body(journal& j) {
+            thread_channel<int> in(8);
+            for (int i = 1; i <= 3; ++i) {
+                std::thread quick([i, out = in.make_sender()] { REQUIRE(out.send(i)); });
+                quick.join();
+            }
+            auto last = in.make_sender();
+            co_await sleep_for(1ms);  // the notices of the others arrive
+            CHECK(last.send(4));
+            last = {};
+            while (auto value = co_await in.receive()) j.add(std::to_string(*value));
+        }
+    };
+    journal j;
+    test::run(local::body, std::ref(j));
+    CHECK(j.text() == "1 2 3 4");
+}
+
+TEST_CASE("thread channel: senders made again and again while others go lose nothing") {
+    struct local {
+        static task<> body(int& total) {
+            thread_channel<int> in(4);
+            auto reader = [&]() -> task<> {
+                while (auto value = co_await in.receive()) total += *value;
+            };
+            auto reading = spawn(reader);
+            auto kept = in.make_sender();
+            std::vector<std::thread> all;
+            for (int i = 0; i < 50; ++i) {
+                all.emplace_back([out = in.make_sender()] { static_cast<void>(out.send(1)); });
+                if (i == 25) kept = {};  // from here on there is none but those of the threads: no wait until the end
+            }
+            co_await reading;
+            for (auto& t : all) t.join();
+        }
+    };
+    int total = 0;
+    test::run(local::body, std::ref(total));
+    CHECK(total == 50);
+}
+
 TEST_CASE("thread channel: a sender outlives its loop, and is told") {
     struct local {
         static task<> body(thread_channel<int>::sender& out) {

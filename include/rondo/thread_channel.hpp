@@ -180,7 +180,9 @@ class thread_channel {
     /// Closes it. Values that nobody received are destroyed. Asserts that no task waits.
     ~thread_channel() = default;
 
-    /// A sender, to be handed to other threads. Asserts that the channel has not ended.
+    /// A sender, to be handed to other threads. The channel ends when there was a sender and, in a later turn of the
+    /// loop, none is left: who makes several and does not wait meanwhile need not care how fast the first is done.
+    /// Asserts that the channel has not ended.
     [[nodiscard]] sender make_sender() { return sender(core_.make_sender()); }
 
     /// Waits for a value. Empty at the end: the channel is closed or the last sender gone, and all
