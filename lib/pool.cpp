@@ -5,6 +5,8 @@
 // stay with it until it ends and its last block came back.
 #include <rondo/detail/pool.hpp>
 
+#include "malloc_only.hpp"
+
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -59,7 +61,11 @@ struct pool {
     char* carve_end;
 };
 
+}  // namespace
+
 bool malloc_only = use_malloc();
+
+namespace {
 
 // Through a pointer of the initial-exec kind: one load, also in a shared library. A thread begins with
 // `none`, which has nothing to give: that sends its first call the slow way, where it gets a pool of

@@ -1,7 +1,11 @@
 // Posts from other threads. Run under ThreadSanitizer too.
 #include "support/test.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <set>
 #include <thread>
 
 using namespace rondo;
@@ -107,6 +111,44 @@ TEST_CASE("remote: a sleeping loop wakes for a post") {
     l.run();
     other.join();
     CHECK(ran);
+}
+
+TEST_CASE("crossing blocks: freed by any thread, in any order, and gone round") {
+    constexpr std::size_t sizes[] = {1, 16, 40, 64, 200, 512, 513, 5000};
+    struct piece {
+        unsigned char* memory;
+        std::size_t size;
+    };
+    void* const first = detail::crossing_allocate(16);
+    void* const second = detail::crossing_allocate(16);
+    // malloc, which sanitizers have, needs room between them.
+    const bool from_chunks = static_cast<char*>(second) - static_cast<char*>(first) == 16;
+    detail::crossing_deallocate(first, 16);
+    detail::crossing_deallocate(second, 16);
+    std::set<std::uintptr_t> pages;
+    for (int round = 0; round < 200; ++round) {
+        std::vector<piece> pieces;
+        std::thread maker([&] {  // ends while all its blocks are out
+            for (int i = 0; i < 100; ++i) {
+                const std::size_t size = sizes[static_cast<std::size_t>(i + round) % std::size(sizes)];
+                auto* memory = static_cast<unsigned char*>(detail::crossing_allocate(size));
+                REQUIRE(reinterpret_cast<std::uintptr_t>(memory) % 16 == 0);
+                std::memset(memory, i, size);
+                pieces.push_back({memory, size});
+            }
+        });
+        maker.join();
+        const auto give_back = [](const piece& p) { detail::crossing_deallocate(p.memory, p.size); };
+        for (int i = 0; i < 100; ++i) {  // nobody got a part of another's
+            const piece& p = pieces[static_cast<std::size_t>(i)];
+            REQUIRE(std::all_of(p.memory, p.memory + p.size, [i](unsigned char c) { return c == i; }));
+            if (p.size < 500) pages.insert(reinterpret_cast<std::uintptr_t>(p.memory) / 4096);
+        }
+        std::thread other([&] { std::for_each(pieces.begin(), pieces.begin() + 50, give_back); });
+        std::for_each(pieces.rbegin(), pieces.rbegin() + 50, give_back);
+        other.join();
+    }
+    if (from_chunks) CHECK(pages.size() < 200);  // 200 rounds of some six pages
 }
 
 TEST_SUITE_END();

@@ -31,7 +31,7 @@ struct callback_of final : callback {
 
     template <class G>
     static callback& make(G&& g, std::source_location made) {
-        void* block = Pooled ? frame_allocate(sizeof(callback_of)) : ::operator new(sizeof(callback_of));
+        void* block = Pooled ? frame_allocate(sizeof(callback_of)) : crossing_allocate(sizeof(callback_of));
         try {
             return *new (block) callback_of(std::forward<G>(g), made);
         } catch (...) {
@@ -45,7 +45,7 @@ struct callback_of final : callback {
         if constexpr (Pooled) {
             frame_deallocate(block, sizeof(callback_of));
         } else {
-            ::operator delete(block);
+            crossing_deallocate(block, sizeof(callback_of));
         }
     }
 

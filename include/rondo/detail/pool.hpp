@@ -27,6 +27,10 @@ inline void frame_deallocate(void* memory, std::size_t size) noexcept {
     deallocate_granules(memory, (size + frame_granule - 1) / frame_granule);
 }
 
+/// The same for blocks that any other thread may give back. Small ones go round without malloc. Throws bad_alloc.
+[[nodiscard]] RONDO_API void* crossing_allocate(std::size_t size);
+RONDO_API void crossing_deallocate(void* memory, std::size_t size) noexcept;
+
 /// For tests: the n-th allocation from now on throws bad_alloc (1 = the next); 0 switches off.
 RONDO_API void fail_allocation(std::size_t n) noexcept;
 /// How many are still to come, the failing one included; 0: it has failed, or none is to.
