@@ -64,6 +64,63 @@ TEST_CASE("with_timeout: gives the value in time, and throws timeout_error when 
 }
 
 // The body read its captures from where a closure had stood that was gone (seen by ASan at -O0).
+TEST_CASE("attempt(with_timeout(...)): running out of time is a result, as is a system_error of the body") {
+    struct local {
+        static task<> refuse() {
+            co_await yield();
+            throw std::system_error(std::make_error_code(std::errc::connection_refused));
+        }
+        static task<> body() {
+            auto kept = [value = std::string("kept")]() -> task<std::string> {
+                co_await yield();
+                co_return value;
+            };
+            const auto in_time = co_await attempt(with_timeout(1h, answer_after, 1ms, 3));
+            CHECK(in_time.value() == 3);
+            const auto closure = co_await attempt(with_timeout(1h, kept));
+            CHECK(closure.value() == "kept");
+            const auto late = co_await attempt(with_timeout(1ms, answer_after, 1h, 3));
+            CHECK(late.error() == std::errc::timed_out);
+            const auto later = co_await attempt(with_deadline(now() + 1ms, answer_after, 1h, 3));
+            CHECK(later.error() == std::errc::timed_out);
+            const auto refused = co_await attempt(with_timeout(1h, refuse));
+            CHECK(refused.error() == std::errc::connection_refused);
+            bool thrown = false;
+            try {
+                static_cast<void>(co_await attempt(with_timeout(1h, fail_after, 1ms, "of another type")));
+            } catch (const std::runtime_error& e) {
+                thrown = std::string_view(e.what()) == "of another type";
+            }
+            CHECK(thrown);
+
+            const auto moved_on = co_await attempt(move_on_after(1ms, answer_after, 1h, 3));
+            CHECK(moved_on.value() == std::nullopt);
+            const auto ended = co_await attempt(move_on_after(1h, answer_after, 1ms, 3));
+            CHECK(ended.value() == 3);
+            const auto failed = co_await attempt(move_on_after(1h, refuse));
+            CHECK(failed.error() == std::errc::connection_refused);
+            const auto shielded = co_await attempt(shield(refuse));
+            CHECK(shielded.error() == std::errc::connection_refused);
+        }
+        static task<> cancelled_outside(bool& thrown) {
+            try {
+                static_cast<void>(co_await attempt(with_timeout(1h, answer_after, 1h, 3)));
+            } catch (const cancelled&) {
+                thrown = true;
+                throw;
+            }
+        }
+    };
+    test::run(local::body);
+    bool thrown = false;
+    auto outer = [&]() -> task<> {
+        const auto late = co_await attempt(with_timeout(1ms, local::cancelled_outside, std::ref(thrown)));
+        CHECK(late.error() == std::errc::timed_out);
+    };
+    test::run(outer);
+    CHECK(thrown);
+}
+
 TEST_CASE("with_timeout and its kin: what they give holds the closure they were given") {
     struct local {
         static task<> body() {

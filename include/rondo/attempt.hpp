@@ -26,7 +26,32 @@ class attempt_awaiter : public A {
     auto await_resume() { return A::finish(); }
 };
 
-RONDO_API std::error_code code_of(const std::exception_ptr& error) noexcept;
+/// Of a wait that cannot move (a scope), made where it is attempted: lives as long as that expression.
+template <class A>
+class attempt_in_place {
+ public:
+    explicit attempt_in_place(A& operation) noexcept : of_(operation) {}
+    bool await_ready() noexcept { return of_.await_ready(); }
+    template <class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> h,
+                       std::source_location site = std::source_location::current()) {
+        return of_.await_suspend(h, site);
+    }
+    auto await_resume() { return of_.finish(); }
+
+ private:
+    A& of_;
+};
+template <class A>
+class [[nodiscard]] attempt_at_once {
+ public:
+    explicit attempt_at_once(A& operation) noexcept : of_(operation) {}
+    attempt_in_place<A> operator co_await() && noexcept { return attempt_in_place<A>(of_); }
+    attempt_in_place<A> operator co_await() & = delete;  // it was kept in a variable, and the scope is gone
+
+ private:
+    A& of_;
+};
 
 template <class T>
 class attempt_task : public task<T> {
@@ -57,8 +82,16 @@ class attempt_task : public task<T> {
 /// plain waits, is a result<void> that holds a value: they only ever end by `cancelled`.
 /// A wait of your own works if it has a `finish()` that gives a result.
 template <detail::attemptable A>
+    requires std::is_move_constructible_v<A>
 [[nodiscard]] auto attempt(A operation) {
     return detail::attempt_awaiter<A>(std::move(operation));
+}
+
+/// Of `with_timeout(...)` and the like, where running out of time becomes errc::timed_out: in the same expression.
+template <detail::attemptable A>
+    requires(!std::is_move_constructible_v<A> && !std::is_reference_v<A>)
+[[nodiscard]] auto attempt(A&& operation) noexcept {
+    return detail::attempt_at_once<A>(operation);
 }
 
 /// Also for what is awaited through a handle: `co_await attempt(child)`.

@@ -165,4 +165,9 @@ class [[nodiscard]] result<void> {
     std::error_code error_;
 };
 
+namespace detail {
+/// Of a system_error, its code; else none.
+RONDO_API std::error_code code_of(const std::exception_ptr& error) noexcept;
+}  // namespace detail
+
 }  // namespace rondo

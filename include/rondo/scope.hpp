@@ -109,24 +109,46 @@ class [[nodiscard]] scoped : cancel_scope {
         body_.await_suspend(h, site);
     }
     value_type await_resume() {
-        end();
-        outcome<T>& out = body_.outcome();
-        if (out.has_error() && absorbs() && is_cancellation(out.error())) {
-            if constexpr (How == cut_short::throws_timeout) {
-                if (deadline_passed()) throw_timeout();
-            } else if constexpr (How == cut_short::is_empty) {
-                return value_type{};
-            }
+        if (was_cut_short()) {
+            if constexpr (How == cut_short::throws_timeout) throw_timeout();
+            if constexpr (How == cut_short::is_empty) return value_type{};
         }
-        if constexpr (How == cut_short::is_empty && std::is_void_v<T>) {
-            out.take();
-            return true;
+        return take();
+    }
+    /// For attempt().
+    result<value_type> finish() {
+        if (was_cut_short()) {
+            if constexpr (How == cut_short::throws_timeout) return std::make_error_code(std::errc::timed_out);
+            if constexpr (How == cut_short::is_empty) return value_type{};
+        }
+        if (body_.outcome().has_error()) {
+            const std::error_code code = code_of(body_.outcome().error());
+            if (code) return code;
+        }
+        if constexpr (std::is_void_v<value_type>) {
+            take();
+            return {};
         } else {
-            return out.take();
+            return take();
         }
     }
 
  private:
+    bool was_cut_short() {
+        end();
+        outcome<T>& out = body_.outcome();
+        return out.has_error() && absorbs() && is_cancellation(out.error()) &&
+               (How == cut_short::is_empty || (How == cut_short::throws_timeout && deadline_passed()));
+    }
+    value_type take() {
+        if constexpr (How == cut_short::is_empty && std::is_void_v<T>) {
+            body_.outcome().take();
+            return true;
+        } else {
+            return body_.outcome().take();
+        }
+    }
+
     task<T> body_;
 };
 

@@ -18,6 +18,7 @@ using namespace rondo;
 task<std::error_code> last_error() { co_return std::error_code{}; }
 struct alignas(32) wide { char bytes[32]; };
 task<> takes(wide) { co_return; }
+task<int> answer() { co_return 42; }
 struct worker { task<> work(int) { co_return; } };
 struct letter { std::string to; int pages = 0; };
 struct foreign {  // a coroutine that no loop runs
@@ -74,6 +75,8 @@ REFUSED = [
     ("void f() { run([] {}); }", "must give a task"),
     ("task<> f(tcp_listener& l) { co_await serve(l, [](tcp_stream&) {}); }", "must give a task"),
     ("auto f() { return attempt(7); }", "attempt takes a task"),
+    ("task<> f() { auto a = attempt(with_timeout(std::chrono::seconds(1), answer)); co_await a; }",
+     "deleted"),
     *((f"task<> f(tcp_stream& s, char (&c)[4]) {{ co_await select_one({what}, sleep_for(std::chrono::seconds(1))); }}",
        "cannot put back what this wait has done")
       for what in CANNOT_BE_PUT_BACK),
