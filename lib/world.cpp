@@ -111,6 +111,7 @@ struct world_state final : simulated::wire_tap {
     void start(host_state& h, program& p);
     void crash(host_state& h, bool silently, world_observer::event why = world_observer::event::crashed);
     void unwind(host_state& h);
+    foreign_join* call_from(const host_state& h) const noexcept;
 
     bool run_round();
     void run(host_state& h);
@@ -137,6 +138,7 @@ struct world_state final : simulated::wire_tap {
     time_point soonest = never;  // of the latest round: when a host wants to run
     host_state* running = nullptr;
     ring<blocked_awaiter> blocked;  // who waits until no host can run, by moment
+    ring<foreign_join> calls;       // who waits for a task of another host
     ring<rule_base> rules;          // oldest first
     std::uint64_t era = 0;          // of partitions: heal_all() begins a new one
     std::size_t frozen = 0;
@@ -220,8 +222,18 @@ void world_state::crash(host_state& h, bool silently, world_observer::event why)
     }
 }
 
-/// The program of a crashed host ends: its loop turns in a time of its own.
+/// A wait of that host for another; null if there is none.
+foreign_join* world_state::call_from(const host_state& h) const noexcept {
+    foreign_join* found = nullptr;
+    calls.for_each([&](foreign_join& call) {
+        if (found == nullptr && &call.owner->inside->of == h.loop.get()) found = &call;
+    });
+    return found;
+}
+
+/// The program of a crashed host ends: its loop turns in a time of its own, in which no other host runs.
 void world_state::unwind(host_state& h) {
+    while (foreign_join* const call = call_from(h)) call->abandon();
     h.going_down = false;
     host_state* const outer = std::exchange(running, &h);
     h.loop->set_observer(nullptr);
@@ -337,11 +349,16 @@ void world_state::end() {
     if (!left.empty()) throw leak_error("left open at the end of the world:" + left);
 }
 
-/// Whatever still runs unwinds, without an effect and in no time. The scenario last: it waits for what it
-/// has called on other hosts.
+/// Whatever still runs unwinds, without an effect and in no time. Who has called another host after that one,
+/// since the call may look at what its caller has; the scenario last.
 void world_state::stop_all() noexcept {
-    for (std::size_t i = hosts.size(); i-- > 0;)
-        if (hosts[i]->loop) crash(*hosts[i], true, world_observer::event::stopped);
+    for (;;) {
+        host_state* next = nullptr;
+        for (const auto& h : hosts)
+            if (h->loop && (next == nullptr || call_from(*h) == nullptr || call_from(*next) != nullptr)) next = h.get();
+        if (next == nullptr) return;
+        crash(*next, true, world_observer::event::stopped);
+    }
 }
 
 // --- reports --------------------------------------------------------------------------------------
@@ -509,14 +526,36 @@ void wake_owner_elsewhere(op& o) noexcept { o.owner->inside->of.make_ready(*o.ow
 
 const op_vtable foreign_join::table = {
     [](op& o) noexcept { cancel_fiber(static_cast<foreign_join&>(o).target_); },
-    &wake_owner_elsewhere,
+    [](op& o) noexcept {
+        static_cast<foreign_join&>(o).unlink();
+        wake_owner_elsewhere(o);
+    },
     [](const op& o, char* text, std::size_t size) noexcept {
         std::snprintf(text, size, "task %u of another host",
                       static_cast<unsigned>(static_cast<const foreign_join&>(o).target_.id));
     },
 };
 
-foreign_join::foreign_join(fiber& target) noexcept : op(table), target_(target) {}
+foreign_join::foreign_join(world_state& w, fiber& target) noexcept : linked_op(table), world_(w), target_(target) {}
+
+bool foreign_join::start() noexcept {
+    if (!world_.running->machine.up) {  // it has crashed, and unwinds
+        cancel_fiber(target_);
+        owner->waiting = nullptr;
+        return false;
+    }
+    state = armed;
+    target_.joiner = this;
+    world_.calls.push_back(*this);
+    if (owner->flags & fiber::cancel_pending) cancel_fiber(target_);
+    return true;
+}
+
+void foreign_join::abandon() noexcept {
+    target_.joiner = nullptr;
+    cancel_fiber(target_);
+    owner->inside->of.complete(*this, -ECANCELED);
+}
 
 const op_vtable blocked_awaiter::table = {
     [](op& o) noexcept {

@@ -502,6 +502,61 @@ TEST_CASE("world: a call on a host that crashes is cancelled") {
     });
 }
 
+TEST_CASE("world: a host that crashes while it waits for a call on another gives it up") {
+    // The unwinding waited for a task of a loop that did not turn meanwhile, and the program was aborted.
+    world w;
+    bool went_on = false, ended = false, called_late = false;
+    const auto slow_to_end = [&]() -> task<> {
+        const auto farewell = []() -> task<> { co_await rondo::sleep_for(1min); };
+        try {
+            co_await rondo::sleep_for(1h);
+            went_on = true;
+        } catch (const rondo::cancelled&) {
+            ended = true;
+        }
+        co_await rondo::shield(farewell);
+    };
+    const auto calls = [&]() -> task<> { co_await w.on(w.host("b"), slow_to_end); };
+    const auto late = [&]() -> task<> { called_late = true; co_return; };
+    const auto calls_at_its_end = [&]() -> task<> {
+        const auto call = [&]() -> task<> { co_await w.on(w.host("b"), late); };
+        try {
+            co_await rondo::sleep_for(1h);
+        } catch (const rondo::cancelled&) {
+        }
+        co_await rondo::shield(call);
+    };
+    w.run([&]() -> task<> {
+        w.host("a").run(calls).run(calls_at_its_end);
+        co_await rondo::sleep_for(1s);
+        w.host("a").crash();
+        CHECK(!w.host("a").up());
+        CHECK(w.now() == time_point(1s));
+        co_await rondo::sleep_for(1s);
+        CHECK(ended);
+        CHECK(w.host("b").tasks() == 1);  // it says its farewell
+        co_await rondo::sleep_for(2min);
+        CHECK(w.host("b").tasks() == 0);
+        CHECK(!called_late);
+    });
+    CHECK(!went_on);
+}
+
+TEST_CASE("world: a host that has called another and crashes itself gives it up") {
+    world w;
+    const auto forever = []() -> task<> { co_await rondo::sleep_for(1h); };
+    const auto calls = [&]() -> task<> { co_await w.on(w.host("b"), forever); };
+    w.run([&]() -> task<> {
+        w.host("a").run(calls).run([&]() -> task<> {
+            co_await rondo::sleep_for(1s);
+            w.host("a").crash();
+        });
+        co_await rondo::sleep_for(2s);
+        CHECK(!w.host("a").up());
+        CHECK(w.host("b").tasks() == 0);
+    });
+}
+
 TEST_CASE("world: a failure ends calls on other hosts before those who wait for them") {
     // The scenario's tasks were unwound first, and waited for what nobody ran any more.
     world w;

@@ -170,28 +170,30 @@ struct program_of final : program {
     std::tuple<F, Args...> call;
 };
 
-/// The wait for the end of another host's task.
-class RONDO_API foreign_join : op {
+/// The wait for the end of another host's task. Only a crash of who waits ends it before that.
+class RONDO_API foreign_join : public linked_op {
  public:
-    explicit foreign_join(fiber& target) noexcept;
+    foreign_join(world_state& w, fiber& target) noexcept;
     bool await_ready() const noexcept { return target_.flags & fiber::ended; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
         begin_shielded(*this, promise_of(h), site);
-        state = armed;
-        target_.joiner = this;
-        if (owner->flags & fiber::cancel_pending) cancel_fiber(target_);
-        return true;
+        return start();
     }
     void await_resume() const {
-        constexpr auto ended = fiber::has_value | fiber::has_error;
-        if ((target_.flags & ended) == 0 && owner != nullptr && (owner->flags & fiber::cancel_pending))
+        if ((target_.flags & fiber::ended) == 0) throw cancelled{};
+        constexpr auto outcome = fiber::has_value | fiber::has_error;
+        if ((target_.flags & outcome) == 0 && owner != nullptr && (owner->flags & fiber::cancel_pending))
             throw cancelled{};
     }
+    /// Cancels the task, and waits no more.
+    void abandon() noexcept;
 
  private:
+    bool start() noexcept;
     static const op_vtable table;
+    world_state& world_;
     fiber& target_;
 };
 
@@ -376,11 +378,12 @@ class RONDO_API world {
 
     /// Runs `fn(args...)`, which gives a task<T>, on host `h`, which must be up, while the caller waits
     /// on its own; gives its value or throws its error, and io_error(operation_canceled) when the host
-    /// crashed. It takes no way through the network, and no time. Cancel: cancels it, and waits for its end.
+    /// crashed. It takes no way through the network, and no time. Cancel: cancels it, and waits for its end; but a
+    /// crash of the caller's host waits for nothing, so what `fn` refers to there must not be gone with it.
     template <class F, class... Args>
     auto on(rondo::host& h, F fn, Args... args) -> task<detail::child_value<F, Args...>> {
         detail::hold child(detail::make_child(h.loop().root(), std::source_location{}, std::move(fn), std::move(args)...));
-        co_await detail::foreign_join(child.f);
+        co_await detail::foreign_join(*state_, child.f);
         co_return detail::take_result<detail::child_value<F, Args...>>(child.f);
     }
 
