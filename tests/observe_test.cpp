@@ -341,10 +341,10 @@ TEST_CASE("recorder: a mark is the program's own; texts are cut at whole charact
 
 namespace {
 
-/// Two hosts, a lost packet, a partition, a crash.
-void eventful_world(recorder& seen) {
+/// Two hosts, a lost packet, a partition, a crash. Gives the world's hash.
+std::uint64_t eventful_world(rondo::world_observer* watch) {
     world_options options;
-    options.watch = &seen;
+    options.watch = watch;
     world w(options);
     bool lose = true;
     const auto rule = w.rule([&](const packet_info& p) {
@@ -374,13 +374,20 @@ void eventful_world(recorder& seen) {
         its.host("srv").restart();
         co_await sleep_for(1s);
     }, std::ref(w));
+    return w.hash();
 }
 
 }  // namespace
 
+TEST_CASE("recorder: a world that is watched is the same world") {
+    // A wait is described with its peer's address; being asked for that was an event of the world.
+    recorder seen;
+    CHECK(eventful_world(&seen) == eventful_world(nullptr));
+}
+
 TEST_CASE("recorder: packets and faults of a world") {
     recorder seen;
-    eventful_world(seen);
+    eventful_world(&seen);
     std::map<int, int> packets;
     test::journal events;
     std::map<std::uint64_t, int> arrivals;
@@ -403,9 +410,9 @@ TEST_CASE("recorder: packets and faults of a world") {
 
 TEST_CASE("recorder: of several worlds each has hosts of its own") {
     recorder seen;
-    eventful_world(seen);
+    eventful_world(&seen);
     const std::size_t events = seen.size();
-    eventful_world(seen);
+    eventful_world(&seen);
     CHECK(seen.hosts() == std::vector<std::string>{"test", "srv", "test", "srv"});
     CHECK(seen.size() == 2 * events);
     std::map<std::uint16_t, time_point> first;
@@ -514,7 +521,7 @@ TEST_CASE("chrome_trace: a wake edge goes from the step that woke to the step th
 
 TEST_CASE("chrome_trace: a world's hosts, packets and faults") {
     recorder seen;
-    eventful_world(seen);
+    eventful_world(&seen);
     const std::vector<json> events = checked_trace(seen);
     CHECK(std::any_of(events.begin(), events.end(),
                       [](const json& e) { return e["name"] == "process_name" && e["args"]["name"] == "srv"; }));
@@ -528,7 +535,7 @@ TEST_CASE("chrome_trace: a world's hosts, packets and faults") {
 TEST_CASE("chrome_trace, timeline: of a ring that has lost the begin") {
     for (const std::size_t events : {std::size_t{1}, std::size_t{7}, std::size_t{150}}) {
         recorder seen({.events = events});
-        eventful_world(seen);
+        eventful_world(&seen);
         checked_trace(seen);
         CHECK(data_of(timeline_page(seen))["dropped"] == seen.dropped());
     }
@@ -539,7 +546,7 @@ TEST_CASE("chrome_trace, timeline: of a ring that has lost the begin") {
 
 TEST_CASE("timeline: the page holds what was recorded, and no text of it ends the script") {
     recorder seen;
-    eventful_world(seen);
+    eventful_world(&seen);
     seen.mark("</script><b>");
     const std::string page = timeline_page(seen, "a <title>");
     CHECK(page.starts_with("<!doctype html>"));
