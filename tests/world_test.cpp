@@ -915,6 +915,38 @@ TEST_CASE("world: a server lives with what its machine lacks") {
     }
 }
 
+TEST_CASE("world: connections that come at once are all accepted, or reset") {
+    // Behind one that vanished, the others stayed in the queue for ever.
+    for (std::uint64_t seed = 0; seed < 30; ++seed) {
+        CAPTURE(seed);
+        rondo::seeded_oracle decisions(seed);
+        rondo::world_options options;
+        options.decisions = &decisions;
+        world w(options);
+        w.host("srv").run(echo_server);
+        w.link("test", "srv").latency(1ms);
+        w.run([&]() -> task<> {
+            co_await rondo::sleep_for(1ms);
+            w.host("srv").abort_connections(percent(50));
+            const auto visit = [&]() -> task<> {
+                try {
+                    auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+                    const std::string got = co_await ask(peer, "x");
+                    CHECK(got == "x");
+                } catch (const std::system_error& e) {
+                    CHECK(e.code() == std::errc::connection_reset);
+                }
+            };
+            const auto at_once = [&](rondo::task_group& group) -> task<> {
+                for (int i = 0; i < 4; ++i) group.spawn(visit).discard();
+                co_return;
+            };
+            const bool over = co_await rondo::move_on_after(1min, [&] { return rondo::with_task_group(at_once); });
+            CHECK(over);
+        });
+    }
+}
+
 // Decisions.
 
 TEST_CASE("world: a seed is a run, and without an oracle there is only one") {

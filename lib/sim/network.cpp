@@ -646,7 +646,6 @@ int network::accept(socket& s) noexcept {
         return child->established && skip-- == 0;
     });
     socket& child = **chosen;
-    // The backends of real kernels take the next one after ECONNABORTED: nobody hears of it.
     const bool aborted = lacks(s, &shortages::aborted);
     const int fd = aborted ? -EAGAIN : enter(child);
     if (fd < 0 && !aborted) return fd;
@@ -656,8 +655,9 @@ int network::accept(socket& s) noexcept {
     --s.acceptable;
     update(s);
     admit_held_back(s);
-    if (aborted) release(child);
-    return fd;
+    if (!aborted) return fd;
+    release(child);
+    return accept(s);  // the next one, as the backends of real kernels do after ECONNABORTED
 }
 
 void network::admit_held_back(socket& listener) noexcept {
