@@ -3,13 +3,10 @@
 #include <rondo/simulate.hpp>
 #include <rondo/testing/doctest.hpp>
 
+#include "support/bad_world.hpp"
 #include "support/net.hpp"
 
-#include <optional>
-
 using namespace std::literals;
-using rondo::chance;
-using rondo::percent;
 using rondo::task;
 using rondo::tcp_listener;
 using rondo::tcp_stream;
@@ -62,67 +59,21 @@ task<int> client(rondo::endpoint server, std::size_t which) {
     co_return connections;
 }
 
-/// Which faults there are and how strong: each seed has a mixture of its own (a "swarm").
-chance some(world& w, std::uint32_t most) { return percent(w.choose(2) == 0 ? 0 : w.choose(most + 1)); }
-
-void spoil(world& w) {
-    for (const char* name : {"one", "two"}) {
-        auto link = w.link("srv", name);
-        link.loss(some(w, 20)).duplication(some(w, 20)).reordering(some(w, 20));
-        if (w.choose(2) != 0) link.latency(1ms, 200ms);
-        if (w.choose(3) != 0) link.packet_size(500);
-        if (w.choose(4) != 0) link.bandwidth(50'000);
-    }
-    auto& srv = w.host("srv");
-    srv.lack_descriptors(some(w, 30)).lack_buffers(some(w, 30)).lack_memory(some(w, 5)).abort_connections(some(w, 30));
-    srv.clock_drift(static_cast<std::int32_t>(w.choose(1000)));
-}
-
-/// Cuts, crashes and restarts for a while.
-task<> disturb(world& w) {
-    auto& srv = w.host("srv");
-    const std::uint32_t times = w.choose(8);
-    for (std::uint32_t i = 0; i < times; ++i) {
-        const auto pause = std::chrono::milliseconds(1 + w.choose(3000));
-        co_await rondo::sleep_for(pause);
-        const char* const whom = w.choose(2) == 0 ? "one" : "two";
-        switch (w.choose(5)) {
-            case 0: srv.crash(); break;
-            case 1: srv.crash(rondo::crash_mode::silent); break;
-            case 2: {
-                const auto cut = w.partition({"srv"}, {whom});
-                co_await rondo::sleep_for(pause);
-                break;
-            }
-            case 3: {
-                const auto cut = w.partition_from({"srv"}, {whom});
-                co_await rondo::sleep_for(pause);
-                break;
-            }
-            default: {
-                const auto cut = w.partition_from({whom}, {"srv"});
-                co_await rondo::sleep_for(pause);
-            }
-        }
-        const auto down = std::chrono::milliseconds(w.choose(2000));
-        co_await rondo::sleep_for(down);
-        srv.restart();
-    }
-}
-
 task<> bad_world(world& w) {
     auto& srv = w.host("srv").run(echo_server);
-    spoil(w);
+    for (const char* name : {"one", "two"}) test::spoil_link(w, "srv", name);
+    test::make_scarce(w, srv);
     const auto on_host = [&](const char* name, std::size_t which) -> task<int> {
         const int connections = co_await w.on(w.host(name), client, w.address_of("srv", 7777), which);
         co_return connections;
     };
     auto one = rondo::spawn(on_host, "one", 1);
     auto two = rondo::spawn(on_host, "two", 2);
-    co_await disturb(w);
+    const test::victims victims{{"srv"}, {{"srv", "one"}, {"srv", "two"}}};
+    co_await test::disturb(w, victims);
 
     w.heal_all();
-    srv.lack_descriptors({}).lack_buffers({}).lack_memory({}).abort_connections({});
+    test::end_scarcity(srv);
     const auto finish = [&]() -> task<> {
         const int first = co_await one;
         const int second = co_await two;
