@@ -10,7 +10,9 @@
 #include "support/bad_world.hpp"
 #include "support/net.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
