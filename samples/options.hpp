@@ -4,7 +4,9 @@
 #include <rondo/backend.hpp>
 #include <rondo/endpoint.hpp>
 
+#include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -26,6 +28,10 @@ class options {
         }
     }
 
+    /// An option without a value; to be asked for before those that have one.
+    bool flag(std::string_view name) { return std::erase(words_, name) != 0; }
+    bool has(std::string_view name) const { return std::find(words_.begin(), words_.end(), name) != words_.end(); }
+
     std::string text(std::string_view name, std::string otherwise) {
         for (std::size_t i = 0; i < words_.size(); i += 2) {
             if (words_[i] != name) continue;
@@ -46,6 +52,17 @@ class options {
         if (error != std::errc() || end != value.data() + value.size() || n < least || n > most)
             fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " +
                  std::to_string(most) + ", not '" + value + "'");
+        return n;
+    }
+
+    /// Any number of 64 bits, as reports write seeds: 0x1f or 31.
+    std::uint64_t seed(std::string_view name, std::uint64_t otherwise) {
+        const std::string value = text(name, std::to_string(otherwise));
+        const bool hex = value.starts_with("0x");
+        std::uint64_t n = 0;
+        const char* const last = value.data() + value.size();
+        const auto [end, error] = std::from_chars(value.data() + (hex ? 2 : 0), last, n, hex ? 16 : 10);
+        if (error != std::errc() || end != last) fail(std::string(name) + " takes a number, not '" + value + "'");
         return n;
     }
 

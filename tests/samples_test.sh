@@ -151,5 +151,20 @@ done
 check "many tasks sleep and wake" says "^20000 have woken" "$samples/million_tasks" --count 20000 --backend epoll
 check "many tasks sleep and wake on sim" says "^20000 have woken" "$samples/million_tasks" --count 20000 --backend sim
 
+# The sample of several hosts: its usual output is in samples/expected.
+log=$samples/replicated_log/replicated_log
+for backend in epoll auto sim; do
+    check "replicated_log runs on real sockets ($backend)" says "^30 entries, the same on 3 nodes" "$log" --real --backend "$backend"
+done
+for bug in vote-twice commit-old-term ack-before-majority no-dedup; do
+    check "replicated_log finds $bug" says "told:  samples/run replicated_log --bug $bug --mode" \
+        env RONDO_SIM_SHRINK=0 "$log" --seeds 3000 --bug "$bug"
+done
+check "replicated_log shrinks what it finds" says "shrunk to" "$log" --bug no-dedup
+check "replicated_log tells a world" says "node . leads term" "$log" --seed 0x7
+check "replicated_log refuses a seed that is none" refuses "takes a number, not '0xzz'" "$log" --seed 0xzz
+check "replicated_log refuses a bug it does not have" refuses "not 'votes'" "$log" --bug votes
+check "replicated_log refuses a mode that is none" refuses "spec, chaos or both" "$log" --mode mad
+
 echo "$passed passed, $failed failed"
 [[ $failed == 0 ]]
