@@ -319,7 +319,8 @@ TEST_CASE("sim chat: what could be wrong with the server is found") {
     };
     for (const auto& [with, says] : flaws) {
         INFO(says);
-        const auto found = rondo::explore(rondo::seeds(100), [with = with](world& w) { return bad_world(w, with); });
+        const auto flawed = [planted = with](world& w) { return bad_world(w, planted); };
+        const auto found = rondo::explore(rondo::seeds(100), flawed);
         CHECK(found.failed);
         CHECK_MESSAGE(found.message.find(says) != std::string::npos, found.message);
         if (std::getenv("RONDO_PLANTED_BUGS") != nullptr)

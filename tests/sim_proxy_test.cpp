@@ -341,9 +341,10 @@ TEST_CASE("sim proxy: what could be wrong with it is found") {
     };
     for (const auto& [with, says] : flaws) {
         INFO(says);
-        const auto found = rondo::explore(rondo::seeds(100, 1), [with = with](world& w) {
-            return with == flaw::keeps_all ? slow_reader(w, with) : bad_world(w, with);
-        });
+        const auto flawed = [planted = with](world& w) {
+            return planted == flaw::keeps_all ? slow_reader(w, planted) : bad_world(w, planted);
+        };
+        const auto found = rondo::explore(rondo::seeds(100, 1), flawed);
         CHECK(found.failed);
         CHECK_MESSAGE(found.message.find(says) != std::string::npos, found.message);
         if (std::getenv("RONDO_PLANTED_BUGS") != nullptr)

@@ -191,7 +191,7 @@ task<> scenario(world& w, plan what) {
     co_await rondo::with_task_group(disturbances);
     w.heal_all();
     all->whole = true;
-    all->say("from here on the world is whole");
+    all->say("%s", "from here on the world is whole");
     co_await restarts;
     const rondo::time_point limit = w.now() + 2min;
     while ((all->clients_done < clients || !all->all_have_all()) && w.now() < limit) co_await rondo::sleep_for(100ms);
