@@ -100,6 +100,11 @@ constexpr std::uint32_t most = std::numeric_limits<std::int32_t>::max();
 
 bool finished(int result) { return result != -EAGAIN; }
 
+/// Waits for bytes to pass, and not only for the moment at which they could.
+bool transfers(const io_op* op) {
+    return op != nullptr && op->kind != io_kind::poll_in && op->kind != io_kind::poll_out;
+}
+
 half& place_of(socket& s, io_kind kind) {
     switch (kind) {
         case io_kind::accept:
@@ -414,8 +419,11 @@ int sim::call(sys_op& what) noexcept {
         case get_option: return network_.get_option(*s, what.which, what.value);
         case shutdown_write: return network_.shutdown_write(*s);
         case reset_on_close: s->reset_on_close = true; return 0;
-        case try_send: return network_.send(*s, what.data, std::min<std::size_t>(what.size, most));
+        case try_send:
+            if (transfers(s->writer.op)) return -EAGAIN;  // bytes must not interleave
+            return network_.send(*s, what.data, std::min<std::size_t>(what.size, most));
         case try_receive:
+            if (transfers(s->reader.op)) return -EAGAIN;
             return network_.receive(*s, what.data, std::min<std::size_t>(what.size, most));
         case close: network_.close(*s); return 0;
         case tcp_socket:
