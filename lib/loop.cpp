@@ -68,17 +68,36 @@ void observer::on_step_end() noexcept {}
 
 namespace {
 
-backend_kind kind_from_environment() {
+/// What RONDO_BACKEND asks for.
+struct asked_for {
+    backend_kind kind = backend_kind::automatic;
+    bool seeded = false;  // sim:SEED
+    bool chaos = false;   // sim:SEED:chaos
+    std::uint64_t seed = 0;
+};
+
+asked_for from_environment() {
     const char* name = std::getenv("RONDO_BACKEND");
-    if (name == nullptr || *name == '\0' || std::strcmp(name, "auto") == 0) return backend_kind::automatic;
-    for (const backend_kind kind : {backend_kind::epoll, backend_kind::uring, backend_kind::sim})
-        if (std::strcmp(name, name_of(kind)) == 0) return kind;
-    throw io_error(errno_code(EINVAL), "RONDO_BACKEND must be auto, epoll, uring or sim, not", name);
+    asked_for what;
+    if (name == nullptr || *name == '\0' || std::strcmp(name, "auto") == 0) return what;
+    for (const backend_kind kind : {backend_kind::epoll, backend_kind::uring, backend_kind::sim}) {
+        what.kind = kind;
+        if (std::strcmp(name, name_of(kind)) == 0) return what;
+    }
+    if (std::strncmp(name, "sim:", 4) == 0 && name[4] >= '0' && name[4] <= '9') {
+        char* end = nullptr;
+        errno = 0;
+        what.seed = std::strtoull(name + 4, &end, 0);
+        what.seeded = true;
+        what.chaos = std::strcmp(end, ":chaos") == 0;
+        if (errno == 0 && (what.chaos || *end == '\0')) return what;
+    }
+    throw io_error(errno_code(EINVAL), "RONDO_BACKEND must be auto, epoll, uring, sim, sim:SEED or sim:SEED:chaos, not",
+                   name);
 }
 
 std::unique_ptr<backend> choose_backend(backend_kind kind, const backend_options& options, std::string& why) {
     if (const char* fault = fault_of(options)) throw io_error(errno_code(EINVAL), "backend_options:", fault);
-    if (kind == backend_kind::automatic) kind = kind_from_environment();
     if (kind != backend_kind::automatic) {
         std::unique_ptr<backend> made = make_backend(kind, options, why);
         if (!made) throw io_error(errno_code(ENOTSUP), name_of(kind), "is not to be had: " + why);
@@ -110,14 +129,27 @@ loop::loop(const loop_options& options)
       root_(*this, &root_child_ended, "loop"),
       thread_(&detail::thread_mark),
       thread_id_(::gettid()) {
-    std::unique_ptr<backend> chosen = choose_backend(options.kind, options.backend, why_backend_);
-    watch_ = options_.watch;
+    backend_kind kind = options.kind;
+    backend_options how = options.backend;
+    std::unique_ptr<seeded_oracle> seeded;
+    bool chaos = false;
+    if (kind == backend_kind::automatic) {
+        const asked_for asked = from_environment();
+        kind = asked.kind;
+        chaos = asked.chaos;
+        if (asked.seeded && how.decisions == nullptr)
+            how.decisions = (seeded = std::make_unique<seeded_oracle>(asked.seed)).get();
+    }
+    std::unique_ptr<backend> chosen = choose_backend(kind, how, why_backend_);
+    any_order_ = chaos;
+    set_observer(options_.watch);
     root_.hears_successes = false;
     checks_waits_ = options_.track_waits || detail::debug_enabled;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
     shared_ = new detail::remote_state(*chosen);
     backend_ = chosen.release();
+    own_decisions_ = seeded.release();
     now_ = backend_->now();
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
     if (backend_->kind() == backend_kind::sim) serial_ |= simulated_bit;
@@ -152,6 +184,7 @@ loop::~loop() {
     shared_->release();
     detail::flush_log();
     delete backend_;
+    delete own_decisions_;
 }
 
 loop* loop::living(std::uint32_t serial) noexcept {
@@ -257,15 +290,6 @@ void loop::step(bool first) {
         run_timers();
     }
     scope.rethrow();
-}
-
-std::size_t loop::ready_tasks(std::size_t most) const noexcept {
-    std::size_t count = 0;
-    for (const detail::ready_node* at = microtasks_.front(); at != nullptr && count < most; at = at->next) {
-        if (at->what > detail::ready_node::kind::first_step) break;
-        ++count;
-    }
-    return count;
 }
 
 void loop::stop(std::source_location place) noexcept {
@@ -491,7 +515,7 @@ void loop::call(detail::callback& c) noexcept {
     }
     if (watch_ != nullptr) [[unlikely]] {
         tell_ready();
-        watch_->on_step_end();
+        step_ended();
     }
 }
 
@@ -508,12 +532,18 @@ void loop::call(detail::handle_node& node) noexcept {
     }
     if (watch_ != nullptr) [[unlikely]] {
         tell_ready();
-        watch_->on_step_end();
+        step_ended();
     }
     release(node);
 }
 
 // --- under an observer --------------------------------------------------------------------------------
+
+void loop::set_observer(observer* watch) noexcept {
+    static observer nobody;  // only a loop that is watched does something between two steps
+    watch_ = watch == nullptr && any_order_ ? &nobody : watch;
+    told_tick_ = told_microtask_ = nullptr;
+}
 
 // Who makes a task ready tells nobody: that would cost every wake-up a look at watch_. Instead the queues
 // are looked at after each step, and what has come behind the last node that was seen is new.
@@ -552,7 +582,7 @@ void loop::step_watched(detail::fiber& f) noexcept {
         watch_->on_wait(task);
         tell_ready();
     }
-    watch_->on_step_end();
+    step_ended();
 }
 
 void loop::end_watched(detail::fiber& f, detail::promise_base* root) noexcept {
@@ -563,6 +593,21 @@ void loop::end_watched(detail::fiber& f, detail::promise_base* root) noexcept {
                                   : f.flags & fiber::has_error ? how::error : how::cancelled);
     finish(f);
     tell_ready();
+}
+
+// In any order, one of the ready tasks at the front of the queue comes next. A callback holds its place.
+void loop::step_ended() noexcept {
+    watch_->on_step_end();
+    if (!any_order_) return;
+    constexpr std::uint32_t reach = 16;
+    std::uint32_t ready = 0;
+    for (const detail::ready_node* at = microtasks_.front(); at != nullptr && ready < reach; at = at->next) {
+        if (at->what > detail::ready_node::kind::first_step) break;
+        ++ready;
+    }
+    if (ready < 2) return;
+    if (detail::ready_node* const last = microtasks_.bring_forward(backend_->choose(choice::ready_order, ready)))
+        told_microtask_ = last;
 }
 
 void loop::deliver_watched(op& o, std::int32_t result) noexcept {

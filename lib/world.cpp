@@ -200,7 +200,8 @@ void world_state::boot(host_state& h) {
             self.of.fail(self, std::move(error), place);
         },
         &h);
-    if (options.mode == order::chaos || options.watch != nullptr) h.loop->set_observer(&h);
+    if (options.watch != nullptr) h.loop->set_observer(&h);
+    if (options.mode == order::chaos) h.loop->set_any_order();
     tell(world_observer::event::started, &h);
 }
 
@@ -473,13 +474,8 @@ void host_state::on_end(task_view task, ending how) noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_end(*face, task, how);
 }
 
-/// Between two steps of a drain: in chaos, any of the tasks that are ready may be next.
 void host_state::on_step_end() noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_step_end(*face);
-    if (of.options.mode != order::chaos) return;
-    constexpr std::size_t reach = 16;
-    const std::size_t ready = loop->ready_tasks(reach);
-    if (ready > 1) loop->bring_forward(of.decisions.choose(choice::ready_order, static_cast<std::uint32_t>(ready)));
 }
 
 // --- packets --------------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ struct hoard {
 bool wanted(backend_kind kind) {
     const char* named = std::getenv("RONDO_BACKEND");
     if (named == nullptr || std::string_view(named) == "auto" || *named == '\0') return true;
-    return std::string_view(named) == rondo::name_of(kind);
+    const std::string_view text = named;
+    return text.substr(0, text.find(':')) == rondo::name_of(kind);
 }
 
 template <class Body>

@@ -612,25 +612,75 @@ TEST_CASE("run: a main task that waits for what cannot happen is a deadlock, wit
     CHECK(j.text() == "unwound");
 }
 
-TEST_CASE("run: a backend that RONDO_BACKEND names and nobody knows is an invalid_argument") {
-    const char* const named = std::getenv("RONDO_BACKEND");
-    const std::string before = named != nullptr ? named : "";
-    ::setenv("RONDO_BACKEND", "kqueue", 1);
-    std::error_code code;
-    std::string said;
-    try {
-        const loop l;
-    } catch (const io_error& e) {
-        code = e.code();
-        said = e.what();
+/// RONDO_BACKEND is `name` for as long as this lives.
+struct backend_named {
+    explicit backend_named(const std::string& name) {
+        if (const char* const named = std::getenv("RONDO_BACKEND")) before = named;
+        ::setenv("RONDO_BACKEND", name.c_str(), 1);
     }
-    loop_options chosen;
-    chosen.kind = backend_kind::sim;
-    const loop not_asked(chosen);  // then the environment does not matter
-    CHECK(not_asked.kind() == backend_kind::sim);
-    ::setenv("RONDO_BACKEND", before.c_str(), 1);
-    CHECK(code == std::errc::invalid_argument);
-    CHECK(said.find("RONDO_BACKEND must be auto, epoll, uring or sim, not kqueue") != std::string::npos);
+    ~backend_named() { ::setenv("RONDO_BACKEND", before.c_str(), 1); }
+    backend_named(const backend_named&) = delete;
+    backend_named& operator=(const backend_named&) = delete;
+    std::string before;
+};
+
+TEST_CASE("run: a backend that RONDO_BACKEND names and nobody knows is an invalid_argument") {
+    for (const std::string name : {"kqueue", "epoll:1", "simulated", "sim:", "sim:abc", "sim:-1", "sim: 1", "sim:7x",
+                                   "sim:7:", "sim:7:spec", "sim:chaos", "sim:7:chaos:", "sim:18446744073709551616"}) {
+        const backend_named in_environment(name);
+        std::error_code code;
+        std::string said;
+        try {
+            const loop l;
+        } catch (const io_error& e) {
+            code = e.code();
+            said = e.what();
+        }
+        CAPTURE(said);
+        CHECK(code == std::errc::invalid_argument);
+        CHECK(said.find("RONDO_BACKEND must be auto, epoll, uring, sim, sim:SEED or sim:SEED:chaos, not " + name) !=
+              std::string::npos);
+        loop_options chosen;
+        chosen.kind = backend_kind::sim;
+        const loop not_asked(chosen);  // then the environment does not matter
+        CHECK(not_asked.kind() == backend_kind::sim);
+    }
+}
+
+TEST_CASE("run: with RONDO_BACKEND=sim:SEED a seed decides; with :chaos ready tasks run in any order") {
+    struct seen {
+        std::vector<std::uint64_t> drawn;
+        std::string order;
+    };
+    const auto with = [](const std::string& name) {
+        const backend_named in_environment(name);
+        return run([]() -> task<seen> {
+            CHECK(this_loop().kind() == backend_kind::sim);
+            seen all;
+            for (int i = 0; i < 4; ++i) all.drawn.push_back(random_u64());
+            co_await with_task_group([&all](task_group& group) -> task<> {
+                for (char c = 'a'; c < 'k'; ++c)
+                    group.spawn([](std::string& into, char own) -> task<> {
+                        into += own;
+                        co_await yield();
+                        into += own;
+                    }, std::ref(all.order), c).discard();
+                co_return;
+            });
+            co_return all;
+        });
+    };
+    const seen plain = with("sim");
+    const seen seven = with("sim:7");
+    CHECK(seven.drawn == with("sim:0x7").drawn);
+    CHECK(seven.drawn != with("sim:8").drawn);
+    CHECK(seven.drawn != plain.drawn);
+    CHECK(seven.drawn == with("sim:7:chaos").drawn);
+    CHECK(plain.order == "abcdefghijabcdefghij");
+    CHECK(seven.order == plain.order);
+    CHECK(with("sim:7:chaos").order != plain.order);
+    CHECK(with("sim:7:chaos").order != with("sim:8:chaos").order);
+    CHECK(with("sim:7:chaos").order == with("sim:7:chaos").order);
 }
 
 TEST_CASE("run: options of the backend that make no sense are refused when the loop is made") {

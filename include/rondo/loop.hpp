@@ -452,16 +452,12 @@ class RONDO_API loop {
     /// For a world of several loops: the `first` step is how run() begins, each further one a turn that
     /// does not block. Throws what the error hook threw.
     void step(bool first);
-    /// Of the tasks that are ready, the first ones, up to `most`: how many there are.
-    std::size_t ready_tasks(std::size_t most) const noexcept;
-    /// Lets the n-th of them run next.
-    void bring_forward(std::size_t n) noexcept {
-        if (detail::ready_node* const last = microtasks_.bring_forward(n)) told_microtask_ = last;
-    }
     /// While the loop does not run.
-    void set_observer(observer* watch) noexcept {
-        watch_ = watch;
-        told_tick_ = told_microtask_ = nullptr;
+    void set_observer(observer* watch) noexcept;
+    /// From now on ready tasks run in any order (order::chaos); the same.
+    void set_any_order() noexcept {
+        any_order_ = true;
+        set_observer(watch_);
     }
     /// Cancels the root scope and turns until its last task has ended.
     void drain_root() noexcept;
@@ -510,6 +506,7 @@ class RONDO_API loop {
     void step(detail::fiber& f) noexcept;
     void step_watched(detail::fiber& f) noexcept;
     void end_watched(detail::fiber& f, detail::promise_base* root) noexcept;
+    void step_ended() noexcept;
     void tell_ready() noexcept;
     void tell_ready(const detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept;
     template <bool Watched>
@@ -579,6 +576,7 @@ class RONDO_API loop {
     bool stuck_ = false;       // the backend said that nothing can ever happen
     bool embedded_ = false;    // someone asked for poll_fd()
     bool checks_waits_ = false;  // for RONDO_DEBUG, or to remember since when a task waits
+    bool any_order_ = false;     // order::chaos; then there is an observer
     observer* watch_ = nullptr;
     // Of each queue, the last node that the observer has heard of; null if it has of none.
     detail::ready_node* told_tick_ = nullptr;
@@ -617,6 +615,7 @@ class RONDO_API loop {
     loop* next_in_process_ = nullptr;
     std::string why_backend_;
     rondo::backend* backend_ = nullptr;  // ours
+    oracle* own_decisions_ = nullptr;    // RONDO_BACKEND=sim:SEED
     detail::remote_state* shared_ = nullptr;
     std::source_location remote_place_;  // where remote() was called last
 };
