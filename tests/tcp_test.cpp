@@ -32,12 +32,12 @@ TEST_CASE("tcp: bytes go there and back") {
         const std::size_t sent = co_await client.write_all("hello");
         CHECK(sent == 5);
         std::byte into[64];
-        const std::size_t got = co_await server.read_some(into);
+        const std::size_t got = co_await server.read_exactly(std::span(into).first(5));
         CHECK(as_text(std::span(into).first(got)) == "hello");
 
         co_await server.write_all("and back");
-        const buffer data = co_await client.receive();
-        CHECK(data.text() == "and back");
+        const std::string data = co_await test::receive_text(client, 8);
+        CHECK(data == "and back");
 
         co_await client.close();
         CHECK_FALSE(client.is_open());
@@ -78,8 +78,8 @@ task<> over_v6(bool& there) {
     CHECK(c.client.peer() == listener.local());
     CHECK(c.server.peer() == c.client.local());
     co_await c.client.write_all("six");
-    const buffer data = co_await c.server.receive();
-    CHECK(data.text() == "six");
+    const std::string data = co_await test::receive_text(c.server, 3);
+    CHECK(data == "six");
 }
 
 TEST_CASE("tcp: IPv6 works like IPv4") {
@@ -129,7 +129,7 @@ task<> writes_any_bytes(tcp_stream& to) {
     co_await to.write_all("7 \0 ");
     co_await to.write_all(std::span(numbers).first(2));
     co_await to.write_all(text + "a temporary, ");
-    co_await to.write_some(std::string_view("8 "));
+    co_await to.write_some(std::string_view("8"));
     co_await to.write_some({c_string, 1});
     const auto tried = to.try_write_some("!");
     CHECK(tried.value() == 1);
@@ -143,7 +143,7 @@ TEST_CASE("tcp: whatever holds bytes in a row can be written, a text without its
         auto writer = spawn(writes_any_bytes, std::ref(c.client));
         const test::bytes all = co_await test::read_to_end(c.server);
         co_await writer;
-        CHECK(test::as_text(all) == "1 string, 2 vector, 3 4 \0 5 6\0 7 \0 2 1 string, a temporary, 8 5!"s);
+        CHECK(test::as_text(all) == "1 string, 2 vector, 3 4 \0 5 6\0 7 \0 2 1 string, a temporary, 85!"s);
     });
 }
 
@@ -174,27 +174,27 @@ TEST_CASE("tcp: what counts of a char array: all of one that can be written, of 
 TEST_CASE("tcp: whatever holds writable bytes in a row can be read into") {
     test::run([]() -> task<> {
         connection c = co_await connected();
-        co_await c.client.write_all("abcdefghijkl");
+        co_await c.client.write_all("abcdefghi");
         co_await test::settle();
         char array[2];
         std::string text(2, ' ');
-        std::vector<unsigned char> numbers(2);
-        std::array<std::byte, 2> raw;
+        std::vector<unsigned char> numbers(1);
+        std::array<std::byte, 1> raw;
         co_await c.server.read_exactly(array);
         CHECK(std::string_view(array, 2) == "ab");
         co_await c.server.read_exactly(text);
         CHECK(text == "cd");
         co_await c.server.read_some(numbers);
-        CHECK((numbers[0] == 'e' && numbers[1] == 'f'));
+        CHECK(numbers[0] == 'e');
         co_await c.server.read_some(raw);
-        CHECK((raw[0] == std::byte{'g'} && raw[1] == std::byte{'h'}));
+        CHECK(raw[0] == std::byte{'f'});
         co_await c.server.read_some(std::span(array).first(1));
-        CHECK(array[0] == 'i');
+        CHECK(std::string_view(array, 2) == "gb");
         co_await c.server.read_some({text.data(), 1});
-        CHECK(text == "jd");
-        const auto tried = c.server.try_read_some(text);
-        CHECK(tried.value() == 2);
-        CHECK(text == "kl");
+        CHECK(text == "hd");
+        const auto tried = c.server.try_read_some(numbers);
+        CHECK(tried.value() == 1);
+        CHECK(numbers[0] == 'i');
     });
 }
 
@@ -324,8 +324,8 @@ task<> reset_half_way(before_writing what) {
     connection c = co_await connected();
     if (what == before_writing::received) {
         co_await c.client.write_all("more");
-        const buffer request = co_await c.server.receive();
-        CHECK(request.text() == "more");
+        const std::string request = co_await test::receive_text(c.server, 4);
+        CHECK(request == "more");
     }
     const bytes big(50 << 20);
     const std::span<const std::byte> parts[] = {std::span(big).first(1000), std::span(big).subspan(1000)};
@@ -367,7 +367,8 @@ TEST_CASE("tcp: a reset that no reader waited for is told to whoever asks next, 
         test::run([](int asker) -> task<> {
             connection c = co_await connected();
             co_await c.client.write_all("more");
-            const buffer request = co_await c.server.receive();
+            const std::string request = co_await test::receive_text(c.server, 4);
+            CHECK(request == "more");
             c.client.reset_on_close();
             co_await c.client.close();
             co_await test::settle();
@@ -499,8 +500,8 @@ TEST_CASE("tcp: a port in use is refused, with its address, unless both want to 
         auto& winner = by_one.done() ? by_one : by_other;
         auto& loser = by_one.done() ? by_other : by_one;
         tcp_stream server = co_await winner;
-        const buffer data = co_await server.receive();
-        CHECK(data.text() == "shared");
+        const std::string data = co_await test::receive_text(server, 6);
+        CHECK(data == "shared");
         loser.cancel();
         const auto nothing = co_await attempt(loser);
         CHECK(nothing.error() == std::errc::operation_canceled);
@@ -545,8 +546,8 @@ TEST_CASE("tcp: options can be set") {
             CHECK(value == 1);
         }
         co_await c.client.write_all("still works");
-        const buffer data = co_await c.server.receive();
-        CHECK(data.text() == "still works");
+        const std::string data = co_await test::receive_text(c.server, 11);
+        CHECK(data == "still works");
     });
 }
 
@@ -607,8 +608,8 @@ TEST_CASE("tcp: a stream that is closed, empty or moved from answers bad_file_de
 
         tcp_stream taken = std::move(c.server);
         co_await check_closed(c.server);
-        const buffer data = co_await taken.receive();
-        CHECK(data.text() == "kept");
+        const std::string data = co_await test::receive_text(taken, 4);
+        CHECK(data == "kept");
         c.server = std::move(taken);
         co_await check_closed(taken);
         const buffer end = co_await c.server.receive();
@@ -639,8 +640,8 @@ TEST_CASE("tcp: a stream assigned over is closed, and its peer sees the end") {
         const buffer end = co_await a.server.receive();
         CHECK(end.empty());
         co_await a.client.write_all("b now");
-        const buffer data = co_await b.server.receive();
-        CHECK(data.text() == "b now");
+        const std::string data = co_await test::receive_text(b.server, 5);
+        CHECK(data == "b now");
     });
 }
 
@@ -750,7 +751,8 @@ TEST_CASE("tcp: one reader and one writer; a second gets device_or_resource_busy
         // The first ones are none the worse for it.
         co_await c.server.write_all("for the first");
         const std::size_t got = co_await reader;
-        CHECK(as_text(std::span(into).first(got)) == "for the first");
+        co_await c.client.read_exactly(std::span(into).subspan(got, 13 - got));
+        CHECK(as_text(std::span(into).first(13)) == "for the first");
         bytes all(big.size());
         co_await c.server.read_exactly(all);
         CHECK(is_pattern(all, 1));
@@ -804,8 +806,9 @@ TEST_CASE("tcp: bytes of a cancelled read_exactly are the first of the next read
                 }
             }
             CHECK(got.substr(0, 6) == "first ");
-            if (got.size() == 6) {
+            while (got.size() < 12) {
                 const std::size_t n = co_await c.server.read_some(into);
+                REQUIRE(n > 0);
                 got += as_text(std::span(into).first(n));
             }
             CHECK(got == "first second");
@@ -1041,10 +1044,13 @@ TEST_CASE("tcp: a buffer outlives its stream, and moves") {
     test::run([]() -> task<> {
         buffer kept;
         CHECK(kept.empty());
+        std::string read;  // a part of it, at least
         {
             connection c = co_await connected();
             co_await c.client.write_all("kept");
             buffer data = co_await c.server.receive();
+            read = data.text();
+            CHECK((!read.empty() && std::string_view("kept").starts_with(read)));
             kept = std::move(data);
             CHECK(data.empty());
             CHECK(data.data() == nullptr);
@@ -1054,14 +1060,15 @@ TEST_CASE("tcp: a buffer outlives its stream, and moves") {
         connection other = co_await connected();
         co_await other.client.write_all("other");
         buffer data = co_await other.server.receive();
-        CHECK(data.text() == "other");
-        CHECK(kept.text() == "kept");
+        CHECK((!data.empty() && std::string_view("other").starts_with(data.text())));
+        CHECK(kept.text() == read);
         std::swap(kept, data);
-        CHECK(data.text() == "kept");
+        CHECK(data.text() == read);
         kept = buffer();
-        CHECK(data.text() == "kept");
+        CHECK(data.text() == read);
         data.data()[0] = std::byte{'K'};  // it is the borrower's to write
-        CHECK(data.text() == "Kept");
+        read[0] = 'K';
+        CHECK(data.text() == read);
     });
 }
 
@@ -1163,8 +1170,8 @@ TEST_CASE("tcp: reading or writing nothing is nothing, at once") {
         CHECK(before == 0);
         const auto tried = c.server.try_read_some({});
         CHECK((tried && *tried == 0));
-        const buffer data = co_await c.server.receive();
-        CHECK(data.text() == "stash");
+        const std::string data = co_await test::receive_text(c.server, 5);
+        CHECK(data == "stash");
     });
 }
 
@@ -1175,10 +1182,14 @@ TEST_CASE("tcp: try_read_some and try_write_some never wait") {
         CHECK(c.server.try_read_some(into).error() == std::errc::resource_unavailable_try_again);
         const auto sent = c.client.try_write_some(as_bytes("now"));
         REQUIRE(sent);
-        CHECK(*sent == 3);
-        result<std::size_t> got = std::errc::io_error;
-        while (!(got = c.server.try_read_some(into))) co_await sleep_for(1ms);
-        CHECK(as_text(std::span(into).first(*got)) == "now");
+        CHECK((*sent == 3 || (*sent > 0 && test::seeded())));
+        std::string all_read;
+        while (all_read.size() < *sent) {
+            const auto got = c.server.try_read_some(into);
+            if (!got) co_await sleep_for(1ms);
+            if (got) all_read += as_text(std::span(into).first(*got));
+        }
+        CHECK(all_read == std::string_view("now").substr(0, *sent));
 
         const bytes big = make_pattern(8, 0, 1 << 20);
         std::size_t in = 0;
@@ -1271,8 +1282,8 @@ TEST_CASE("tcp: a stream that is always ready does not hold off the others") {
         for (int i = 0; i < 100; ++i) {
             const std::uint64_t turns = this_loop().stats().turns;
             co_await quiet.client.write_all("?");
-            const buffer answer = co_await quiet.client.receive();
-            CHECK(answer.text() == "?");
+            const std::string answer = co_await test::receive_text(quiet.client, 1);
+            CHECK(answer == "?");
             CHECK(this_loop().stats().turns - turns < 5000);
         }
         CHECK(drained > 0);
@@ -1441,8 +1452,8 @@ TEST_CASE("tcp: streams and listeners may outlive their loop; they close, and re
             connection fresh = co_await connected();
             old->both.server = tcp_stream();
             co_await fresh.client.write_all("x");
-            const buffer got = co_await fresh.server.receive();
-            CHECK(got.text() == "x");
+            const std::string got = co_await test::receive_text(fresh.server, 1);
+            CHECK(got == "x");
         }
     };
     const std::size_t before = test::open_descriptors();

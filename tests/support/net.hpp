@@ -87,6 +87,17 @@ inline rondo::task<bytes> read_to_end(rondo::tcp_stream& from) {
     }
 }
 
+/// Borrows a text of that size, which may come in pieces; shorter at the end of the stream.
+inline rondo::task<std::string> receive_text(rondo::tcp_stream& from, std::size_t size) {
+    std::string all;
+    while (all.size() < size) {
+        const rondo::buffer part = co_await from.receive();
+        if (part.empty()) break;
+        all += part.text();
+    }
+    co_return all;
+}
+
 /// A session that gives back what comes.
 inline rondo::task<> echo_session(rondo::tcp_stream& peer) {
     for (;;) {

@@ -19,6 +19,12 @@ inline rondo::backend_kind backend_under_test() {
     return kind;
 }
 
+/// RONDO_BACKEND=sim:SEED: what reality leaves open is not as benign as it can be.
+inline bool seeded() {
+    const char* name = std::getenv("RONDO_BACKEND");
+    return name != nullptr && std::string_view(name).starts_with("sim:");
+}
+
 inline bool on_sim() { return backend_under_test() == rondo::backend_kind::sim; }
 
 /// Runs `fn(args...)` as a main task and checks that nothing is left of it afterwards.
