@@ -30,6 +30,7 @@ void supervisor::begin() {
     to_background(listener);
     fiber& manager = detail::make_child(core(), {}, &supervisor::manage, this);
     to_background(manager);
+    manager_ = &manager;
     detail::extras_of(manager).name = std::string("supervisor ") + options_.name;
 }
 
@@ -39,6 +40,13 @@ void supervisor::task_ended(detail::scope& base, fiber& f) noexcept {
     if (f.flags & fiber::has_error) {
         self.gave_up_ = f.vt->error(f);
         f.flags |= fiber::taken;
+    }
+    // Here and not in the two tasks themselves: one that is cancelled before its first step never runs.
+    self.ending_ = true;
+    if (&f == self.manager_) {
+        self.refuse_commands();
+    } else if (self.work_ != nullptr) {
+        self.work_->cancel("the supervisor ends");
     }
     self.cancel();
 }
@@ -55,13 +63,7 @@ std::exception_ptr supervisor::take_errors(std::exception_ptr body_error) noexce
 
 task<> supervisor::listen_for_cancel() {
     op* never_woken = nullptr;
-    try {
-        co_await slot_wait(never_woken, "supervising");
-    } catch (const rondo::cancelled&) {
-        ending_ = true;
-        if (work_ != nullptr) work_->cancel("the supervisor ends");
-        throw;
-    }
+    co_await slot_wait(never_woken, "supervising");
 }
 
 task<> supervisor::manage() {
@@ -83,7 +85,6 @@ task<> supervisor::manage() {
     co_await stop_all();
     co_await detail::empty_awaiter(children_);
     children_.leave();
-    refuse_commands();
     if (failed) std::rethrow_exception(failed);
 }
 

@@ -171,6 +171,7 @@ class RONDO_API supervisor : public detail::supervisor_core {
 
     supervisor_options options_;
     cancel_scope* work_ = nullptr;      // what the manager does until the end begins
+    detail::fiber* manager_ = nullptr;  // gone when it has ended
     std::size_t due_count_ = 0;         // children that wait to be restarted
     std::vector<time_point> restarts_;  // within the period
     std::exception_ptr gave_up_;
