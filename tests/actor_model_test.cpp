@@ -358,7 +358,7 @@ class random_actor_program {
 
 }  // namespace
 
-TEST_CASE("actor model: a million random steps end as the model says") {
+TEST_CASE("actor model: a million random steps end as the model says" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, long steps, std::map<ending, long>& seen) {
             const auto in_group = [&](supervisor_group& group) -> task<> {

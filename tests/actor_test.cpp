@@ -236,8 +236,8 @@ TEST_CASE("ask: what is in the mailbox when the actor ends is answered `no such 
             auto one = spawn(ask, a, std::ref(j));
             auto two = spawn(ask, a, std::ref(j));
             auto three = spawn(ask, a, std::ref(j));
-            co_await yield();
-            co_await yield();
+            co_await test::others_first();
+            co_await test::others_first();
             CHECK(a.size() == 2);
             CHECK(a.box().waiting() == 1);
             a.kill();
@@ -315,7 +315,7 @@ task<> drain(mailbox<int>& box, std::vector<int>& got, bool& open) {
     }
 }
 
-TEST_CASE("mailbox: with back-pressure a sender waits for room, and nobody overtakes") {
+TEST_CASE("mailbox: with back-pressure a sender waits for room, and nobody overtakes" * doctest::test_suite("order")) {
     struct local {
         static task<> send(actor_ref<int> to, int from, int n, journal& j) {
             for (int i = 0; i < n; ++i) co_await to.tell(from + i);
@@ -399,10 +399,10 @@ TEST_CASE("mailbox: an ask that is dropped is refused to who asked") {
                 std::error_code first, second;
                 auto a = spawn_actor({.capacity = 1, .when_full = policy}, stubborn);
                 auto one = spawn(ask, a, std::ref(first));
-                co_await yield();
+                co_await test::others_first();
                 auto two = spawn(ask, a, std::ref(second));
-                co_await yield();
-                co_await yield();
+                co_await test::others_first();
+                co_await test::others_first();
                 const std::error_code dropped = policy == overflow::drop_newest ? second : first;
                 CHECK(dropped == std::errc::no_buffer_space);
                 a.kill();
@@ -543,7 +543,7 @@ TEST_CASE("receive: selective, by type or by a condition; what is skipped stays 
     CHECK(j.text() == "u1 3 1 2 u2");
 }
 
-TEST_CASE("receive: a selective one reaches a sender that waits behind a full mailbox") {
+TEST_CASE("receive: a selective one reaches a sender that waits behind a full mailbox" * doctest::test_suite("order")) {
     struct local {
         static task<> actor(mailbox<int>& box, journal& j) {
             co_await sleep_for(1ms);
@@ -611,7 +611,7 @@ TEST_CASE("stop: what was sent before is handled, what comes later is refused") 
             co_await a.tell<deposit>(1);
             const auto ask = [](actor_ref<account::message> to) -> task<int> { co_return co_await to.ask<get_balance>(); };
             auto asking = spawn(ask, a);
-            co_await yield();
+            co_await test::others_first();
             a.stop();
             a.stop();
             co_await a.tell<deposit>(1);
@@ -644,8 +644,8 @@ TEST_CASE("ended: tells how, each waiter once; `no such actor` at once afterward
                 int told = 0;
                 auto one = spawn(watch_end, a, how, std::ref(told));
                 auto two = spawn(watch_end, a, how, std::ref(told));
-                co_await yield();
-                co_await yield();
+                co_await test::others_first();
+                co_await test::others_first();
                 if (how == kind::normal) a.stop();
                 if (how == kind::failed) co_await a.tell<deposit>(-1);
                 if (how == kind::cancelled) a.kill();
@@ -869,7 +869,7 @@ TEST_CASE("actor: cancelled before its first step it never runs, and what it got
     run(local::body);
 }
 
-TEST_CASE("actor: one whose first coroutine cannot be made has failed") {
+TEST_CASE("actor: one whose first coroutine cannot be made has failed" * doctest::test_suite("order")) {
     struct local {
         static task<> body(supervisor_group& group) {
             auto a = spawn_actor({.in = &group}, counter, 0);
@@ -917,7 +917,7 @@ TEST_CASE("actor: what keeps the loop alive names the actor") {
     struct local {
         static task<> body() {
             auto a = spawn_actor<account>({.name = "alice"});
-            co_await yield();
+            co_await test::others_first();
             bool named = false;
             for (const auto& entry : this_loop().why_alive())
                 named |= entry.what.find("a message for alice") != std::string::npos;

@@ -31,7 +31,8 @@ std::vector<task<int>> mixed() {
     return made;
 }
 
-TEST_CASE("as_completed: gives outcomes in the order of completion; of one turn, in the order of the children") {
+TEST_CASE("as_completed: gives outcomes in the order of completion; of one turn, in the order of the children" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             const auto all = co_await as_completed(mixed(), [](completion_sequence<int>& s) { return reads(s); });
@@ -44,7 +45,7 @@ TEST_CASE("as_completed: gives outcomes in the order of completion; of one turn,
     test::run(local::body);
 }
 
-TEST_CASE("as_completed: a slow reader misses nothing, and the end stays the end") {
+TEST_CASE("as_completed: a slow reader misses nothing, and the end stays the end" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             co_await as_completed(mixed(), [](completion_sequence<int>& s) -> task<> {
@@ -59,7 +60,7 @@ TEST_CASE("as_completed: a slow reader misses nothing, and the end stays the end
     test::run(local::body);
 }
 
-TEST_CASE("as_completed: abandoned, the rest is cancelled and awaited") {
+TEST_CASE("as_completed: abandoned, the rest is cancelled and awaited" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             std::vector<task<int>> children = tasks(1, 0);
@@ -87,7 +88,7 @@ TEST_CASE("as_completed: a body that fails is thrown when all have ended; errors
             children.push_back(fails_after(0, "nobody heard"));
             children.push_back(waits(j, "a"));
             const auto fails = [](completion_sequence<int>&) -> task<> {
-                for (int i = 0; i < 3; ++i) co_await yield();
+                for (int i = 0; i < 3; ++i) co_await test::others_first();
                 throw std::runtime_error("body");
             };
             const std::string failed = co_await errors_of(as_completed(std::move(children), fails));
@@ -101,7 +102,7 @@ TEST_CASE("as_completed: a body that fails is thrown when all have ended; errors
     CHECK(logged == 1);
 }
 
-TEST_CASE("as_completed: nested, and with callables") {
+TEST_CASE("as_completed: nested, and with callables" * doctest::test_suite("order")) {
     struct local {
         static task<int> inner() {
             int sum = 0;
@@ -123,7 +124,8 @@ TEST_CASE("as_completed: nested, and with callables") {
     test::run(local::body);
 }
 
-TEST_CASE("as_completed: cancelled, children and body unwind; what had come is destroyed") {
+TEST_CASE("as_completed: cancelled, children and body unwind; what had come is destroyed" *
+          doctest::test_suite("order")) {
     journal j;
     const auto waits_for_ever = [](journal& log) {
         std::vector<task<int>> children = tasks(0, 1);

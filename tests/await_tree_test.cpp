@@ -74,7 +74,7 @@ task<> limited_sleeper() { co_await with_timeout(2h, sleeper); }
 
 /// Lets all that is ready run, without the loop's time going on.
 task<> settle() {
-    for (int i = 0; i < 3; ++i) co_await yield();
+    for (int i = 0; i < 3; ++i) co_await test::others_first();
 }
 
 struct for_ever : op {
@@ -137,7 +137,8 @@ TEST_CASE("await_tree: tasks are below the scope they are in, awaits below the t
     CHECK(seen.shown == 3);
 }
 
-TEST_CASE("await_tree: who waits for a group is told by the group's line; who waits for a task, by its name") {
+TEST_CASE("await_tree: who waits for a group is told by the group's line; who waits for a task, by its name" *
+          doctest::test_suite("order")) {
     std::string seen;
     test::run(tracking(), [](std::string& text) -> task<> {
         auto target = spawn(named_sleeper, "target");
@@ -167,7 +168,8 @@ TEST_CASE("await_tree: who waits for a group is told by the group's line; who wa
                               "      └─ here | waits: sleep, 1 h 0 min left | 0 us\n");
 }
 
-TEST_CASE("await_tree: a task that does not wait is running, ready, not started or held back") {
+TEST_CASE("await_tree: a task that does not wait is running, ready, not started or held back" *
+          doctest::test_suite("order")) {
     loop l;
     std::string seen;
     auto main = spawn_on(l, [](std::string& text) -> task<> {
@@ -397,7 +399,7 @@ TEST_CASE("await_tree: the JSON of hostile names is valid") {
     CHECK(json["tree"][1]["name"] == "a\n\x1b\"\\\ufffd\xc3\xb6\ufffd\ufffd");
 }
 
-TEST_CASE("await_tree: the JSON of what was cut is valid") {
+TEST_CASE("await_tree: the JSON of what was cut is valid" * doctest::test_suite("order")) {
     await_tree seen{loop()};
     test::run([](await_tree& to) -> task<> {
         co_await with_task_group([&](task_group& group) -> task<> {
@@ -511,7 +513,7 @@ TEST_CASE("await_tree: no more tasks are looked at, and none more shown, than it
     CHECK(normal(seen.text()).ends_with("\ntask 1 | the main task; running\n"));
 }
 
-TEST_CASE("await_tree: tasks of many kinds are bounded as well") {
+TEST_CASE("await_tree: tasks of many kinds are bounded as well" * doctest::test_suite("order")) {
     await_tree seen{loop()};
     test::run([](await_tree& to) -> task<> {
         co_await with_task_group([&](task_group& group) -> task<> {

@@ -67,7 +67,7 @@ TEST_CASE("broadcast: or senders wait for the slowest, who loses nothing") {
             news.close();
         });
         auto reads = spawn([&]() -> task<std::vector<int>> { return read_all(quick); });
-        for (int i = 0; i < 5; ++i) co_await yield();
+        for (int i = 0; i < 5; ++i) co_await test::others_first();
         CHECK_FALSE(news.try_send(99));
         CHECK_FALSE(sender.done());
         const auto by_slow = co_await read_all(slow);

@@ -235,7 +235,8 @@ task<long> play_all(std::size_t capacity, std::size_t length) {
 }  // namespace
 
 TEST_CASE("channel model: no order of sends, receives, cancels and closes loses, doubles or strands (hazard G7: "
-          "tokio #4225 and #6558, futures #620, #624, #909, #1241, kanal #35, postage #44)") {
+          "tokio #4225 and #6558, futures #620, #624, #909, #1241, kanal #35, postage #44)" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         constexpr std::size_t length = slow_build ? 6 : 8;
         constexpr long at_least = slow_build ? 5'000 : 70'000;
@@ -414,7 +415,7 @@ task<> random_program(std::uint64_t seed, long steps) {
 
 }  // namespace
 
-TEST_CASE("channel model: a million random steps end as the model says") {
+TEST_CASE("channel model: a million random steps end as the model says" * doctest::test_suite("order")) {
     for (std::uint64_t seed = 1; seed <= 4; ++seed) {
         CAPTURE(seed);
         test::run(random_program, seed, slow_build ? 10'000L : 250'000L);

@@ -48,14 +48,14 @@ TEST_CASE("condition: waiting unlocks the mutex, and has it again afterwards") {
         static task<> body() {
             shared_state s;
             auto t = spawn(waits, std::ref(s));
-            co_await yield();
+            co_await test::others_first();
             CHECK(s.changed.waiting() == 1);
             CHECK(s.changed.name() == std::string("changed"));
             {
                 auto guard = co_await s.lock.lock();
                 s.changed.notify_one();
                 s.j.add("notified");
-                co_await yield();
+                co_await test::others_first();
                 co_await immediate();
                 s.j.add("unlocks");
             }
@@ -79,7 +79,8 @@ TEST_CASE("condition: a predicate that is true already does not wait") {
     test::run(local::body);
 }
 
-TEST_CASE("condition: notify_one wakes in the order of waiting, notify_all all who wait now (tokio#7996)") {
+TEST_CASE("condition: notify_one wakes in the order of waiting, notify_all all who wait now (tokio#7996)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             shared_state s;
@@ -109,7 +110,7 @@ TEST_CASE("condition: a notification that nobody waits for is gone") {
             s.changed.notify_one();
             s.changed.notify_all();
             auto t = start(wait_once, s, "a");
-            co_await yield();
+            co_await test::others_first();
             CHECK(s.changed.waiting() == 1);
             s.changed.notify_one();
             co_await t;
@@ -119,7 +120,7 @@ TEST_CASE("condition: a notification that nobody waits for is gone") {
 }
 
 TEST_CASE("condition: notified and cancelled in the same turn: the notification is not lost "
-          "(hazard A1: gh-112202, anyio#1075)") {
+          "(hazard A1: gh-112202, anyio#1075)" * doctest::test_suite("order")) {
     struct local {
         // The item goes to one of the two, whoever was first: the notification or the cancel.
         static task<> body(bool cancel_first) {
@@ -181,9 +182,9 @@ TEST_CASE("condition: a cancelled wait holds the mutex when it leaves (hazard A6
         static task<> body() {
             shared_state s;
             auto t = spawn(note_cancel, std::ref(s));
-            co_await yield();
+            co_await test::others_first();
             t.cancel();
-            co_await yield();
+            co_await test::others_first();
             CHECK(t.state() == task_state::cancelled);
             CHECK(s.j.text() == "cancelled, locked");
             CHECK_FALSE(s.lock.locked());
@@ -199,7 +200,7 @@ TEST_CASE("condition: cancelled while the mutex is taken, it waits for it; a sec
         static task<> body() {
             shared_state s;
             auto t = spawn(note_cancel, std::ref(s));
-            co_await yield();
+            co_await test::others_first();
             auto mine = co_await s.lock.lock();
             t.cancel();
             co_await immediate();
@@ -209,7 +210,7 @@ TEST_CASE("condition: cancelled while the mutex is taken, it waits for it; a sec
             co_await immediate();
             CHECK_FALSE(t.done());
             mine.unlock();
-            co_await yield();
+            co_await test::others_first();
             CHECK(t.done());
             CHECK(s.j.text() == "cancelled, locked");
         }
@@ -222,13 +223,13 @@ TEST_CASE("condition: cancelled after the notification, while it waits for the m
         static task<> body() {
             shared_state s;
             auto t = spawn(note_cancel, std::ref(s));
-            co_await yield();
+            co_await test::others_first();
             auto mine = co_await s.lock.lock();
             s.changed.notify_one();
-            co_await yield();
+            co_await test::others_first();
             t.cancel();
             mine.unlock();
-            co_await yield();
+            co_await test::others_first();
             CHECK(t.done());
             CHECK(s.j.text() == "returned");
             CHECK_FALSE(s.lock.locked());
@@ -243,7 +244,7 @@ TEST_CASE("condition: many cancelled waiters all leave with the mutex, one after
             shared_state s;
             auto group_body = [&s](task_group& group) -> task<> {
                 for (int i = 0; i < 5; ++i) group.spawn(note_cancel, std::ref(s)).discard();
-                co_await yield();
+                co_await test::others_first();
                 CHECK(s.changed.waiting() == 5);
                 group.cancel();
                 s.changed.notify_all();  // too late for them
@@ -275,7 +276,7 @@ TEST_CASE("condition: in a cancelled task wait() throws, and has not unlocked") 
             shared_state s;
             bool still_locked = false;
             auto t = spawn(waits, std::ref(s), std::ref(still_locked));
-            co_await yield();
+            co_await test::others_first();
             t.cancel();
             co_await t;
             CHECK(still_locked);
@@ -315,7 +316,7 @@ TEST_CASE("condition: a re-lock takes part in the search for circles") {
             shared_state s;
             mutex one("one");
             auto t = spawn(holds_one_and_waits, std::ref(s), std::ref(one));
-            co_await yield();
+            co_await test::others_first();
             auto guard = co_await s.lock.lock();
             s.changed.notify_one();
             std::string report;
@@ -348,12 +349,12 @@ TEST_CASE("condition: a re-lock that closes a circle cannot be refused; others w
             shared_state s;
             mutex one("one");
             auto a = spawn(holds_one_and_waits, std::ref(s), std::ref(one));
-            co_await yield();
+            co_await test::others_first();
             auto b = spawn(locks_then_one, std::ref(s), std::ref(one));
-            co_await yield();
+            co_await test::others_first();
             s.changed.notify_one();  // a waits for b, and b for a
             auto c = spawn(takes, std::ref(one));
-            co_await yield();
+            co_await test::others_first();
             CHECK(one.waiting() == 2);
             CHECK(s.lock.waiting() == 1);
             b.cancel();  // which undoes it
@@ -389,7 +390,7 @@ TEST_CASE("condition: an arm that lost passes the notification on, and the mutex
             auto lost = co_await test::started_arm(s.changed.wait(guard));
             CHECK_FALSE(s.lock.locked());
             auto next = start(wait_once, s, "next");
-            co_await yield();
+            co_await test::others_first();
             s.changed.notify_one();
             CHECK(lost.finished());
             CHECK(s.lock.locked());
@@ -530,7 +531,8 @@ struct random_condition {
     }
 };
 
-TEST_CASE("condition: random notifications and cancels, compared with a list (hazard A11)") {
+TEST_CASE("condition: random notifications and cancels, compared with a list (hazard A11)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_condition program(seed);

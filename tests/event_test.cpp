@@ -23,7 +23,8 @@ auto start(Event& e, journal& j, const char* name) {
     return spawn(pass<Event>, std::ref(e), std::ref(j), name);
 }
 
-TEST_CASE("event: lets everybody through once it is set, and makes them wait when it is cleared") {
+TEST_CASE("event: lets everybody through once it is set, and makes them wait when it is cleared" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             event e("ready");
@@ -54,7 +55,8 @@ TEST_CASE("event: lets everybody through once it is set, and makes them wait whe
     CHECK(j.text() == "set main a b c");
 }
 
-TEST_CASE("event: set() wakes all who wait, also when clear() follows in the same turn") {
+TEST_CASE("event: set() wakes all who wait, also when clear() follows in the same turn" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             event e;
@@ -79,11 +81,12 @@ TEST_CASE("event: a cancelled wait leaves the others alone") {
             event e;
             auto a = start(e, j, "a");
             auto b = start(e, j, "b");
-            co_await yield();
+            co_await test::others_first();
             a.cancel();
             CHECK(e.waiting() == 1);
             e.set();
             co_await b;
+            co_await test::others_first();
             CHECK(a.state() == task_state::cancelled);
             const auto waited = co_await attempt(e.wait());
             CHECK(waited.has_value());
@@ -126,7 +129,7 @@ TEST_CASE("event: a deadlock report says which one") {
     CHECK(report.find("waits: event 'never', 1 waiting") != std::string::npos);
 }
 
-TEST_CASE("auto_event: each set() lets one through, in order") {
+TEST_CASE("auto_event: each set() lets one through, in order" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             auto_event e("tick");
@@ -173,7 +176,8 @@ TEST_CASE("auto_event: remembers one set() that nobody waited for, not two") {
     test::run(local::body);
 }
 
-TEST_CASE("auto_event: a set() is not lost to a waiter that is cancelled in the same turn, before or after it") {
+TEST_CASE("auto_event: a set() is not lost to a waiter that is cancelled in the same turn, before or after it" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(bool cancel_first) {
             journal j;
@@ -343,7 +347,7 @@ struct random_events {
     }
 };
 
-TEST_CASE("event, auto_event: random steps, compared with two lists") {
+TEST_CASE("event, auto_event: random steps, compared with two lists" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_events program(seed);

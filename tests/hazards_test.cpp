@@ -196,7 +196,8 @@ struct matrix {
     }
 };
 
-TEST_CASE("hazard A13, anyio#49, #787, #685, #1070, #37, cpython#155418, cpython#95704: all nine cells, both groups") {
+TEST_CASE("hazard A13, anyio#49, #787, #685, #1070, #37, cpython#155418, cpython#95704: all nine cells, both groups" *
+          doctest::test_suite("order")) {
     for (const cell& c : cells) {
         CAPTURE(static_cast<int>(c.child));
         CAPTURE(static_cast<int>(c.body));
@@ -212,7 +213,8 @@ TEST_CASE("hazard A13, anyio#49, #787, #685, #1070, #37, cpython#155418, cpython
     }
 }
 
-TEST_CASE("hazard A13: a child's failure and a cancel of its group's task in one turn, both orders") {
+TEST_CASE("hazard A13: a child's failure and a cancel of its group's task in one turn, both orders" *
+          doctest::test_suite("order")) {
     // The cancel comes at each place in the queue around the one where the child fails.
     std::vector<std::string> seen;
     for (int yields = 1; yields < 8; ++yields) {

@@ -18,7 +18,7 @@ task<> wait_for(latch& l, journal& j, const char* name) {
     j.add(name);
 }
 
-TEST_CASE("latch: opens when the count is zero, and stays open") {
+TEST_CASE("latch: opens when the count is zero, and stays open" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             latch l(3, "start");
@@ -60,15 +60,15 @@ TEST_CASE("latch: arrive_and_wait counts even if the wait is cancelled, but not 
             latch l(3);
             auto a = spawn(arrives, std::ref(l));
             auto b = spawn(arrives_late, std::ref(l));
-            co_await yield();
+            co_await test::others_first();
             CHECK(l.count() == 2);
             a.cancel();
             b.cancel();
-            co_await yield();
+            co_await test::others_first();
             CHECK(l.count() == 2);
             CHECK(l.waiting() == 0);
             auto c = spawn(arrives, std::ref(l));
-            co_await yield();
+            co_await test::others_first();
             CHECK(l.waiting() == 1);
             co_await l.arrive_and_wait();
             co_await c;
@@ -101,7 +101,8 @@ TEST_CASE("latch: cancelled at every step") {
 
 // --- barrier ---------------------------------------------------------------------------------------------
 
-TEST_CASE("barrier: every round waits for all, and the last to arrive goes on before the others") {
+TEST_CASE("barrier: every round waits for all, and the last to arrive goes on before the others" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> party(barrier& b, journal& j, const char* name) {
             for (int round = 0; round < 2; ++round) {
@@ -140,11 +141,11 @@ TEST_CASE("barrier: a cancelled party just leaves the round, which needs one mor
         static task<> body(journal& j) {
             barrier b(2);
             auto a = spawn(arrive, std::ref(b), std::ref(j), "a");
-            co_await yield();
+            co_await test::others_first();
             a.cancel();
             CHECK(b.waiting() == 0);
             auto c = spawn(arrive, std::ref(b), std::ref(j), "c");
-            co_await yield();
+            co_await test::others_first();
             CHECK(b.waiting() == 1);
             auto d = spawn(arrive, std::ref(b), std::ref(j), "d");
             co_await c;
@@ -161,11 +162,11 @@ TEST_CASE("barrier: a cancel that comes after the round was full changes nothing
         static task<> body(journal& j) {
             barrier b(2);
             auto a = spawn(arrive, std::ref(b), std::ref(j), "a");
-            co_await yield();
+            co_await test::others_first();
             const bool last = co_await b.arrive_and_wait();
             CHECK(last);
             a.cancel();
-            co_await yield();
+            co_await test::others_first();
         }
     };
     journal j;
@@ -173,7 +174,7 @@ TEST_CASE("barrier: a cancel that comes after the round was full changes nothing
     CHECK(j.text() == "a");
 }
 
-TEST_CASE("barrier: a party that drops out counts no more, and may complete the round") {
+TEST_CASE("barrier: a party that drops out counts no more, and may complete the round" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             barrier b(3);
@@ -355,7 +356,7 @@ class random_meetings {
     std::map<int, bool> passed_, should_have_passed_;  // and whether as the last
 };
 
-TEST_CASE("barrier: random arrivals, departures and cancels, compared with a list") {
+TEST_CASE("barrier: random arrivals, departures and cancels, compared with a list" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_meetings program(seed);
@@ -368,7 +369,7 @@ TEST_CASE("barrier: random arrivals, departures and cancels, compared with a lis
     }
 }
 
-TEST_CASE("latch: random arrivals and cancels, compared with a count and a list") {
+TEST_CASE("latch: random arrivals and cancels, compared with a count and a list" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_meetings program(seed);
@@ -402,7 +403,7 @@ struct loading {
     }
 };
 
-TEST_CASE("once: the first does it, the others wait for that, later ones do not wait") {
+TEST_CASE("once: the first does it, the others wait for that, later ones do not wait" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             loading l;
@@ -421,7 +422,7 @@ TEST_CASE("once: the first does it, the others wait for that, later ones do not 
     test::run(local::body);
 }
 
-TEST_CASE("once: if it fails, that caller gets the error and the next one tries") {
+TEST_CASE("once: if it fails, that caller gets the error and the next one tries" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             loading l;
@@ -444,7 +445,7 @@ TEST_CASE("once: if it fails, that caller gets the error and the next one tries"
     test::run(local::body);
 }
 
-TEST_CASE("once: if it is cancelled, the next one tries; one that waits may leave") {
+TEST_CASE("once: if it is cancelled, the next one tries; one that waits may leave" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             loading l;

@@ -32,7 +32,8 @@ std::vector<int> numbers(int n) {
     return all;
 }
 
-TEST_CASE("map_concurrent: at most so many at once, and the results in the order of the range") {
+TEST_CASE("map_concurrent: at most so many at once, and the results in the order of the range" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             for (const std::size_t limit : {std::size_t{1}, std::size_t{3}, std::size_t{50}}) {
@@ -97,7 +98,8 @@ TEST_CASE("map_concurrent: move-only elements and results; nothing for task<void
     test::run(local::body);
 }
 
-TEST_CASE("map_concurrent: the first failure cancels the others; what is left is not looked at") {
+TEST_CASE("map_concurrent: the first failure cancels the others; what is left is not looked at" *
+          doctest::test_suite("order")) {
     struct local {
         static task<int> fails_at(counts& c, journal& j, int n) {
             ++c.started;
@@ -158,7 +160,7 @@ TEST_CASE("map_concurrent: never more children than the limit, however long the 
     test::run(local::body);
 }
 
-TEST_CASE("map_concurrent: nested; cancelled; cancelled at every step") {
+TEST_CASE("map_concurrent: nested; cancelled; cancelled at every step" * doctest::test_suite("order")) {
     struct local {
         static task<int> inner(int n) {
             auto sums = co_await map_concurrent(numbers(n), 2, [](int i) { return after(1, i); });

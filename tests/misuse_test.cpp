@@ -64,7 +64,7 @@ TEST_CASE("misuse: a task that is destroyed while it waits is an assertion") {
         rondo::run([]() -> task<> {
             auto sleeper = std::make_unique<task<>>([]() -> task<> { co_await rondo::sleep_for(1s); }());
             auto waiting = rondo::spawn([](task<>& t) -> task<> { co_await t; }, std::ref(*sleeper));
-            co_await rondo::yield();
+            co_await test::others_first();
             sleeper.reset();
         });
     }), "a task was destroyed while it waits");
@@ -328,7 +328,7 @@ TEST_CASE("misuse: a scope that is destroyed with live tasks names them") {
             };
             for (int i = 0; i < 10; ++i)
                 task_handle<>(detail::make_child(home, std::source_location::current(), sleeper, i)).discard();
-            co_await yield();
+            co_await test::others_first();
         });
     });
     CHECK_ABORTS(text, "a scope was destroyed with 10 live tasks in it: task 2 'sleeper 0', task 3 'sleeper 1'");
@@ -361,7 +361,7 @@ TEST_CASE("misuse, hazard B6: a destructor that throws while `cancelled` passes 
                 const throws at_the_end;
                 co_await sleep_for(1h);
             });
-            co_await yield();
+            co_await test::others_first();
             victim.cancel();
             static_cast<void>(co_await attempt(victim));
         });
@@ -406,7 +406,7 @@ TEST_CASE("misuse: what tasks wait for, or hold, must not go before they do") {
             task_handle<> waits;
             semaphore s(0, "db");
             waits = spawn(wait, std::ref(s));
-            co_await yield();
+            co_await test::others_first();
         }
         static task<> hold(mutex& m) {
             auto guard = co_await m.lock();
@@ -415,7 +415,7 @@ TEST_CASE("misuse: what tasks wait for, or hold, must not go before they do") {
         static task<> mutex_goes() {
             mutex m("accounts");
             spawn(hold, std::ref(m)).discard();
-            co_await yield();
+            co_await test::others_first();
         }
     };
     const std::string text = abort_message([] { rondo::run(local::semaphore_goes); });

@@ -44,7 +44,8 @@ TEST_CASE("mutex: one task at a time, across waits") {
     test::run(local::body);
 }
 
-TEST_CASE("mutex: goes to those who wait in the order in which they asked, and nobody overtakes") {
+TEST_CASE("mutex: goes to those who wait in the order in which they asked, and nobody overtakes" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             mutex m;
@@ -124,7 +125,7 @@ TEST_CASE("mutex: a lock() that is cancelled in the queue leaves nothing locked 
             auto mine = co_await m.lock();
             auto a = start(m, j, "a");
             auto b = start(m, j, "b");
-            co_await yield();
+            co_await test::others_first();
             a.cancel();
             CHECK(m.waiting() == 1);
             b.cancel();
@@ -139,7 +140,8 @@ TEST_CASE("mutex: a lock() that is cancelled in the queue leaves nothing locked 
     CHECK(j.text().empty());
 }
 
-TEST_CASE("mutex: a cancel that comes after the hand-over does not take it back, and the next one runs (bpo-27585)") {
+TEST_CASE("mutex: a cancel that comes after the hand-over does not take it back, and the next one runs (bpo-27585)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             mutex m;
@@ -160,7 +162,7 @@ TEST_CASE("mutex: a cancel that comes after the hand-over does not take it back,
 }
 
 TEST_CASE("mutex: of three who wait the first two are cancelled, one of them when it has it: the third runs "
-          "(anyio#387, anyio#1145)") {
+          "(anyio#387, anyio#1145)" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             mutex m;
@@ -186,12 +188,12 @@ TEST_CASE("mutex: a lock() with a deadline") {
         static task<> body(journal& j) {
             mutex m;
             auto other = spawn(keep, std::ref(m));
-            co_await yield();
+            co_await test::others_first();
             const bool in_time = co_await move_on_after(1ms, hold, std::ref(m), std::ref(j), "late");
             CHECK_FALSE(in_time);
             CHECK(m.waiting() == 0);
             other.cancel();
-            co_await yield();
+            co_await test::others_first();
             CHECK_FALSE(m.locked());
         }
         static task<> keep(mutex& m) {
@@ -331,7 +333,8 @@ task<std::string> lock_both(mutex& first, mutex& second) {
     co_return std::string();
 }
 
-TEST_CASE("mutex: the lock() that closes a circle of two owners throws, and says where both are") {
+TEST_CASE("mutex: the lock() that closes a circle of two owners throws, and says where both are" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             mutex a("accounts"), b("audit");
@@ -351,7 +354,7 @@ TEST_CASE("mutex: the lock() that closes a circle of two owners throws, and says
     test::run(local::body);
 }
 
-TEST_CASE("mutex: the report has every await of both chains") {
+TEST_CASE("mutex: the report has every await of both chains" * doctest::test_suite("order")) {
     struct local {
         static task<std::string> outer(mutex& first, mutex& second) {
             std::string found = co_await lock_both(first, second);
@@ -387,7 +390,7 @@ TEST_CASE("mutex: always in the same order there is no circle") {
     test::run(local::body);
 }
 
-TEST_CASE("mutex: a circle of three, and of a hundred") {
+TEST_CASE("mutex: a circle of three, and of a hundred" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::size_t size) {
             std::deque<mutex> all(size);
@@ -410,7 +413,7 @@ TEST_CASE("mutex: a circle of three, and of a hundred") {
     test::run(local::body, 100);
 }
 
-TEST_CASE("mutex: a chain that is no circle is waited for") {
+TEST_CASE("mutex: a chain that is no circle is waited for" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             mutex a, b, c;
@@ -431,7 +434,7 @@ TEST_CASE("mutex: a chain that is no circle is waited for") {
     test::run(local::body);
 }
 
-TEST_CASE("mutex: with a refused lock() given up, the others in the circle go on") {
+TEST_CASE("mutex: with a refused lock() given up, the others in the circle go on" * doctest::test_suite("order")) {
     struct local {
         static task<> retry(mutex& first, mutex& second, journal& j, const char* name) {
             for (;;) {
@@ -464,7 +467,7 @@ TEST_CASE("mutex: a deadlock report of run() says who holds it") {
         }
         static task<> body(mutex& m, semaphore& s) {
             auto other = spawn(forever, std::ref(m), std::ref(s));
-            co_await yield();
+            co_await test::others_first();
             auto mine = co_await m.lock();
         }
     };
@@ -619,7 +622,7 @@ struct random_mutexes {
     }
 };
 
-TEST_CASE("mutex: random tasks lock several, compared with lists of owners") {
+TEST_CASE("mutex: random tasks lock several, compared with lists of owners" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_mutexes program(seed);

@@ -638,7 +638,7 @@ TEST_CASE("histogram: empty, negative, huge; merged") {
     CHECK(h.count() == 0);
 }
 
-TEST_CASE("loop_metrics: step time, queue wait, timer lateness and turns") {
+TEST_CASE("loop_metrics: step time, queue wait, timer lateness and turns" * doctest::test_suite("order")) {
     loop_metrics metrics;
     run_watched(metrics, []() -> task<> {
         this_loop().set_timeout(1ms, [] {});

@@ -52,7 +52,7 @@ TEST_CASE("oneshot: the sender learns that the receiver went, and keeps the valu
             CHECK(mine != nullptr);
             co_await to.unwanted();  // it still is
         }, std::move(o.sender));
-        co_await yield();
+        co_await test::others_first();
         CHECK_FALSE(gave_up);
         { const oneshot_receiver<std::unique_ptr<int>> gone = std::move(o.receiver); }
         co_await works;
@@ -86,7 +86,7 @@ TEST_CASE("oneshot: a value that comes in the turn of a cancel is received; else
                 const auto item = co_await o.receiver.receive();
                 got = item.value_or(-1);
             });
-            co_await yield();
+            co_await test::others_first();
             if (cancel_first) waits.cancel();
             CHECK(o.sender.send(7));
             if (!cancel_first) waits.cancel();

@@ -657,7 +657,8 @@ task<> add_when_started(journal& j, std::string label) {
     co_return;
 }
 
-TEST_CASE("tasks: spawn queues the child; it starts when the spawner suspends, in order") {
+TEST_CASE("tasks: spawn queues the child; it starts when the spawner suspends, in order" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
         auto a = spawn(add_when_started, std::ref(j), std::string("a"));
@@ -695,7 +696,7 @@ task<> note_after(journal& j, std::string label, int kind) {
     j.add(label);
 }
 
-TEST_CASE("tasks: each wait goes on from the queue or phase of its name") {
+TEST_CASE("tasks: each wait goes on from the queue or phase of its name" * doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
         std::vector<task_handle<>> all;

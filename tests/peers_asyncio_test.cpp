@@ -34,7 +34,8 @@ TEST_CASE("CPython TaskGroup: the exit waits for all children, and no number of 
     CHECK(j.text() == "cleaned up cancelled");
 }
 
-TEST_CASE("CPython TaskGroup: the first failure cancels every unfinished child, and the body, once") {
+TEST_CASE("CPython TaskGroup: the first failure cancels every unfinished child, and the body, once" *
+          doctest::test_suite("order")) {
     journal j;
     test::run([&]() -> task<> {
         auto body = [&](task_group& g) -> task<> {
@@ -157,7 +158,7 @@ TEST_CASE("CPython gh-135736: whatever a child throws is in the group, an int as
     test::run([]() -> task<> {
         auto body = [](task_group& g) -> task<> {
             g.spawn([]() -> task<> {
-                co_await yield();
+                co_await test::others_first();
                 throw 7;
             });
             g.spawn(fails_in_cleanup, 0, "other");
@@ -232,7 +233,7 @@ TEST_CASE("CPython TaskGroup.cancel: body and children are cancelled, twice is o
     test::run([&]() -> task<> {
         auto from_body = [&](task_group& g) -> task<> {
             g.spawn(notes_cancel, std::ref(j), "child");
-            co_await yield();
+            co_await test::others_first();
             g.cancel();
             g.cancel();
             co_await notes_cancel(j, "body");
@@ -461,7 +462,8 @@ TEST_CASE("asyncio.wait_for: without any time no wait succeeds, and nothing is l
     });
 }
 
-TEST_CASE("hazard A5, CPython gh-86296, bpo-37658, asyncpg#548: a result and a cancel in one turn: neither is lost") {
+TEST_CASE("hazard A5, CPython gh-86296, bpo-37658, asyncpg#548: a result and a cancel in one turn: neither is lost" *
+          doctest::test_suite("order")) {
     struct resource {
         explicit resource(int& live) : count(&live) { ++*count; }
         resource(resource&& other) noexcept : count(std::exchange(other.count, nullptr)) {}

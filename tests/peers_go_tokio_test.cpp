@@ -64,7 +64,8 @@ TEST_CASE("Go go#54045: what is spawned into a group that has failed does not ru
 }
 
 // Go's SetLimit makes Go() block. spawn never waits; the children that are too many begin one by one, in order.
-TEST_CASE("Go errgroup.SetLimit: at most so many at once, the others in order, and a cancel takes them all") {
+TEST_CASE("Go errgroup.SetLimit: at most so many at once, the others in order, and a cancel takes them all" *
+          doctest::test_suite("order")) {
     std::vector<int> began;
     int running = 0, most = 0;
     test::run([&]() -> task<> {
@@ -114,7 +115,7 @@ TEST_CASE("Go context: when cancel() returns, every descendant is cancelled, how
                     s.cancel();
                     // Each wait was asked to end already: one place in the queue, and all have heard of it.
                     j.add("asked");
-                    co_await shield([]() -> task<> { co_await yield(); });
+                    co_await shield([]() -> task<> { co_await test::others_first(); });
                     j.add("heard");
                 };
                 co_await with_task_group(body);

@@ -32,7 +32,8 @@ TEST_CASE("Kotlin coroutineScope: gives the block's value, after all children ha
 
 // Kotlin rethrows the first failure and hangs the others on it as suppressed. Here they are one group, so that a
 // catch does not depend on how many failed; a single one can be had as it is.
-TEST_CASE("Kotlin coroutineScope: the first failure cancels scope and siblings; the later ones are not lost") {
+TEST_CASE("Kotlin coroutineScope: the first failure cancels scope and siblings; the later ones are not lost" *
+          doctest::test_suite("order")) {
     journal j;
     test::run([&]() -> task<> {
         auto body = [&](task_group& g) -> task<int> {
@@ -150,7 +151,8 @@ TEST_CASE("Kotlin: a cancelled caller cancels the scope and all in it; waits of 
 
 // Kotlin's "prompt cancellation" throws although a result was ready, and the element of a channel may be lost with
 // it. Here what has completed is given to the task, and the cancel meets its next wait.
-TEST_CASE("Kotlin #1813, #1936, #2435, #3330: a cancel after the result takes nothing away") {
+TEST_CASE("Kotlin #1813, #1936, #2435, #3330: a cancel after the result takes nothing away" *
+          doctest::test_suite("order")) {
     journal j;
     test::run([&]() -> task<> {
         auto child = spawn([]() -> task<int> {

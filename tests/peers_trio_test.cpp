@@ -250,7 +250,7 @@ TEST_CASE("Trio checkpoints, AnyIO 4.6: a group without children lets nobody els
         auto empty = [](task_group&) -> task<> { co_return; };
         co_await with_task_group(empty);
         j.add("group");
-        co_await yield();
+        co_await test::others_first();
         j.add("yield");
     });
     CHECK(j.text() == "group other yield");
@@ -396,7 +396,8 @@ TEST_CASE("AnyIO #642: a cancel does not cross a shield into the children of a g
     CHECK(j.text() == "child group cancelled");
 }
 
-TEST_CASE("AnyIO #787 (open): a failure behind a shield cancels its siblings, although further out all is cancelled") {
+TEST_CASE("AnyIO #787 (open): a failure behind a shield cancels its siblings, although further out all is cancelled" *
+          doctest::test_suite("order")) {
     journal j;
     test::run([&]() -> task<> {
         const auto behind = [&]() -> task<> {

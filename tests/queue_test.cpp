@@ -171,14 +171,14 @@ TEST_CASE("queue: values that only move; where the value is when it was not put"
         CHECK(second.number() == 2);
         auto waits = [&]() -> task<> { co_await q.put(std::move(second)); };
         auto cancelled_one = spawn(waits);
-        co_await yield();
+        co_await test::others_first();
         CHECK(q.waiting_putters() == 1);
         cancelled_one.cancel();
         const auto gone = co_await attempt(cancelled_one);
         CHECK_FALSE(gone);
         CHECK(second.number() == 2);
         auto refused = spawn(waits);
-        co_await yield();
+        co_await test::others_first();
         q.shutdown();
         const auto r = co_await attempt(refused);
         CHECK(r.error() == std::errc::broken_pipe);
@@ -385,7 +385,8 @@ TEST_CASE_TEMPLATE("queue (CPython: test_blocking_get, test_blocking_get_wait): 
     });
 }
 
-TEST_CASE("queue (CPython: test_get_with_putters, test_get_with_waiting_putters): a get lets the first put in") {
+TEST_CASE("queue (CPython: test_get_with_putters, test_get_with_waiting_putters): a get lets the first put in" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         queue<std::string> q(1);
         auto a = spawn(put_one<queue<std::string>, std::string>, std::ref(q), "a");
@@ -410,7 +411,8 @@ TEST_CASE("queue (CPython: test_put_with_waiting_getters)") {
     });
 }
 
-TEST_CASE("queue (CPython: test_why_are_getters_waiting, test_why_are_putters_waiting): nobody is forgotten") {
+TEST_CASE("queue (CPython: test_why_are_getters_waiting, test_why_are_putters_waiting): nobody is forgotten" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         queue<int> q(1);
         auto producer = spawn(put_numbers<queue<int>>, std::ref(q), 0, 5);
@@ -573,7 +575,7 @@ TEST_CASE("queue (bpo-23812, CPython: test_get_cancelled_race): what a cancelled
 }
 
 TEST_CASE("queue (bpo-23812, the other order): a getter that was handed a value keeps it, also when it is cancelled in "
-          "that turn") {
+          "that turn" * doctest::test_suite("order")) {
     test::run([]() -> task<> {
         queue<int> q(unbounded);
         auto t1 = spawn(get_one<queue<int>>, std::ref(q));
@@ -590,7 +592,8 @@ TEST_CASE("queue (bpo-23812, the other order): a getter that was handed a value 
     });
 }
 
-TEST_CASE("queue (asyncio#269, CPython: test_put_cancelled_race): a cancelled putter blocks nobody behind it") {
+TEST_CASE("queue (asyncio#269, CPython: test_put_cancelled_race): a cancelled putter blocks nobody behind it" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         queue<std::string> q(1);
         using strings = queue<std::string>;
@@ -623,7 +626,7 @@ TEST_CASE("queue (bpo-32574, CPython: test_cancelled_getters_not_being_held, tes
         CHECK(q.waiting_getters() == 0);
         CHECK(q.try_put(1));
         auto putter = spawn(put_one<queue<int>, int>, std::ref(q), 2);
-        co_await yield();
+        co_await test::others_first();
         CHECK(q.waiting_putters() == 1);
         putter.cancel();
         CHECK(q.waiting_putters() == 0);
@@ -640,7 +643,7 @@ TEST_CASE("queue (gh-83055): a put that waits is not overtaken, neither by try_p
         queue<int> q(1);
         CHECK(q.try_put(1));
         auto second = spawn(put_one<queue<int>, int>, std::ref(q), 2);
-        co_await yield();
+        co_await test::others_first();
         CHECK(q.try_get() == 1);
         CHECK_FALSE(q.try_put(3));  // the room is that of 2, though its task has not run yet
         auto third = spawn(put_one<queue<int>, int>, std::ref(q), 3);
@@ -655,7 +658,7 @@ TEST_CASE("queue: a get that waits is not overtaken by try_get") {
     test::run([]() -> task<> {
         priority_queue<int> q(2);
         auto getter = spawn(get_one<priority_queue<int>>, std::ref(q));
-        co_await yield();
+        co_await test::others_first();
         CHECK(q.try_put(5));
         CHECK(q.try_put(4));
         CHECK(q.try_get() == 4);  // 5 was handed over the moment it came
@@ -1034,7 +1037,7 @@ constexpr long steps = 50'000;
 
 }  // namespace
 
-TEST_CASE("queue: random programs end as the model says, of each kind") {
+TEST_CASE("queue: random programs end as the model says, of each kind" * doctest::test_suite("order")) {
     const auto older = [](int, int) { return false; };
     const auto newer = [](int, int) { return true; };
     const auto lower = [](int first, int then) { return by_rank()(then, first); };

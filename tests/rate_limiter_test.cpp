@@ -53,7 +53,8 @@ TEST_CASE("rate limiter: three tokens in a second are exactly three, also after 
     test::run(local::body);
 }
 
-TEST_CASE("rate limiter: first come, first served; a small request does not overtake a large one") {
+TEST_CASE("rate limiter: first come, first served; a small request does not overtake a large one" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             rate_limiter limit({.tokens = 1, .per = 1ms, .burst = 4}, "api");
@@ -72,7 +73,8 @@ TEST_CASE("rate limiter: first come, first served; a small request does not over
     CHECK(j.text() == "large small");
 }
 
-TEST_CASE("rate limiter: a cancelled head takes no token, and the one behind it is looked at again") {
+TEST_CASE("rate limiter: a cancelled head takes no token, and the one behind it is looked at again" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             rate_limiter limit({.tokens = 1, .per = 1ms, .burst = 1000});
@@ -91,7 +93,8 @@ TEST_CASE("rate limiter: a cancelled head takes no token, and the one behind it 
     CHECK(j.text() == "next");
 }
 
-TEST_CASE("rate limiter: twenty requests of five at once, one more every 200 ms, 3 s each: the twentieth is late") {
+TEST_CASE("rate limiter: twenty requests of five at once, one more every 200 ms, 3 s each: the twentieth is late" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> request(rate_limiter& limit, int i, std::vector<int>& served, std::vector<int>& late) {
             try {
@@ -190,8 +193,8 @@ TEST_CASE("rate limiter: random requests and cancels agree with a bucket that is
                         if (tokens < burst) ++tokens;
                         break;
                 }
-                co_await yield();
-                co_await yield();
+                co_await test::others_first();
+                co_await test::others_first();
                 serve();
             }
             for (asked& a : all) a.task.cancel();

@@ -329,7 +329,7 @@ std::size_t count(const trace& t, std::string_view text) {
     return n;
 }
 
-TEST_CASE("scopes: every task of a random program sees what an independent model says") {
+TEST_CASE("scopes: every task of a random program sees what an independent model says" * doctest::test_suite("order")) {
     std::map<std::string, std::size_t> happened;
     const std::size_t frames = detail::frames_live();  // once for all: counting walks every free list
     for (std::uint64_t seed = 1; seed <= 5000; ++seed) {

@@ -418,7 +418,8 @@ TEST_CASE("task group: handles give values to the body") {
     run(local::body);
 }
 
-TEST_CASE("task group: the first failure cancels siblings and body; all errors come, the first in front") {
+TEST_CASE("task group: the first failure cancels siblings and body; all errors come, the first in front" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> failing_cleanup() {
             bool was_cancelled = false;
@@ -530,7 +531,8 @@ TEST_CASE("task group: cancelled from inside, it ends without an error; with a v
     run(local::body);
 }
 
-TEST_CASE("task group: at most max_running children run at once, in the order they were spawned") {
+TEST_CASE("task group: at most max_running children run at once, in the order they were spawned" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             int running = 0, most = 0;
@@ -607,9 +609,9 @@ TEST_CASE("task group: a cancel that a shield kept out ends, when let in, also c
                     auto group_body = [&](task_group& g) -> task<> {
                         g.spawn([]() -> task<> { co_await shield(long_rest); });
                         for (int i = 0; i < 3; ++i) g.spawn(answer_after, 1h, i);
-                        co_await yield();
+                        co_await test::others_first();
                         out.cancel();
-                        co_await yield();
+                        co_await test::others_first();
                         CHECK(g.size() == 4);
                         in.set_shielded(false);
                         co_await shield(rest);
@@ -621,7 +623,7 @@ TEST_CASE("task group: a cancel that a shield kept out ends, when let in, also c
             };
             co_await with_cancel_scope(outer);
         }
-        static task<> rest() { co_await yield(); }
+        static task<> rest() { co_await test::others_first(); }
         static task<> long_rest() {
             for (int i = 0; i < 9; ++i) co_await immediate();
         }

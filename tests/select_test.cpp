@@ -337,7 +337,7 @@ TEST_CASE("select: one that lets another through while it is begun takes only on
             auto chosen = co_await select_one(p.acquire(2), c.receive());
             co_return chosen.index();
         });
-        co_await yield();
+        co_await test::others_first();
         CHECK(p.waiting() == 1);
         auto chosen = co_await select_in_order(p.acquire(1), c.send(1));
         CHECK(chosen.index() == 1);
@@ -375,14 +375,14 @@ TEST_CASE("select: cancelled, all its waits end; a result that was faster is had
             try {
                 auto chosen = co_await select_one(c.receive(), other.receive(), sleep_for(1h));
                 got = chosen.index() == 0 ? *chosen.get<0>() : -1;
-                co_await yield();
+                co_await test::others_first();
             } catch (const cancelled&) {
                 was_cancelled = true;
                 throw;
             }
         };
         auto first = spawn(program);
-        co_await yield();
+        co_await test::others_first();
         CHECK(c.try_send(1));
         first.cancel();
         static_cast<void>(co_await attempt(first));
@@ -391,7 +391,7 @@ TEST_CASE("select: cancelled, all its waits end; a result that was faster is had
 
         got = 0;
         auto second = spawn(program);
-        co_await yield();
+        co_await test::others_first();
         second.cancel();
         CHECK(c.try_send(2).error() == std::errc::resource_unavailable_try_again);
         static_cast<void>(co_await attempt(second));

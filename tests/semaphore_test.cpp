@@ -77,7 +77,7 @@ TEST_CASE("semaphore: a permit can be moved, given back early, and left to someb
     test::run(local::body);
 }
 
-TEST_CASE("semaphore: permits go to those who wait in the order in which they asked") {
+TEST_CASE("semaphore: permits go to those who wait in the order in which they asked" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(0);
@@ -99,7 +99,7 @@ TEST_CASE("semaphore: permits go to those who wait in the order in which they as
     CHECK(j.text() == "a b c");
 }
 
-TEST_CASE("semaphore: who asks for less does not overtake who asks for more") {
+TEST_CASE("semaphore: who asks for less does not overtake who asks for more" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(1);
@@ -126,7 +126,7 @@ TEST_CASE("semaphore: between a grant and the wake-up nobody else gets the permi
         static task<> body(journal& j) {
             semaphore s(0);
             auto waits = start(take, s, j, "waiter");
-            co_await yield();
+            co_await test::others_first();
             s.release();
             CHECK_FALSE(s.try_acquire());
             auto mine = co_await s.acquire();
@@ -139,7 +139,7 @@ TEST_CASE("semaphore: between a grant and the wake-up nobody else gets the permi
     CHECK(j.text() == "waiter main");
 }
 
-TEST_CASE("semaphore: who acquires again stands behind all others (bpo-45997)") {
+TEST_CASE("semaphore: who acquires again stands behind all others (bpo-45997)" * doctest::test_suite("order")) {
     struct local {
         static task<> twice(semaphore& s, journal& j, const char* name) {
             for (int i = 0; i < 2; ++i) {
@@ -169,11 +169,12 @@ TEST_CASE("semaphore: a cancelled waiter does not take the permit") {
             semaphore s(0);
             auto a = start(take, s, j, "a");
             auto b = start(take, s, j, "b");
-            co_await yield();
+            co_await test::others_first();
             a.cancel();
             CHECK(s.waiting() == 1);
             s.release();
             co_await b;
+            co_await test::others_first();
             CHECK(a.state() == task_state::cancelled);
             CHECK(s.available() == 1);
         }
@@ -183,7 +184,8 @@ TEST_CASE("semaphore: a cancelled waiter does not take the permit") {
     CHECK(j.text() == "b");
 }
 
-TEST_CASE("semaphore: a cancel that comes after the grant does not take it back, and the next one runs (asyncio#270)") {
+TEST_CASE("semaphore: a cancel that comes after the grant does not take it back, and the next one runs (asyncio#270)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(0);
@@ -208,11 +210,11 @@ TEST_CASE("semaphore: usable after a release and a cancel in one turn, in either
             journal j;
             semaphore s(0);
             auto a = start(take, s, j, "a");
-            co_await yield();
+            co_await test::others_first();
             if (cancel_first) a.cancel();
             s.release();
             a.cancel();
-            co_await yield();
+            co_await test::others_first();
             auto again = start(take, s, j, "again");
             co_await again;
             CHECK(j.text() == (cancel_first ? "again" : "a again"));
@@ -223,7 +225,8 @@ TEST_CASE("semaphore: usable after a release and a cancel in one turn, in either
     test::run(local::body, false);
 }
 
-TEST_CASE("semaphore: two releases, the two in front cancelled: two others run (gh-90155)") {
+TEST_CASE("semaphore: two releases, the two in front cancelled: two others run (gh-90155)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(bool cancel_first) {
             journal j;
@@ -247,7 +250,7 @@ TEST_CASE("semaphore: two releases, the two in front cancelled: two others run (
 }
 
 TEST_CASE("semaphore: when the first, who asks for much, is cancelled, those behind are looked at "
-          "(tokio#6450, embassy#6964, shuttle#167, x/sync#10)") {
+          "(tokio#6450, embassy#6964, shuttle#167, x/sync#10)" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(2);
@@ -269,7 +272,7 @@ TEST_CASE("semaphore: when the first, who asks for much, is cancelled, those beh
     CHECK(j.text() == "a b c");
 }
 
-TEST_CASE("semaphore: cancelling one in the middle or at the end wakes nobody") {
+TEST_CASE("semaphore: cancelling one in the middle or at the end wakes nobody" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(1);
@@ -330,7 +333,7 @@ TEST_CASE("semaphore: in a cancelled task acquire() throws, also when there are 
             semaphore s(1);
             bool refused = false;
             auto t = spawn(waits_twice, std::ref(s), std::ref(refused));
-            co_await yield();
+            co_await test::others_first();
             t.cancel();
             co_await t;
             CHECK(refused);
@@ -432,7 +435,7 @@ TEST_CASE("semaphore: an arm that lost gives its permits to the next in the queu
             CHECK(at_once.finished());
             CHECK(s.available() == 0);
             auto next = start(take, s, j, "next");
-            co_await yield();
+            co_await test::others_first();
             at_once.wait.give_back();
             CHECK(s.available() == 0);  // handed over
             co_await next;
@@ -633,7 +636,8 @@ struct random_semaphore {
     std::vector<std::unique_ptr<client>> gone;
 };
 
-TEST_CASE("semaphore: a million random steps, compared with a counter and a list (hazard A2)") {
+TEST_CASE("semaphore: a million random steps, compared with a counter and a list (hazard A2)" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_semaphore program(seed);

@@ -58,7 +58,8 @@ TEST_CASE("shared_mutex: readers share it, a writer has it alone") {
     test::run(local::body);
 }
 
-TEST_CASE("shared_mutex: neither a stream of readers nor one of writers starves the other") {
+TEST_CASE("shared_mutex: neither a stream of readers nor one of writers starves the other" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             shared_mutex m;
@@ -78,7 +79,7 @@ TEST_CASE("shared_mutex: neither a stream of readers nor one of writers starves 
     CHECK(j.text() == "w1 r1 r2 w2 w3 r3");
 }
 
-TEST_CASE("shared_mutex: readers who stand next to each other get it together") {
+TEST_CASE("shared_mutex: readers who stand next to each other get it together" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             shared_mutex m;
@@ -98,7 +99,8 @@ TEST_CASE("shared_mutex: readers who stand next to each other get it together") 
     CHECK(j.text() == "r1 r2 r3 w1 r4");
 }
 
-TEST_CASE("shared_mutex: when a waiting writer is cancelled, the readers behind it join those who read") {
+TEST_CASE("shared_mutex: when a waiting writer is cancelled, the readers behind it join those who read" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             shared_mutex m;
@@ -120,7 +122,8 @@ TEST_CASE("shared_mutex: when a waiting writer is cancelled, the readers behind 
     CHECK(j.text() == "r1 r2");
 }
 
-TEST_CASE("shared_mutex: a cancel that comes after the hand-over does not take it back") {
+TEST_CASE("shared_mutex: a cancel that comes after the hand-over does not take it back" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             shared_mutex m;
@@ -163,7 +166,8 @@ TEST_CASE("shared_mutex: a writer that locks it again, or reads, gets an error a
     test::run(local::body);
 }
 
-TEST_CASE("shared_mutex: a circle through writers is found when it closes, a reader that waits being in it too") {
+TEST_CASE("shared_mutex: a circle through writers is found when it closes, a reader that waits being in it too" *
+          doctest::test_suite("order")) {
     struct local {
         static task<std::string> read_then_lock(shared_mutex& m, mutex& other) {
             auto guard = co_await other.lock();
@@ -370,7 +374,7 @@ struct random_shared {
     }
 };
 
-TEST_CASE("shared_mutex: random readers, writers and cancels, compared with a list") {
+TEST_CASE("shared_mutex: random readers, writers and cancels, compared with a list" * doctest::test_suite("order")) {
     struct local {
         static task<> body(std::uint64_t seed, int steps) {
             random_shared program(seed);

@@ -51,7 +51,7 @@ task<> remote(remote_child* c, journal* j) {
 
 /// Long enough for everything that is ready.
 task<> settle() {
-    for (int i = 0; i < 20; ++i) co_await yield();
+    for (int i = 0; i < 20; ++i) co_await test::others_first();
 }
 
 struct three {
@@ -76,7 +76,8 @@ task<std::string> supervise(Body& body, supervisor_options options) {
     co_return ended;
 }
 
-TEST_CASE("supervisor: starts in order, one_for_one restarts the one that failed, stops in the reverse order") {
+TEST_CASE("supervisor: starts in order, one_for_one restarts the one that failed, stops in the reverse order" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             three t;
@@ -101,7 +102,8 @@ TEST_CASE("supervisor: starts in order, one_for_one restarts the one that failed
 
 // --- OTP: supervisor_SUITE -----------------------------------------------------------------------------
 
-TEST_CASE("supervisor: OTP one_for_all: all others stop in the reverse order, and all start in order") {
+TEST_CASE("supervisor: OTP one_for_all: all others stop in the reverse order, and all start in order" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             three t;
@@ -118,7 +120,8 @@ TEST_CASE("supervisor: OTP one_for_all: all others stop in the reverse order, an
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP rest_for_one: those started after the one that failed are restarted with it") {
+TEST_CASE("supervisor: OTP rest_for_one: those started after the one that failed are restarted with it" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             three t;
@@ -178,7 +181,8 @@ TEST_CASE("supervisor: OTP permanent, transient and temporary children, after an
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP a temporary child that a sibling takes down is not restarted, and forgotten") {
+TEST_CASE("supervisor: OTP a temporary child that a sibling takes down is not restarted, and forgotten" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             three t;
@@ -198,7 +202,8 @@ TEST_CASE("supervisor: OTP a temporary child that a sibling takes down is not re
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP intensity: more restarts than that within the period, and it gives up") {
+TEST_CASE("supervisor: OTP intensity: more restarts than that within the period, and it gives up" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             three t;
@@ -277,7 +282,8 @@ TEST_CASE("supervisor: OTP the period's end is still in the period" * doctest::s
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP a failed start is thrown, and the children started before stop in the reverse order") {
+TEST_CASE("supervisor: OTP a failed start is thrown, and the children started before stop in the reverse order" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> never_ready(supervised&) {
             co_await yield();
@@ -449,7 +455,8 @@ TEST_CASE("supervisor: OTP shutdown: a child is asked to stop, and after its tim
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP auto_shutdown: any or all significant children that end end it") {
+TEST_CASE("supervisor: OTP auto_shutdown: any or all significant children that end end it" *
+          doctest::test_suite("order")) {
     struct local {
         static task<std::string> end(auto_shutdown when, bool both) {
             journal j;
@@ -514,7 +521,8 @@ TEST_CASE("supervisor: OTP simple_one_for_one: children come and go, and each is
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP terminate_child, restart_child, delete_child: stopped and kept, started again, forgotten") {
+TEST_CASE("supervisor: OTP terminate_child, restart_child, delete_child: stopped and kept, started again, forgotten" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             journal j;
@@ -562,7 +570,8 @@ TEST_CASE("supervisor: OTP terminate_child, restart_child, delete_child: stopped
     run(local::body);
 }
 
-TEST_CASE("supervisor: OTP terminate_child of a temporary one forgets it; one that has ended can be started again") {
+TEST_CASE("supervisor: OTP terminate_child of a temporary one forgets it; one that has ended can be started again" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             journal j;
@@ -713,7 +722,8 @@ TEST_CASE("supervisor: a tree: one that gives up is restarted by the one above i
     run(local::body);
 }
 
-TEST_CASE("supervisor: a cancel from outside stops the children in the reverse order, too, level by level") {
+TEST_CASE("supervisor: a cancel from outside stops the children in the reverse order, too, level by level" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> tree(three* t, remote_child* d) {
             const auto inner = [&](supervisor& s) -> task<> {

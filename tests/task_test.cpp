@@ -214,7 +214,8 @@ struct counter {
     }
 };
 
-TEST_CASE("spawn: a member function, of an object by pointer, by reference or as a copy") {
+TEST_CASE("spawn: a member function, of an object by pointer, by reference or as a copy" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         counter c;
         auto by_pointer = spawn(&counter::add, &c, 1);
@@ -301,7 +302,7 @@ TEST_CASE("spawn: cancel ends the present wait, and every later one") {
             }
             co_await sleep_for(1h);
         }, std::ref(waits));
-        co_await yield();
+        co_await test::others_first();
         h.cancel();
         const auto r = co_await attempt(h);
         CHECK(!r);
@@ -309,7 +310,7 @@ TEST_CASE("spawn: cancel ends the present wait, and every later one") {
     });
 }
 
-TEST_CASE("spawn: a result that was there before the cancel is not lost") {
+TEST_CASE("spawn: a result that was there before the cancel is not lost" * doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
         auto h = spawn([](journal& log) -> task<> {
@@ -353,7 +354,8 @@ TEST_CASE("spawn: `cancelled` is not a std::exception, and a result cannot hide 
     });
 }
 
-TEST_CASE("spawn: a result that was faster than cancel() lets the child take one more step") {
+TEST_CASE("spawn: a result that was faster than cancel() lets the child take one more step" *
+          doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
         auto child = spawn([](journal& log) -> task<> {
@@ -378,7 +380,8 @@ TEST_CASE("spawn: a result that was faster than cancel() lets the child take one
     });
 }
 
-TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the others, and reported") {
+TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the others, and reported" *
+          doctest::test_suite("order")) {
     std::string seen;
     set_log_sink(
         [](const log_record& r, void* to) noexcept {
@@ -434,7 +437,7 @@ TEST_CASE("spawn: a task that was told it is cancelled, and ends as a success, i
     debug_log log;
     test::run([]() -> task<> {
         auto h = spawn(swallows_what_it_is_told);
-        co_await yield();
+        co_await test::others_first();
         h.cancel();
         co_await h;
         CHECK(h.state() == task_state::succeeded);
@@ -466,7 +469,7 @@ TEST_CASE("spawn: a name shows in reports; it may be long, or not fit for a term
             co_await sleep_for(1ms);
         });
         CHECK(h.name().empty());
-        co_await yield();
+        co_await test::others_first();
         CHECK(h.name() == "first");
         h.set_name("reader\n\x1b[2J");
         CHECK(h.name() == "reader\n\x1b[2J");
@@ -501,7 +504,7 @@ TEST_CASE("spawn: a discarded task runs on; its error goes to the hook") {
     run_on(l, [&]() -> task<> {
         spawn(failing, "dropped at once");
         auto late = spawn(failing, "dropped when it had ended");
-        co_await yield();
+        co_await test::others_first();
         CHECK(late.done());
         late.discard();
         auto seen = spawn(failing, "seen");

@@ -243,11 +243,13 @@ TEST_CASE("thread channel: receivers are served in turn; a cancelled one takes n
             thread_channel<int> in(4);
             auto out = in.make_sender();
             auto a = spawn(reader, std::ref(in), std::ref(j), "a");
+            co_await test::others_first();
             auto b = spawn(reader, std::ref(in), std::ref(j), "b");
+            co_await test::others_first();
             auto c = spawn(reader, std::ref(in), std::ref(j), "c");
-            co_await yield();
+            co_await test::others_first();
             a.cancel();
-            co_await yield();
+            co_await test::others_first();
             for (int i = 1; i <= 3; ++i) CHECK(out.send(i));
             co_await b;
             co_await c;

@@ -16,7 +16,8 @@ task<int> sleeps(duration d, int value) {
     co_return value;
 }
 
-TEST_CASE("wait_for_tasks: first_completed returns at the first end, all_completed at the last") {
+TEST_CASE("wait_for_tasks: first_completed returns at the first end, all_completed at the last" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             std::vector<task_handle<int>> handles;
@@ -40,7 +41,8 @@ TEST_CASE("wait_for_tasks: first_completed returns at the first end, all_complet
     test::run(local::body);
 }
 
-TEST_CASE("wait_for_tasks: first_exception returns at a failure, or when all have ended; a cancel is none") {
+TEST_CASE("wait_for_tasks: first_exception returns at a failure, or when all have ended; a cancel is none" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             auto fine = spawn(after, 1, 1);
@@ -117,7 +119,8 @@ TEST_CASE("wait_for_tasks: of no tasks it returns at once") {
     test::run(local::body);
 }
 
-TEST_CASE("wait_for_tasks: cancelled, it lets go of the tasks, which go on and may be awaited again") {
+TEST_CASE("wait_for_tasks: cancelled, it lets go of the tasks, which go on and may be awaited again" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> waits_for(std::vector<task_handle<int>>& handles) {
             co_await wait_for_tasks(return_when::first_completed, 1h, handles);
@@ -156,7 +159,7 @@ TEST_CASE("wait_for_tasks: a completion and a cancel in one turn: the result win
             auto [done, pending] = co_await wait_for_tasks(return_when::first_completed, handle);
             const bool got = done.size() == 1;
             try {
-                co_await yield();
+                co_await test::others_first();
             } catch (const cancelled&) {
                 next_was_cancelled = true;
             }
@@ -166,7 +169,7 @@ TEST_CASE("wait_for_tasks: a completion and a cancel in one turn: the result win
             bool next_was_cancelled = false;
             auto handle = spawn(after, 1, 1);
             auto waiter = spawn(waits_for, std::ref(handle), std::ref(next_was_cancelled));
-            while (!handle.done()) co_await yield();
+            while (!handle.done()) co_await test::others_first();
             waiter.cancel();  // it has been woken, and has not run
             const bool got = co_await waiter;
             CHECK(got);

@@ -23,17 +23,17 @@ TEST_CASE("watch: each reader sees the latest value, and none twice") {
         watch<int> level(0);
         auto a = spawn(follow, std::ref(level));
         auto b = spawn(follow, std::ref(level));
-        co_await yield();
+        co_await test::others_first();
         level.set(1);
-        co_await yield();
-        co_await yield();
+        co_await test::others_first();
+        co_await test::others_first();
         level.set(2);
         level.set(3);  // whoever was slow has not missed it: it is the value
         level.update([](int& v) { return ++v, true; });
         level.update([](int&) { return false; });  // no change
         CHECK(level.version() == 4);
-        co_await yield();
-        co_await yield();
+        co_await test::others_first();
+        co_await test::others_first();
         level.set(5);
         level.close();
         const std::string by_a = co_await a;

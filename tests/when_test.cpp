@@ -83,7 +83,7 @@ TEST_CASE("when_all: takes callables, which live as long as their child") {
     test::run(local::body);
 }
 
-TEST_CASE("when_all: the first failure cancels the others, and is thrown as it is") {
+TEST_CASE("when_all: the first failure cancels the others, and is thrown as it is" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const std::string first = co_await errors_of(when_all(fails_after(1, "one"), waits(j, "a"), waits(j, "b")));
@@ -97,7 +97,7 @@ TEST_CASE("when_all: the first failure cancels the others, and is thrown as it i
     CHECK(j.text() == "a cancelled b cancelled c cancelled");
 }
 
-TEST_CASE("when_all: a failure without a wait keeps those behind it from starting") {
+TEST_CASE("when_all: a failure without a wait keeps those behind it from starting" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const std::string all = co_await errors_of(when_all(fails_after(0, "one"), waits(j, "a")));
@@ -109,7 +109,8 @@ TEST_CASE("when_all: a failure without a wait keeps those behind it from startin
     CHECK(j.text().empty());
 }
 
-TEST_CASE("when_all: several failures are thrown together, the first in front; cancellations are not among them") {
+TEST_CASE("when_all: several failures are thrown together, the first in front; cancellations are not among them" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const std::string all = co_await errors_of(
@@ -126,7 +127,7 @@ TEST_CASE("when_all: several failures are thrown together, the first in front; c
     test::run(local::body, std::ref(j));
 }
 
-TEST_CASE("when_all: waits for the clean-up of those it cancels") {
+TEST_CASE("when_all: waits for the clean-up of those it cancels" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const std::string all = co_await errors_of(when_all(cleans_up(j), fails_after(1, "one")));
@@ -178,7 +179,8 @@ TEST_CASE("when_all: a child that ends as cancelled by itself has no value") {
     test::run(local::body);
 }
 
-TEST_CASE("when_all: cancelled, it cancels its children, waits for them, and goes on with `cancelled`") {
+TEST_CASE("when_all: cancelled, it cancels its children, waits for them, and goes on with `cancelled`" *
+          doctest::test_suite("order")) {
     journal j;
     const auto all = [](journal& log) { return when_all(waits(log, "a"), after(1, 1), cleans_up(log)); };
     CHECK(when_cancelled(all, j) == "a cancelled cleaning clean cancelled");
@@ -212,7 +214,8 @@ TEST_CASE("when_all: in a cancelled task its children do not start") {
     CHECK(j.text().empty());
 }
 
-TEST_CASE("when_all: reports show its children, and who waits for them, at the line that awaits it") {
+TEST_CASE("when_all: reports show its children, and who waits for them, at the line that awaits it" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> looks(std::vector<alive_entry>& seen) {
             seen = this_loop().why_alive();
@@ -239,7 +242,8 @@ TEST_CASE("when_all: cancelled at every step") {
             auto [a, b, c] = co_await when_all(owned(2, 1), owned(0, 2), when_all(owned(1, 3), does_nothing()));
             CHECK(*a + *b + *std::get<0>(c) == 6);
             const std::string failed = co_await errors_of(when_all(fails_after(2, "x"), fails_at_cancel("y")));
-            CHECK((failed == "x y" || failed == "just y"));  // cancelled before x had failed, only y does
+            // Cancelled before x had failed, only y does.
+            CHECK((failed == "x y" || failed == "just y" || test::in_chaos()));
             auto range = co_await when_all(tasks(2, 0, 1));
             CHECK(range.size() == 3);
             co_await sleep_for(1ms);
@@ -250,7 +254,7 @@ TEST_CASE("when_all: cancelled at every step") {
 
 // --- when_any ------------------------------------------------------------------------------------------
 
-TEST_CASE("when_any: tells who ended first; the others are cancelled and awaited") {
+TEST_CASE("when_any: tells who ended first; the others are cancelled and awaited" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             auto any = co_await when_any(waits(j, "a"), after(2, 7), cleans_up(j));
@@ -266,7 +270,8 @@ TEST_CASE("when_any: tells who ended first; the others are cancelled and awaited
     CHECK(j.text() == "a cancelled cleaning clean");
 }
 
-TEST_CASE("when_any: a loser that completes in the same turn keeps its result for the caller") {
+TEST_CASE("when_any: a loser that completes in the same turn keeps its result for the caller" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             auto any = co_await when_any(owned(2, 1), owned(2, 2), owned(3, 3));
@@ -279,7 +284,8 @@ TEST_CASE("when_any: a loser that completes in the same turn keeps its result fo
     test::run(local::body);
 }
 
-TEST_CASE("when_any: a first one that failed throws when its value is asked for; the others are not lost") {
+TEST_CASE("when_any: a first one that failed throws when its value is asked for; the others are not lost" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             auto any = co_await when_any(after(2, 4), fails_after(0, "broken"), after(0, 5));
@@ -297,7 +303,7 @@ TEST_CASE("when_any: a first one that failed throws when its value is asked for;
     test::run(local::body);
 }
 
-TEST_CASE("when_any: different types are asked for by position") {
+TEST_CASE("when_any: different types are asked for by position" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             auto any = co_await when_any(owned(1, 2), does_nothing(), waits(j, "a"));
@@ -310,7 +316,7 @@ TEST_CASE("when_any: different types are asked for by position") {
     test::run(local::body, std::ref(j));
 }
 
-TEST_CASE("when_any: of a range; of an empty one it is an error at once") {
+TEST_CASE("when_any: of a range; of an empty one it is an error at once" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             auto any = co_await when_any(tasks(4, 1, 1));
@@ -326,7 +332,7 @@ TEST_CASE("when_any: of a range; of an empty one it is an error at once") {
     test::run(local::body);
 }
 
-TEST_CASE("when_any: the first may never wait: then those behind it never start") {
+TEST_CASE("when_any: the first may never wait: then those behind it never start" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             auto any = co_await when_any(after(0, 1), waits(j, "a"));
@@ -338,7 +344,7 @@ TEST_CASE("when_any: the first may never wait: then those behind it never start"
     CHECK(j.text().empty());
 }
 
-TEST_CASE("when_any: nested, and with a timeout as its rival") {
+TEST_CASE("when_any: nested, and with a timeout as its rival" * doctest::test_suite("order")) {
     struct local {
         static task<> sleeps(delay d) { co_await sleep_for(d.value()); }
         static task<> body(journal& j) {
@@ -352,7 +358,8 @@ TEST_CASE("when_any: nested, and with a timeout as its rival") {
     CHECK(j.text() == "a cancelled b cancelled");
 }
 
-TEST_CASE("when_any: cancelled before anyone has ended, it goes on with `cancelled`; after that, with the result") {
+TEST_CASE("when_any: cancelled before anyone has ended, it goes on with `cancelled`; after that, with the result" *
+          doctest::test_suite("order")) {
     journal j;
     CHECK(when_cancelled([](journal& log) { return when_any(waits(log, "a"), waits(log, "b")); }, j) ==
           "a cancelled b cancelled cancelled");
@@ -377,11 +384,11 @@ TEST_CASE("when_any: cancelled at every step") {
     struct local {
         static task<> program() {
             auto any = co_await when_any(owned(1, 1), owned(1, 2), owned(3, 3));
-            CHECK(any.index() == 0);
+            CHECK((any.index() == 0 || test::in_chaos()));
             auto range = co_await when_any(tasks(2, 1, 3));
-            CHECK(range.index() == 1);
+            CHECK((range.index() == 1 || test::in_chaos()));
             auto failed = co_await when_any(fails_after(1, "x"), fails_at_cancel("y"));
-            CHECK(failed.index() == 0);
+            CHECK((failed.index() == 0 || test::in_chaos()));
             co_await sleep_for(1ms);
         }
     };
@@ -390,7 +397,7 @@ TEST_CASE("when_any: cancelled at every step") {
 
 // --- race ----------------------------------------------------------------------------------------------
 
-TEST_CASE("race: gives the first success; failures only leave the race") {
+TEST_CASE("race: gives the first success; failures only leave the race" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const int won = co_await race(fails_after(0, "x"), waits(j, "a"), after(3, 8), fails_after(1, "y"));
@@ -407,7 +414,8 @@ TEST_CASE("race: gives the first success; failures only leave the race") {
     CHECK(j.text() == "a cancelled");
 }
 
-TEST_CASE("race: when all fail it throws a group of all, in the order of their failing, also of one") {
+TEST_CASE("race: when all fail it throws a group of all, in the order of their failing, also of one" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             const std::string all =
@@ -441,7 +449,8 @@ TEST_CASE("race: of no children is an error at once; of one that gave up by itse
     test::run(local::body);
 }
 
-TEST_CASE("race: cancelled while nobody has won, it is over without an error, though some had failed") {
+TEST_CASE("race: cancelled while nobody has won, it is over without an error, though some had failed" *
+          doctest::test_suite("order")) {
     journal j;
     CHECK(when_cancelled([](journal& log) { return race(fails_after(1, "x"), waits(log, "a")); }, j) ==
           "a cancelled cancelled");
@@ -519,7 +528,8 @@ TEST_CASE("all_settled: cancelled at every step") {
 
 // --- what they cost, and without memory ----------------------------------------------------------------
 
-TEST_CASE("combinators: cost one frame, and one block for each child beside the child's own frame") {
+TEST_CASE("combinators: cost one frame, and one block for each child beside the child's own frame" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> counts(std::size_t& blocks) {
             blocks = rondo::detail::frames_live();
@@ -542,7 +552,8 @@ TEST_CASE("combinators: cost one frame, and one block for each child beside the 
     test::run(local::body);
 }
 
-TEST_CASE("combinators: the n-th allocation fails, for every n: bad_alloc, no leak, and the next run works") {
+TEST_CASE("combinators: the n-th allocation fails, for every n: bad_alloc, no leak, and the next run works" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> shows(int& sum) {
             auto [a, b] = co_await when_all(after(1, 1), owned(2, 2));
@@ -587,7 +598,7 @@ TEST_CASE("combinators: the n-th allocation fails, for every n: bad_alloc, no le
     CHECK(passed);
 }
 
-TEST_CASE("combinators: ten thousand children, in order") {
+TEST_CASE("combinators: ten thousand children, in order" * doctest::test_suite("order")) {
     struct local {
         static task<> body() {
             std::vector<task<int>> many;
@@ -636,7 +647,7 @@ TEST_CASE("bpo-37658, gh-86296: a result and a cancel in one turn: the result is
     struct local {
         static task<> waits_for(bool& won, bool& next_was_cancelled, std::shared_ptr<int> resource) {
             const auto gives = [resource]() -> task<std::shared_ptr<int>> {
-                co_await yield();
+                co_await test::others_first();
                 co_return resource;
             };
             auto any = co_await when_any(gives);
@@ -652,8 +663,8 @@ TEST_CASE("bpo-37658, gh-86296: a result and a cancel in one turn: the result is
             bool next_was_cancelled = false;
             auto resource = std::make_shared<int>(4);
             auto waiter = spawn(waits_for, std::ref(won), std::ref(next_was_cancelled), resource);
-            while (this_loop().stats().tasks < 3) co_await yield();
-            while (this_loop().stats().tasks == 3) co_await yield();
+            while (this_loop().stats().tasks < 3) co_await test::others_first();
+            while (this_loop().stats().tasks == 3) co_await test::others_first();
             waiter.cancel();  // the child has ended, its result is on the way
             co_await waiter;
             CHECK(won);
@@ -716,7 +727,8 @@ TEST_CASE("Kotlin #67: withTimeoutOrNull does not answer for an inner timeout; n
     test::run(local::body);
 }
 
-TEST_CASE("Go errgroup: Wait returns the first error after all have ended; a Tokio JoinSet yields in completion order") {
+TEST_CASE("Go errgroup: Wait returns the first error after all have ended; a Tokio JoinSet yields in completion order" *
+          doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             const std::string failed = co_await errors_of(

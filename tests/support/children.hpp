@@ -102,7 +102,7 @@ std::string when_cancelled(F made, journal& j) {
     struct local {
         static rondo::task<> body(F make, journal& log) {
             auto child = rondo::spawn(make, std::ref(log));
-            for (int i = 0; i < 8; ++i) co_await rondo::yield();
+            for (int i = 0; i < 8; ++i) co_await test::others_first();
             child.cancel();
             try {
                 static_cast<void>(co_await child);

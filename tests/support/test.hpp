@@ -25,6 +25,22 @@ inline bool seeded() {
     return name != nullptr && std::string_view(name).starts_with("sim:");
 }
 
+/// RONDO_BACKEND=sim:SEED:chaos: ready tasks run in any order.
+inline bool in_chaos() {
+    const char* name = std::getenv("RONDO_BACKEND");
+    return name != nullptr && std::string_view(name).ends_with(":chaos");
+}
+
+/// Lets those who are ready have their step first: yield(), but in chaos, where that promises nothing, the
+/// rest of the drain.
+inline rondo::task<> others_first() {
+    if (in_chaos()) {
+        co_await rondo::immediate();
+    } else {
+        co_await rondo::yield();
+    }
+}
+
 inline bool on_sim() { return backend_under_test() == rondo::backend_kind::sim; }
 
 /// Runs `fn(args...)` as a main task and checks that nothing is left of it afterwards.
