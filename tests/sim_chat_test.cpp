@@ -300,11 +300,7 @@ RONDO_SIM_TEST("sim chat: a bad world loses no line, doubles none, keeps their o
     co_await bad_world(w);
 }
 
-RONDO_SIM_TEST("sim chat: the same with ready tasks in any order", [] {
-    auto chaos = rondo::seeds(300, 1000);
-    chaos.mode = rondo::order::chaos;
-    return chaos;
-}()) {
+RONDO_SIM_TEST("sim chat: the same with ready tasks in any order", test::in_chaos(rondo::seeds(300, 1000))) {
     co_await bad_world(w);
 }
 

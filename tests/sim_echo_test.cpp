@@ -93,11 +93,7 @@ RONDO_SIM_TEST("sim echo: a bad world loses nothing, and gets done once it is wh
     co_await bad_world(w);
 }
 
-RONDO_SIM_TEST("sim echo: the same with ready tasks in any order", [] {
-    auto chaos = rondo::seeds(60, 1000);
-    chaos.mode = rondo::order::chaos;
-    return chaos;
-}()) {
+RONDO_SIM_TEST("sim echo: the same with ready tasks in any order", test::in_chaos(rondo::seeds(60, 1000))) {
     co_await bad_world(w);
 }
 

@@ -319,11 +319,7 @@ RONDO_SIM_TEST("sim proxy: in a bad world both directions stay what they are, an
     co_await bad_world(w);
 }
 
-RONDO_SIM_TEST("sim proxy: the same with ready tasks in any order", [] {
-    auto chaos = rondo::seeds(300, 1000);
-    chaos.mode = rondo::order::chaos;
-    return chaos;
-}()) {
+RONDO_SIM_TEST("sim proxy: the same with ready tasks in any order", test::in_chaos(rondo::seeds(300, 1000))) {
     co_await bad_world(w);
 }
 

@@ -1,8 +1,9 @@
 // A bad world, for programs that must survive it: every fault there is, mixed anew for each seed (a "swarm").
 #pragma once
 
-#include <rondo/world.hpp>
 #include <rondo/rondo.hpp>
+#include <rondo/simulate.hpp>
+#include <rondo/world.hpp>
 
 #include <chrono>
 #include <cstdint>
@@ -74,6 +75,11 @@ inline rondo::task<> disturb(rondo::world& w, const victims& of) {
         co_await rondo::sleep_for(down);
         whom.restart();
     }
+}
+
+inline rondo::simulation in_chaos(rondo::simulation how) {
+    how.mode = rondo::order::chaos;
+    return how;
 }
 
 }  // namespace test
