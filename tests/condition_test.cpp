@@ -3,6 +3,7 @@
 #include "support/every_step.hpp"
 #include "support/steps.hpp"
 
+#include <algorithm>
 #include <deque>
 
 using namespace rondo;

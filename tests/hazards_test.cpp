@@ -6,6 +6,7 @@
 
 #include <rondo/testing/every_step.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
