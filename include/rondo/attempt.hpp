@@ -28,9 +28,12 @@ class attempt_awaiter : public A {
 
 /// Of a wait that cannot move (a scope), made where it is attempted: lives as long as that expression.
 template <class A>
-class attempt_in_place {
+class [[nodiscard]] attempt_in_place {
  public:
     explicit attempt_in_place(A& operation) noexcept : of_(operation) {}
+    attempt_in_place operator co_await() && noexcept { return *this; }
+    attempt_in_place operator co_await() & = delete;  // it was kept in a variable, and the scope is gone
+
     bool await_ready() noexcept { return of_.await_ready(); }
     template <class Promise>
     auto await_suspend(std::coroutine_handle<Promise> h,
@@ -38,16 +41,6 @@ class attempt_in_place {
         return of_.await_suspend(h, site);
     }
     auto await_resume() { return of_.finish(); }
-
- private:
-    A& of_;
-};
-template <class A>
-class [[nodiscard]] attempt_at_once {
- public:
-    explicit attempt_at_once(A& operation) noexcept : of_(operation) {}
-    attempt_in_place<A> operator co_await() && noexcept { return attempt_in_place<A>(of_); }
-    attempt_in_place<A> operator co_await() & = delete;  // it was kept in a variable, and the scope is gone
 
  private:
     A& of_;
@@ -91,7 +84,7 @@ template <detail::attemptable A>
 template <detail::attemptable A>
     requires(!std::is_move_constructible_v<A> && !std::is_reference_v<A>)
 [[nodiscard]] auto attempt(A&& operation) noexcept {
-    return detail::attempt_at_once<A>(operation);
+    return detail::attempt_in_place<A>(operation);
 }
 
 /// Also for what is awaited through a handle: `co_await attempt(child)`.

@@ -121,8 +121,8 @@ class RONDO_API remote {
 
     /// Runs `f` on the loop's thread, in the pending phase of its next turn; posts of one thread
     /// keep their order. False when the loop is gone: `f` did not and will not run. Throws bad_alloc.
-    /// The queue is not bounded: small callables go in blocks that are used again; use a
-    /// channel where a fast thread must wait for a slow loop.
+    /// The queue is not bounded: use a channel where a fast thread must wait for a slow loop. Small callables
+    /// go in blocks that are used again.
     template <class F>
     [[nodiscard]] bool post(F&& f, std::source_location place = std::source_location::current()) const {
         return post_callback(detail::make_callback<false>(std::forward<F>(f), place));
