@@ -20,6 +20,12 @@ using rondo::world;
 
 namespace {
 
+rondo::world_options decided_by(rondo::oracle& decisions) {
+    rondo::world_options options;
+    options.decisions = &decisions;
+    return options;
+}
+
 task<> echo_server() {
     auto listener = tcp_listener::bind("0.0.0.0", 7777);
     co_await rondo::serve(listener, test::echo_session);
@@ -577,11 +583,9 @@ TEST_CASE("world: a crash at any moment frees all, and a restarted server serves
     for (std::uint64_t seed = 0; seed < 100; ++seed) {
         CAPTURE(seed);
         rondo::seeded_oracle decisions(seed);
-        rondo::world_options options;
-        options.decisions = &decisions;
         const std::size_t frames = rondo::detail::frames_live();
         {
-            world w(options);
+            world w(decided_by(decisions));
             w.host("srv").run(echo_server);
             w.run([&]() -> task<> {
                 for (int i = 0; i < 5; ++i) {
@@ -796,9 +800,7 @@ TEST_CASE("world: whatever links do, a stream loses nothing and keeps its order"
     for (std::uint64_t seed = 0; seed < 60; ++seed) {
         CAPTURE(seed);
         rondo::seeded_oracle decisions(seed);
-        rondo::world_options options;
-        options.decisions = &decisions;
-        world w(options);
+        world w(decided_by(decisions));
         w.host("srv").run(echo_server);
         w.link("test", "srv").latency(1ms, 50ms).loss(percent(10)).duplication(percent(10)).reordering(percent(10)).packet_size(
             1000 + static_cast<std::uint32_t>(seed) * 200);
@@ -892,9 +894,7 @@ TEST_CASE("world: a server lives with what its machine lacks") {
     for (std::uint64_t seed = 0; seed < 30; ++seed) {
         CAPTURE(seed);
         rondo::seeded_oracle decisions(seed);
-        rondo::world_options options;
-        options.decisions = &decisions;
-        world w(options);
+        world w(decided_by(decisions));
         w.host("srv").run(echo_server);
         w.run([&]() -> task<> {
             co_await rondo::sleep_for(1ms);
@@ -920,9 +920,7 @@ TEST_CASE("world: connections that come at once are all accepted, or reset") {
     for (std::uint64_t seed = 0; seed < 30; ++seed) {
         CAPTURE(seed);
         rondo::seeded_oracle decisions(seed);
-        rondo::world_options options;
-        options.decisions = &decisions;
-        world w(options);
+        world w(decided_by(decisions));
         w.host("srv").run(echo_server);
         w.link("test", "srv").latency(1ms);
         w.run([&]() -> task<> {
@@ -984,8 +982,7 @@ TEST_CASE("world: a seed is a run, and without an oracle there is only one") {
 TEST_CASE("world: chaos lets ready tasks run in any order, spec never") {
     const auto order_of = [](std::uint64_t seed, rondo::order mode) {
         rondo::seeded_oracle decisions(seed);
-        rondo::world_options options;
-        options.decisions = &decisions;
+        rondo::world_options options = decided_by(decisions);
         options.mode = mode;
         world w(options);
         test::journal seen;
