@@ -390,17 +390,24 @@ inline void loop::deliver(op& o, std::int32_t result) noexcept {
         ++stats_.steps;
         o.result = result;  // the short way of the lines below: queued, and taken at once
         resume(*o.owner);
-    } else if (watch_ != nullptr) [[unlikely]] {
-        deliver_watched(o, result);
     } else {
-        const bool first = microtasks_.empty();
-        complete(o, result);
-        if (first && !microtasks_.empty()) {
-            ++stats_.steps;
-            resume(static_cast<detail::fiber&>(microtasks_.pop()));
-        }
+        deliver_otherwise(o, result);
     }
     if (!microtasks_.empty() || !ticks_.empty()) drain();
+}
+
+// An arm of select_one(), a wait that may go on, an observer.
+[[gnu::noinline]] void loop::deliver_otherwise(op& o, std::int32_t result) noexcept {
+    const bool first = microtasks_.empty();
+    complete(o, result);
+    if (watch_ != nullptr) tell_ready();
+    if (!first || microtasks_.empty()) return;
+    ++stats_.steps;
+    if (watch_ != nullptr) [[unlikely]] {
+        step_watched(static_cast<detail::fiber&>(take<true>(microtasks_, told_microtask_)));
+    } else {
+        resume(static_cast<detail::fiber&>(microtasks_.pop()));
+    }
 }
 
 void loop::drain() noexcept {
@@ -608,15 +615,6 @@ void loop::step_ended() noexcept {
     if (ready < 2) return;
     if (detail::ready_node* const last = microtasks_.bring_forward(backend_->choose(choice::ready_order, ready)))
         told_microtask_ = last;
-}
-
-void loop::deliver_watched(op& o, std::int32_t result) noexcept {
-    const bool first = microtasks_.empty();
-    complete(o, result);
-    tell_ready();
-    if (!first || microtasks_.empty()) return;
-    ++stats_.steps;
-    step_watched(static_cast<detail::fiber&>(take<true>(microtasks_, told_microtask_)));
 }
 
 // --- a turn -------------------------------------------------------------------------------------

@@ -496,7 +496,7 @@ class RONDO_API loop {
 
     // steps and the drain after each
     void deliver(op& o, std::int32_t result) noexcept;
-    void deliver_watched(op& o, std::int32_t result) noexcept;
+    void deliver_otherwise(op& o, std::int32_t result) noexcept;
     bool put_off(io_op& o) noexcept;
     void fire_timer(detail::handle_node& node) noexcept;
     void fire_once(detail::handle_node& node) noexcept;
