@@ -94,6 +94,12 @@ int address_of(sys_op& what, Call call) noexcept {
 
 }  // namespace
 
+void refuse_connection(int fd) noexcept {
+    const linger now{1, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ::close(fd);
+}
+
 bool accept_is_transient(int error) noexcept {
     switch (error) {
         case ECONNABORTED:

@@ -58,6 +58,9 @@ inline std::uint32_t left_to_move(const io_op& what) noexcept {
     return std::min(what.size, most_moved) - what.moved;
 }
 
+/// Ends a connection that nobody will accept as the kernel ends those in a listener's queue: with a reset.
+void refuse_connection(int fd) noexcept;
+
 /// Walks the spans of a send_vector; the kernel is given windows of them.
 class span_cursor {
  public:

@@ -100,6 +100,12 @@ socket_handle::~socket_handle() {
     }
 }
 
+void unclaimed_connection::refuse() noexcept {
+    if (!open()) return;
+    sys_op call{.what = sys_op::call::reset_on_close};
+    control(call);
+}
+
 int socket_handle::control(sys_op& call) const noexcept {
     if (fd_ < 0) return -EBADF;
     loop* const l = of();
@@ -326,7 +332,7 @@ bool accept_awaiter::start() noexcept {
 // accepts at a time, and none asks the kernel while there is one.
 void accept_awaiter::give_back() noexcept {
     if (result < 0) return;
-    of_->kept_ = socket_handle(*current, result);
+    of_->kept_ = unclaimed_connection(*current, result);
     of_->kept_peer_ = peer_;
 }
 

@@ -591,6 +591,37 @@ TEST_CASE("select: a connection that a losing accept has brought is the next one
     }
 }
 
+TEST_CASE("select: what a losing accept has is reset when its listener closes") {
+    test::run([]() -> task<> {
+        test::connection first = co_await test::connected();
+        tcp_listener listener = test::listen();
+        channel<int> signal(1);
+        auto signals = spawn(signal_when_readable, std::ref(first.server), std::ref(signal));
+        bool accepted = false;
+        std::size_t open = 0;
+        auto waiting = spawn([&]() -> task<> {
+            auto chosen = co_await select_one(signal.receive(), listener.accept());
+            accepted = chosen.index() == 1;
+            open = test::simulated_descriptors(this_loop());
+            co_await listener.close();
+        });
+        tcp_stream client;
+        auto connecting = spawn([&]() -> task<> { client = co_await tcp_stream::connect(listener.local()); });
+        co_await immediate();
+        CHECK(first.client.try_write_some("!"));
+        this_loop().spin(50ms);  // by then the loop finds both, the signal first
+        co_await waiting;
+        co_await connecting;
+        co_await signals;
+        if (test::seeded() && (accepted || open != 5)) co_return;  // one of them was late
+        CHECK_FALSE(accepted);
+        if (test::on_sim()) CHECK(open == 5);  // two connections and the listener: it was accepted
+        std::byte into[8];
+        const auto seen = co_await attempt(client.read_some(into));
+        CHECK(seen.error() == std::errc::connection_reset);
+    });
+}
+
 TEST_CASE("select: a reset that a losing receive met is not taken for the end of the stream") {
     for (std::uint64_t seed = 1; seed <= 30; ++seed) {
         CAPTURE(seed);

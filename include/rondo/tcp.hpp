@@ -62,6 +62,23 @@ class RONDO_API socket_handle {
     int fd_ = -1;
 };
 
+/// What a losing arm of select_one() has accepted, until the next accept() has it. Else it ends as what the
+/// kernel has in its queue when the listener goes: it is reset.
+class RONDO_API unclaimed_connection : public socket_handle {
+ public:
+    using socket_handle::socket_handle;
+    unclaimed_connection(unclaimed_connection&&) noexcept = default;
+    unclaimed_connection& operator=(unclaimed_connection&& other) noexcept {
+        refuse();
+        socket_handle::operator=(std::move(other));
+        return *this;
+    }
+    ~unclaimed_connection() { refuse(); }
+
+ private:
+    void refuse() noexcept;
+};
+
 /// The kernel transfers a little less than 2 GiB at a time.
 inline constexpr std::size_t transfer_max = 0x7fff'f000;
 
@@ -461,7 +478,7 @@ class RONDO_API tcp_listener {
     friend struct detail::accept_functions;
     explicit tcp_listener(detail::socket_handle&& socket) noexcept : socket_(std::move(socket)) {}
     detail::socket_handle socket_;
-    detail::socket_handle kept_;  // accepted by a losing arm of select_one(): the next accept() has it
+    detail::unclaimed_connection kept_;
     raw_address kept_peer_;
     std::uint64_t exhausted_ = 0;
 };

@@ -481,7 +481,7 @@ std::int32_t epoll_backend::attempt_accept(record& r, io_op& what) noexcept {
         const int fd = ::accept4(what.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             if (forget(fd, r.bits & (record::known | record::tcp)) == nullptr) {
-                ::close(fd);
+                refuse_connection(fd);
                 return -ENOMEM;
             }
             return fd;

@@ -94,7 +94,7 @@ uring_backend::~uring_backend() {
     }
     table_.for_each([&](record& r) {
         while (r.first != nullptr) recycle(unstore(r));
-        if (r.accepted != nullptr) ::close(serve_accept(r));
+        if (r.accepted != nullptr) refuse_connection(serve_accept(r));
         if (r.filling != nullptr) heap_.give_back(*r.filling);
         drop_block(r);
     });
@@ -389,7 +389,7 @@ std::int32_t uring_backend::try_accept(record& r) noexcept {
     if (fd >= 0 && forget(fd) != nullptr) return fd;
     r.bits &= static_cast<std::uint8_t>(~record::crowd);
     if (fd < 0) return would_block;
-    ::close(fd);
+    refuse_connection(fd);
     return -ENOMEM;
 }
 
@@ -437,7 +437,7 @@ record* uring_backend::forget(int fd) noexcept {
 
 int uring_backend::release(record& r) noexcept {
     while (r.first != nullptr) recycle(unstore(r));
-    if (r.accepted != nullptr) ::close(serve_accept(r));
+    if (r.accepted != nullptr) refuse_connection(serve_accept(r));
     if (r.filling != nullptr) heap_.give_back(*std::exchange(r.filling, nullptr));
     r.bits = 0;
     r.ended = 0;
@@ -571,7 +571,7 @@ void uring_backend::on_take(record& r, std::int32_t result, completions& done) n
     if (result >= 0) {
         r.bits |= record::crowd;
         r.accepted = r.closer == nullptr ? forget(result) : nullptr;
-        if (r.accepted == nullptr) ::close(result);  // too late, or no memory to remember it
+        if (r.accepted == nullptr) refuse_connection(result);  // too late, or no memory to remember it
     } else if (result != -ECANCELED && result != -EAGAIN && r.reader != nullptr &&
                r.reader->state == op::armed) {
         io_op& what = *r.reader;
