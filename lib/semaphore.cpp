@@ -5,8 +5,24 @@
 namespace rondo {
 
 semaphore::semaphore(std::size_t permits, const char* name, std::size_t most) noexcept
-    : waits_("semaphore", name), available_(permits), most_(most) {
+    : waits_("semaphore", name), available_(permits), made_with_(permits), most_(most) {
     RONDO_ASSERT(permits <= most, "a semaphore begins with more permits than it may have");
+}
+
+detail::lost_permits& detail::permits_lost() noexcept {
+    static thread_local lost_permits lost;
+    return lost;
+}
+
+std::string detail::lost_permits::since(std::size_t before) const {
+    if (count == before) return {};
+    return "permits that nobody gave back: " + std::to_string(count - before) + " of " + from;
+}
+
+void semaphore::went_incomplete() const noexcept {
+    detail::lost_permits& lost = detail::permits_lost();
+    lost.count += made_with_ - available_;
+    waits_.write_title(lost.from, sizeof lost.from);
 }
 
 void semaphore::release(std::size_t n) {

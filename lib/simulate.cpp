@@ -4,6 +4,7 @@
 #include <rondo/buggify.hpp>
 #include <rondo/observe/chrome_trace.hpp>
 #include <rondo/observe/timeline.hpp>
+#include <rondo/semaphore.hpp>
 
 #include <rondo/detail/pool.hpp>
 
@@ -141,6 +142,7 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
     options.watch = what.watch;
 
     const std::size_t frames = frames_live();
+    const std::size_t permits = permits_lost().count;
     run_state* const outer = std::exchange(this_run, &state);
     bool ended_early = false;
     std::string host;
@@ -178,6 +180,9 @@ outcome_of_run run_once(const simulation& what, scenario& in, oracle& decides, d
         out.kind = "leak";
         out.message = "left when the world was gone: " + std::to_string(frames_live() - frames) +
                       " frames, tasks or callbacks (a handle that outlives the scenario?)";
+    } else if (const std::string lost = permits_lost().since(permits); !lost.empty()) {
+        out.kind = "leak";
+        out.message = lost;
     }
     out.failed = !out.kind.empty();
     return out;

@@ -2,6 +2,7 @@
 #include <rondo/testing/every_step.hpp>
 
 #include <rondo/detail/pool.hpp>
+#include <rondo/semaphore.hpp>
 #include <rondo/task.hpp>
 
 #include "places.hpp"
@@ -86,9 +87,12 @@ class run {
         : program_(program), options_(options), what_(what), point_(point), counter_(what, point) {
         const std::size_t frames = rondo::detail::frames_live();
         const std::size_t descriptors = open_descriptors();
+        const std::size_t permits = rondo::detail::permits_lost().count;
         on_its_loop();
         expect(rondo::detail::frames_live(), frames, "frames, tasks or callbacks");
         expect(open_descriptors(), descriptors, "descriptors");
+        const std::string lost = rondo::detail::permits_lost().since(permits);
+        if (!lost.empty()) wrong(lost);
         try {
             program_.check(program_.after_run);
         } catch (...) {

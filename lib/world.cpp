@@ -2,6 +2,7 @@
 #include <rondo/world.hpp>
 
 #include <rondo/await_tree.hpp>
+#include <rondo/semaphore.hpp>
 
 #include "places.hpp"
 #include "sim/network.hpp"
@@ -143,6 +144,7 @@ struct world_state final : simulated::wire_tap {
     std::uint64_t era = 0;          // of partitions: heal_all() begins a new one
     std::size_t frozen = 0;
     std::uint64_t steps = 0;
+    const std::size_t lost_before = permits_lost().count;
     bool began = false;
     bool stopped_early = false;
     std::exception_ptr failure;
@@ -238,8 +240,10 @@ void world_state::unwind(host_state& h) {
     h.going_down = false;
     host_state* const outer = std::exchange(running, &h);
     h.loop->set_observer(nullptr);
+    const lost_permits before = permits_lost();
     h.loop->drain_root();
     h.loop.reset();
+    permits_lost() = before;  // who is killed gives nothing back
     running = outer;
 }
 
@@ -348,6 +352,8 @@ void world_state::end() {
         left += "\n  host '" + h->name + "': " + std::to_string(h->machine.open) + " descriptors";
     }
     if (!left.empty()) throw leak_error("left open at the end of the world:" + left);
+    left = permits_lost().since(lost_before);
+    if (!left.empty()) throw leak_error(left);
 }
 
 /// Whatever still runs unwinds, without an effect and in no time. Who has called another host after that one,

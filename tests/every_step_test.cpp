@@ -100,7 +100,7 @@ TEST_CASE("every step: an error instead of `cancelled` is a failure that names t
     CHECK(tells_of(report, "the main task ended with std::runtime_error: turned into an error"));
 }
 
-TEST_CASE("every step: what is left of a run is a failure: descriptors, blocks, timers") {
+TEST_CASE("every step: what is left of a run is a failure: descriptors, blocks, timers, permits") {
     std::vector<int> leaked;
     const every_step_report descriptors = cancel_at_every_step([&]() -> task<> {
         const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -128,6 +128,15 @@ TEST_CASE("every step: what is left of a run is a failure: descriptors, blocks, 
         t.cancel();
     });
     CHECK(tells_of(timers, "2 timers (one watches the time limit), not 1"));
+
+    const every_step_report permits = cancel_at_every_step([]() -> task<> {
+        semaphore seats(2, "seats");
+        auto permit = co_await seats.acquire(2);
+        permit.detach();
+        co_await sleep_for(1us);
+        seats.release(2);
+    });
+    CHECK(tells_of(permits, "permits that nobody gave back: 2 of semaphore 'seats'"));
 }
 
 TEST_CASE("every step: the error of a task that nobody holds is a failure, but not that of a peer that is gone") {

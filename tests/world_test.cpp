@@ -313,6 +313,36 @@ TEST_CASE("world: a task that does not end when it is cancelled is a leak") {
     CHECK(what.find("accept on") != std::string::npos);
 }
 
+TEST_CASE("world: a detached permit that nobody gives back is a leak, unless its host was killed") {
+    const auto borrow = [](rondo::semaphore& of) -> task<> {
+        auto permit = co_await of.acquire();
+        permit.detach();
+        co_await rondo::sleep_for(1h);
+        of.release();  // a cancel does not come here
+    };
+    const auto program = [borrow]() -> task<> {
+        rondo::semaphore seats(3, "seats");
+        co_await borrow(seats);
+    };
+    const std::string what = message_of([&] {
+        world w;
+        w.host("a").run(program);
+        w.run([]() -> task<> { co_await rondo::sleep_for(1s); });
+    });
+    CHECK(what == "permits that nobody gave back: 1 of semaphore 'seats'");
+
+    world patient;
+    patient.host("a").run(program);
+    patient.run([]() -> task<> { co_await rondo::sleep_for(2h); });
+
+    world crashing;
+    crashing.host("a").run(program);
+    crashing.run([](world& w) -> task<> {
+        co_await rondo::sleep_for(1s);
+        w.host("a").crash();
+    }, std::ref(crashing));
+}
+
 // Calls into another host.
 
 TEST_CASE("world: on() runs a function on another host and gives its result") {

@@ -10,9 +10,22 @@
 #include <rondo/detail/named_queue.hpp>
 #include <rondo/detail/take.hpp>
 
+#include <cstddef>
+#include <string>
 #include <utility>
 
 namespace rondo {
+
+namespace detail {
+/// Of the semaphores that this thread has destroyed: the permits that were missing then. For leak checks.
+struct RONDO_API lost_permits {
+    std::size_t count = 0;
+    char from[48] = {};  // the latest of these semaphores: "semaphore 'db'"
+    /// What was lost since `count` was `before`; empty if nothing was.
+    std::string since(std::size_t before) const;
+};
+RONDO_API lost_permits& permits_lost() noexcept;
+}  // namespace detail
 
 class RONDO_API semaphore {
  public:
@@ -25,6 +38,13 @@ class RONDO_API semaphore {
     explicit semaphore(std::size_t permits, const char* name = "", std::size_t most = no_limit) noexcept;
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
+    /// Nobody may wait for it or hold a permit. What detached permits have not given back is a leak, which
+    /// simulated worlds and every_step report; permits that are for using up are not to begin with:
+    /// release() them into it.
+    ~semaphore() {
+        if (available_ < made_with_) [[unlikely]]
+            went_incomplete();
+    }
 
     /// Waits for `n` permits (not for none); gives a permit that returns them. Throws io_error(invalid_argument) when `n` is
     /// more than there can ever be.
@@ -56,10 +76,12 @@ class RONDO_API semaphore {
     bool wait_or_refuse(wait& w) noexcept;
     void give(std::size_t n) noexcept;
     void grant() noexcept;
+    void went_incomplete() const noexcept;
     const wait& first() const noexcept { return static_cast<const wait&>(waits_.front()); }
 
     detail::named_queue waits_;
     std::size_t available_;
+    std::size_t made_with_;
     std::size_t most_;
 };
 

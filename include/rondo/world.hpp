@@ -424,7 +424,8 @@ class RONDO_API world {
     ///   what the scenario or a program of a host threw,
     ///   deadlock_error     nothing can ever happen again; has the await tree of every host,
     ///   livelock_error     after world_options::step_limit,
-    ///   leak_error         a descriptor, or a task that does not end, is left,
+    ///   leak_error         a descriptor, or a task that does not end, is left, or permits that a
+    ///                      semaphore of a host that was not killed has not got back,
     ///   io_error           (operation_canceled) world_options::failed ended it.
     template <class F, class... Args>
     decltype(auto) run(F&& scenario, Args&&... args) {
