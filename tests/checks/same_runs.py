@@ -1,8 +1,9 @@
 """A seed must be the same run whatever compiled it: g++ -O0, g++ -O2, clang++ -O2 print the same hashes.
 
-    same_runs.py tests/checks/sim_runs.cpp ROOT [--seeds N] [COMPILER OPTION]...
+    same_runs.py tests/checks/sim_runs.cpp ROOT [--seeds N] [--built PROGRAM] [COMPILER OPTION]...
 
 Builds what a simulation needs once for each pair; by default those three, as far as they are installed.
+PROGRAM is what "g++ -O2" would give, if it exists already.
 """
 
 import concurrent.futures
@@ -55,6 +56,9 @@ def main():
     seeds = "100"
     if rest[:1] == ["--seeds"]:
         seeds, rest = rest[1], rest[2:]
+    built = {}
+    if rest[:1] == ["--built"]:
+        built, rest = {("g++", "-O2"): Path(rest[1])}, rest[2:]
     pairs = list(zip(rest[::2], rest[1::2])) or [p for p in DEFAULT if shutil.which(p[0])]
     if len(pairs) < 2:
         print("there is only one build to compare")
@@ -63,7 +67,7 @@ def main():
     printed = {}
     for compiler, option in pairs:
         with tempfile.TemporaryDirectory() as folder:
-            program = build(source, root, compiler, option, Path(folder))
+            program = built.get((compiler, option)) or build(source, root, compiler, option, Path(folder))
             printed[compiler, option] = subprocess.run(
                 [program, seeds], capture_output=True, text=True, check=True, env=environment, timeout=600
             ).stdout.splitlines()
