@@ -16,7 +16,7 @@
 namespace rondo::testing {
 namespace {
 
-using rondo::detail::fiber;
+using detail::fiber;
 
 constexpr std::size_t most_failures = 10;
 
@@ -62,9 +62,9 @@ class step_counter final : public observer {
     void strike() noexcept {
         if (what_ != disturbance::cancel_at_once && what_ != disturbance::cancel_after_a_look) return;
         struck_ = true;
-        place_ = rondo::detail::shown_place(*main_);
+        place_ = detail::shown_place(*main_);
         if (what_ == disturbance::cancel_at_once) {
-            rondo::detail::cancel_fiber(*main_);
+            detail::cancel_fiber(*main_);
         } else {
             loop_->stop();
         }
@@ -83,20 +83,20 @@ bool has_ended(void* main) { return (static_cast<fiber*>(main)->flags & fiber::e
 
 class run {
  public:
-    run(const detail::subject& program, const every_step_options& options, disturbance what, std::size_t point)
+    run(const every_step::subject& program, const every_step_options& options, disturbance what, std::size_t point)
         : program_(program), options_(options), what_(what), point_(point), counter_(what, point) {
-        const std::size_t frames = rondo::detail::frames_live();
+        const std::size_t frames = detail::frames_live();
         const std::size_t descriptors = open_descriptors();
-        const std::size_t permits = rondo::detail::permits_lost().count;
+        const std::size_t permits = detail::permits_lost().count;
         on_its_loop();
-        expect(rondo::detail::frames_live(), frames, "frames, tasks or callbacks");
+        expect(detail::frames_live(), frames, "frames, tasks or callbacks");
         expect(open_descriptors(), descriptors, "descriptors");
-        const std::string lost = rondo::detail::permits_lost().since(permits);
+        const std::string lost = detail::permits_lost().since(permits);
         if (!lost.empty()) wrong(lost);
         try {
             program_.check(program_.after_run);
         } catch (...) {
-            wrong("the check after it threw " + rondo::detail::message_of(std::current_exception()));
+            wrong("the check after it threw " + detail::message_of(std::current_exception()));
         }
     }
 
@@ -116,9 +116,9 @@ class run {
         switch (what_) {
             case disturbance::none: break;
             case disturbance::cancel_at_once:
-                return "cancelled after step " + n + rondo::detail::at_place(counter_.place());
+                return "cancelled after step " + n + detail::at_place(counter_.place());
             case disturbance::cancel_after_a_look:
-                return "cancelled one look after step " + n + rondo::detail::at_place(counter_.place());
+                return "cancelled one look after step " + n + detail::at_place(counter_.place());
             case disturbance::fail_allocation: return "without allocation " + n;
         }
         return "left alone";
@@ -135,12 +135,12 @@ class run {
         });
         watchdog.unref();
 
-        if (what_ == disturbance::fail_allocation) rondo::detail::fail_allocation(point_);
+        if (what_ == disturbance::fail_allocation) detail::fail_allocation(point_);
         fiber* const main = start(l);
         if (main != nullptr) to_its_end(l, *main);
         l.drain_root();
-        allocation_failed_ = what_ == disturbance::fail_allocation && rondo::detail::allocations_to_failure() == 0;
-        rondo::detail::fail_allocation(0);
+        allocation_failed_ = what_ == disturbance::fail_allocation && detail::allocations_to_failure() == 0;
+        detail::fail_allocation(0);
         if (main != nullptr) judge(*main);
 
         const loop_stats left = l.stats();
@@ -168,13 +168,13 @@ class run {
         bool over = l.run_until(&has_ended, &main);
         if (!over && !hangs_ && what_ == disturbance::cancel_after_a_look && counter_.struck()) {
             l.run_nowait();  // hands its operations to the kernel: now they are really under way
-            rondo::detail::cancel_fiber(main);
+            detail::cancel_fiber(main);
             over = l.run_until(&has_ended, &main);
         }
         counter_.forget();
         if (over) return;
         std::string text = "the main task does not end; what is left:";
-        for (const alive_entry& e : l.why_alive()) text += "\n    " + e.what + rondo::detail::at_place(e.place);
+        for (const alive_entry& e : l.why_alive()) text += "\n    " + e.what + detail::at_place(e.place);
         wrong(std::move(text));
         break_down(l);
     }
@@ -182,16 +182,16 @@ class run {
     // What hangs behind a shield would keep the loop from ending, and the search from going on.
     static void break_down(loop& l) noexcept {
         l.for_each_task([](fiber& f) {
-            for (rondo::detail::scope* s = f.inside; s != nullptr; s = s->parent) s->shielded = false;
+            for (detail::scope* s = f.inside; s != nullptr; s = s->parent) s->shielded = false;
         });
-        l.for_each_task([](fiber& f) { rondo::detail::cancel_fiber(f); });
+        l.for_each_task([](fiber& f) { detail::cancel_fiber(f); });
     }
 
     void judge(fiber& main) {
         if ((main.flags & fiber::has_error) && !allocation_failed_)
-            wrong("the main task ended with " + rondo::detail::message_of(main.vt->error(main)));
+            wrong("the main task ended with " + detail::message_of(main.vt->error(main)));
         main.flags |= fiber::taken;
-        rondo::detail::release_handle(main);
+        detail::release_handle(main);
     }
 
     // A task that nobody holds: a helper may lose its peer when the program goes.
@@ -206,8 +206,8 @@ class run {
         } catch (...) {
             // judged like every other error
         }
-        r.wrong("a task that nobody holds ended with " + rondo::detail::message_of(error) +
-                rondo::detail::at_place(place));
+        r.wrong("a task that nobody holds ended with " + detail::message_of(error) +
+                detail::at_place(place));
     }
 
     void expect(std::size_t found, std::size_t wanted, const char* what) {
@@ -215,7 +215,7 @@ class run {
     }
     void wrong(std::string what) { wrong_.push_back(std::move(what)); }
 
-    const detail::subject& program_;
+    const every_step::subject& program_;
     const every_step_options& options_;
     const disturbance what_;
     const std::size_t point_;
@@ -228,7 +228,7 @@ class run {
 /// The runs of one search.
 class search {
  public:
-    search(const detail::subject& program, const every_step_options& options)
+    search(const every_step::subject& program, const every_step_options& options)
         : program_(program), options_(options) {
         RONDO_ASSERT(options.loop.watch == nullptr, "the steps are counted by the observer of the loop; there is one");
     }
@@ -249,7 +249,7 @@ class search {
     every_step_report take() { return std::move(report_); }
 
  private:
-    const detail::subject& program_;
+    const every_step::subject& program_;
     const every_step_options& options_;
     every_step_report report_;
 };
@@ -262,7 +262,7 @@ std::string every_step_report::text() const {
     return all;
 }
 
-namespace detail {
+namespace every_step {
 
 every_step_report cancel_at_every_step(const subject& program, const every_step_options& options) {
     search through(program, options);
@@ -283,5 +283,5 @@ every_step_report fail_each_allocation(const subject& program, const every_step_
     return through.take();
 }
 
-}  // namespace detail
+}  // namespace every_step
 }  // namespace rondo::testing

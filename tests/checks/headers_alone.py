@@ -1,4 +1,5 @@
-"""Compiles each public header by itself: it must include what it uses, and bear being read twice.
+"""Compiles each public header by itself: it must include what it uses, and bear being read twice. Then all
+of them in one file, in both orders: none may change what another one means.
 
     headers_alone.py ROOT COMPILER...
 """
@@ -24,6 +25,7 @@ def main():
         text = f"#include <{header}>\n#include <{header}>\n"
         return try_compile(compiler, text, ["-Wshadow", "-I", str(include)])
 
+    together = []
     for header, said in try_each(alone, headers):
         missing = MISSING.search(said)
         if missing and "/interop/" in header:
@@ -31,6 +33,17 @@ def main():
         elif said:
             failed += 1
             print(f"{header}:\n{said}\n")
+        else:
+            together.append(header)
+
+    def in_order(way):
+        text = "".join(f"#include <{header}>\n" for header in together[::way])
+        return try_compile(compiler, text, ["-Wshadow", "-I", str(include)])
+
+    for way, said in try_each(in_order, [1, -1]):
+        if said:
+            failed += 1
+            print(f"all of them, {'forward' if way == 1 else 'backward'}:\n{said}\n")
     print(f"{len(headers)} headers, {failed} of them with complaints")
     return 1 if failed or not headers else 0
 

@@ -41,11 +41,11 @@ struct every_step_report {
     RONDO_API std::string text() const;
 };
 
-namespace detail {
+namespace every_step {
 
 /// A program, and what to do after each run of it, of whatever types.
 struct subject {
-    rondo::detail::fiber& (*start)(loop& l, void* function);
+    detail::fiber& (*start)(loop& l, void* function);
     void* function;
     void (*check)(void* after_run);
     void* after_run;
@@ -58,8 +58,8 @@ template <class Program, class Check>
 subject subject_of(Program& program, Check& after_run) noexcept {
     static_assert(std::is_invocable_v<Program&>, "the program is a function without parameters that gives a task");
     static_assert(std::is_invocable_v<Check&>, "the check is a function without parameters");
-    const auto start = [](loop& l, void* p) -> rondo::detail::fiber& {
-        return rondo::detail::make_child(l.root(), {}, *static_cast<Program*>(p));
+    const auto start = [](loop& l, void* p) -> detail::fiber& {
+        return detail::make_child(l.root(), {}, *static_cast<Program*>(p));
     };
     const auto check = [](void* c) { static_cast<void>((*static_cast<Check*>(c))()); };
     return {start, std::addressof(program), check, std::addressof(after_run)};
@@ -69,7 +69,7 @@ struct no_check {
     void operator()() const noexcept {}
 };
 
-}  // namespace detail
+}  // namespace every_step
 
 /// Runs `program()`, which gives a task<T>, as a main task and cancels it after the n-th step of the run,
 /// for n = 0, 1, ... until it ends before its turn comes. Each n but 0 has two runs: one is cancelled
@@ -77,33 +77,33 @@ struct no_check {
 /// once more, so that they are under way. A failure is: the main task ends with an error, or not at all; a
 /// task that nobody holds fails, but for a system_error after the main task was cancelled or has ended (a
 /// helper whose peer is gone); anything is left of the run: a task, an operation, a timer, a frame or block
-/// of the pool, a descriptor.
+/// of the pool, a descriptor; a semaphore went without permits that it was made with.
 /// `after_run()` is called after each run, for what else must hold: that permits are back, bytes
 /// accounted for. What it throws is a failure; or it uses the checks of your framework.
-template <class Program, class Check = detail::no_check>
+template <class Program, class Check = every_step::no_check>
     requires std::is_invocable_v<Check&>
 [[nodiscard]] every_step_report cancel_at_every_step(Program program, Check after_run = {},
                                                      const every_step_options& options = {}) {
-    return detail::cancel_at_every_step(detail::subject_of(program, after_run), options);
+    return every_step::cancel_at_every_step(every_step::subject_of(program, after_run), options);
 }
 template <class Program>
 [[nodiscard]] every_step_report cancel_at_every_step(Program program, const every_step_options& options) {
-    return cancel_at_every_step(std::move(program), detail::no_check{}, options);
+    return cancel_at_every_step(std::move(program), every_step::no_check{}, options);
 }
 
 /// Runs `program()` and lets the n-th allocation of a frame, a spawned task or a callback fail with
 /// bad_alloc, for n = 1, 2, ... until a run needs fewer. The program may fail, with any error, or cope.
 /// After each such run nothing may be left, as above, and one more run must succeed. What the
 /// program allocates otherwise (strings, vectors) is not reached.
-template <class Program, class Check = detail::no_check>
+template <class Program, class Check = every_step::no_check>
     requires std::is_invocable_v<Check&>
 [[nodiscard]] every_step_report fail_each_allocation(Program program, Check after_run = {},
                                                      const every_step_options& options = {}) {
-    return detail::fail_each_allocation(detail::subject_of(program, after_run), options);
+    return every_step::fail_each_allocation(every_step::subject_of(program, after_run), options);
 }
 template <class Program>
 [[nodiscard]] every_step_report fail_each_allocation(Program program, const every_step_options& options) {
-    return fail_each_allocation(std::move(program), detail::no_check{}, options);
+    return fail_each_allocation(std::move(program), every_step::no_check{}, options);
 }
 
 }  // namespace rondo::testing
