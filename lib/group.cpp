@@ -11,13 +11,13 @@ namespace detail {
 
 group::~group() {
     if (count != 0) return;  // the scope's own assertion names them
-    RONDO_ASSERT(!open_, "a group was destroyed while its body runs");
+    RONDO_ASSERT(closed, "a group was destroyed while its body runs");
 }
 
 void group::open(fiber& f, std::size_t limit) noexcept {
     max_running = limit != 0 ? limit : 1;
     hears_successes = false;
-    open_ = true;
+    closed = false;
     enter(f);
 }
 
@@ -28,7 +28,8 @@ void group::body_ended(const std::exception_ptr& error) noexcept {
 }
 
 void group::close() noexcept {
-    open_ = false;
+    closed = true;
+    open_wide = false;
     leave();
 }
 

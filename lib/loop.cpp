@@ -480,21 +480,25 @@ void loop::report_storm(const detail::ready_node& last) noexcept {
 }
 
 // The end of a task. Of most successes nobody needs to hear but who awaits the handle, if anyone.
+inline void loop::keep_outcome(detail::fiber& f) noexcept {
+    f.inside = nullptr;
+    if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
+}
+
 [[gnu::always_inline]] inline void loop::finish(detail::fiber& f) noexcept {
     using detail::fiber;
     detail::scope& home = *f.inside;
-    f.unlink();
+    f.unlink_for_good();
     --home.count;
     f.flags = static_cast<std::uint8_t>((f.flags & ~fiber::checked) | fiber::ended);
     constexpr std::uint8_t told = fiber::has_value | fiber::background | fiber::cancel_pending;
-    if ((f.flags & told) != fiber::has_value || home.hears_successes || home.waiting_count != 0) [[unlikely]]
-        tell_end(f, home);
-    current_fiber_ = nullptr;
-    if (f.flags & (fiber::held | fiber::kept)) {
-        f.inside = nullptr;
-        if (f.joiner != nullptr) complete(*std::exchange(f.joiner, nullptr), 0);
+    if ((f.flags & told) == fiber::has_value && home.ends_plainly) [[likely]] {
+        current_fiber_ = nullptr;
+        (f.flags & fiber::held) ? keep_outcome(f) : detail::free_success(f);
     } else {
-        detail::free_block(f);
+        tell_end(f, home);
+        current_fiber_ = nullptr;
+        (f.flags & (fiber::held | fiber::kept)) ? keep_outcome(f) : detail::free_block(f);
     }
     if (home.count == 0 && home.joiner != nullptr) complete(*std::exchange(home.joiner, nullptr), 0);
 }
@@ -783,6 +787,7 @@ void loop::fire_once(detail::handle_node& node) noexcept {
 // --- for the layers above ---------------------------------------------------------------------------
 
 void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
+    if (home.closed) detail::assertion_failed("spawn or start into a group that has ended", nullptr, f.place);
     if (current_fiber_ != nullptr && current_fiber_->more != nullptr) detail::inherit_extras(f, *current_fiber_);
     const bool limited = home.max_running != ~std::size_t{0};
     const bool waits = home.is_full();
@@ -791,6 +796,7 @@ void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
     if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
     if (checks_waits_) f.flags |= detail::fiber::checked;
     home.open_wide = !home.cancelled && !limited && !checks_waits_;
+    home.ends_plainly = !home.hears_successes && !limited;
     if (waits && !(f.flags & detail::fiber::cancel_pending))  // else it ends at once, without a step
         return home.wait_for_turn(f);
     make_ready(f);

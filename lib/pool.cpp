@@ -7,7 +7,6 @@
 
 #include "malloc_only.hpp"
 
-#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -32,9 +31,7 @@ constexpr bool pool_built = false;
 constexpr bool pool_built = true;
 #endif
 
-struct block {
-    block* next;
-};
+using block = frame_lists::block;
 
 struct chunk {
     chunk* next;
@@ -47,13 +44,9 @@ bool use_malloc() noexcept {
            (value != nullptr && value[0] == '0');
 }
 
-using free_lists = std::array<block*, frame_classes>;
-
 // One per thread. Trivially destructible, so that the fast paths need no guard.
-struct pool {
-    free_lists free;
-    free_lists aside;        // stands in for `free` while allocations are counted to fail one
-    std::size_t fast_limit;  // blocks up to so many granules go back to `free`; 0: every call is slow
+struct pool : frame_lists {
+    block* aside[frame_classes];  // stands in for `free` while allocations are counted to fail one
     std::size_t made;        // blocks carved, and blocks from malloc not given back
     std::size_t fail_in;     // 0: off
     chunk* chunks;
@@ -67,14 +60,18 @@ bool malloc_only = use_malloc();
 
 namespace {
 
-// Through a pointer of the initial-exec kind: one load, also in a shared library. A thread begins with
-// `none`, which has nothing to give: that sends its first call the slow way, where it gets a pool of
-// its own.
-constinit pool none{};
+// A thread begins with `none`, which has nothing to give: that sends its first call the slow way, where it gets
+// a pool of its own.
+constinit frame_lists none{};
 constinit thread_local pool own{};
-constinit thread_local pool* mine __attribute__((tls_model("initial-exec"))) = &none;
 
-std::size_t length(const free_lists& lists) noexcept {
+}  // namespace
+
+constinit thread_local frame_lists* frames_here = &none;
+
+namespace {
+
+std::size_t length(block* const (&lists)[frame_classes]) noexcept {
     std::size_t n = 0;
     for (const block* at : lists)
         for (; at != nullptr; at = at->next) ++n;
@@ -116,8 +113,10 @@ void* carved(std::size_t size) {
 
 bool failing() noexcept { return own.fail_in != 0; }
 
-[[gnu::noinline]] void* allocate_slowly(std::size_t count) {
-    mine = &own;
+}  // namespace
+
+void* allocate_slowly(std::size_t count) {
+    frames_here = &own;
     if (failing() && own.fail_in == 1) {
         fail_allocation(0);
         throw std::bad_alloc();
@@ -136,7 +135,7 @@ bool failing() noexcept { return own.fail_in != 0; }
     return memory;
 }
 
-[[gnu::noinline]] void deallocate_slowly(void* memory, std::size_t count) noexcept {
+void deallocate_slowly(void* memory, std::size_t count) noexcept {
     if (malloc_only || count >= frame_classes) {
         --own.made;
         return std::free(memory);
@@ -145,29 +144,8 @@ bool failing() noexcept { return own.fail_in != 0; }
     head = new (memory) block{head};
 }
 
-}  // namespace
-
-void* allocate_granules(std::size_t count) {
-    block*& head = mine->free[count];
-    block* const first = head;
-    if (first == nullptr) [[unlikely]]
-        return allocate_slowly(count);
-    head = first->next;
-    return first;
-}
-
-void* allocate_large(std::size_t count) { return allocate_slowly(count); }
-
-void deallocate_granules(void* memory, std::size_t count) noexcept {
-    pool& p = *mine;
-    if (count > p.fast_limit) [[unlikely]]
-        return deallocate_slowly(memory, count);
-    block*& head = p.free[count];
-    head = new (memory) block{head};
-}
-
 void fail_allocation(std::size_t n) noexcept {
-    mine = &own;
+    frames_here = &own;
     if (failing() != (n != 0)) std::swap(own.free, own.aside);
     own.fail_in = n;
     own.fast_limit = failing() || malloc_only ? 0 : frame_classes - 1;

@@ -45,12 +45,12 @@ class RONDO_API group : scope {
     void body_ended(const std::exception_ptr& error) noexcept;
     void close() noexcept;
     /// Whether its body or a child runs: what is spawned later asserts.
-    bool is_open() const noexcept { return open_; }
+    bool is_open() const noexcept { return !closed; }
     /// The group will not wait for this child.
     void to_background(fiber& child) noexcept {
         child.flags |= fiber::background;
         ++background_;
-        hears_successes = true;  // the last of the others ends the background
+        hear_successes();  // the last of the others ends the background
     }
     /// A child that the group waited for was cancelled.
     bool is_incomplete() const noexcept { return incomplete_; }
@@ -59,13 +59,13 @@ class RONDO_API group : scope {
 
  protected:
     using scope::ended_hook;
-    group(loop& l, ended_hook hook, const char* kind) noexcept : scope(l, hook, kind) {}
+    using scope::hear_successes;
+    group(loop& l, ended_hook hook, const char* kind) noexcept : scope(l, hook, kind) { closed = true; }
     ~group();
     static group& of_core(scope& core) noexcept { return static_cast<group&>(core); }
 
     template <class F, class... Args>
     auto spawn_at(std::source_location place, bool background, F&& f, Args&&... args) {
-        RONDO_ASSERT(open_, "spawn into a group that has ended");
         fiber& child = make_child(*this, place, std::forward<F>(f), std::forward<Args>(args)...);
         if (background) to_background(child);
         return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
@@ -73,7 +73,6 @@ class RONDO_API group : scope {
     /// A child whose end is start()'s business until it is ready.
     template <class F, class... Args>
     fiber& make_starting(std::source_location place, F&& f, Args&&... args) {
-        RONDO_ASSERT(open_, "start into a group that has ended");
         fiber& child = make_child(*this, place, std::forward<F>(f), std::forward<Args>(args)...);
         child.flags |= fiber::held;
         return child;
@@ -81,13 +80,10 @@ class RONDO_API group : scope {
     template <class, class, class, class...>
     friend class start_wait;
 
-    /// Its hook is to hear of successes, too.
-    void hear_successes() noexcept { hears_successes = true; }
     /// A hook's first line: the child's background bit gets its other meaning.
     void child_ended(fiber& f) noexcept;
 
  private:
-    bool open_ = false;
     bool body_done_ = false;
     bool incomplete_ = false;
     bool absorbs_ = false;

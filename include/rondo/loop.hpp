@@ -517,6 +517,7 @@ class RONDO_API loop {
     detail::promise_base* advance(detail::fiber& f) noexcept;
     void end(detail::fiber& f, detail::promise_base* root) noexcept;
     void finish(detail::fiber& f) noexcept;
+    void keep_outcome(detail::fiber& f) noexcept;
     void tell_end(detail::fiber& f, detail::scope& home) noexcept;
     static constexpr std::uint8_t unusual = detail::fiber::cancel_pending | detail::fiber::checked;
     void enroll(detail::fiber& f, detail::scope& home) noexcept {

@@ -72,7 +72,7 @@ struct ready_node {
     /// What the drain does with it. First steps and wake-ups count against the budget of a drain.
     enum class kind : std::uint8_t { wake_up, first_step, explicit_microtask, callback };
 
-    ready_node* next = nullptr;
+    ready_node* next;  // set when it is queued
     kind what = kind::wake_up;
     std::uint8_t flags = 0;
     std::uint16_t waits_refused : 15 = 0;   // of a cancelled task, and each put it behind the others
@@ -85,7 +85,7 @@ RONDO_API void drop_extras(extras* more) noexcept;
 /// One logical task: what `spawn` makes. It suspends on at most one op, so the fiber itself is the
 /// cancel hook.
 struct fiber : ready_node, links {
-    fiber() noexcept { what = kind::first_step; }
+    fiber() noexcept : links(set_later{}) { what = kind::first_step; }
     ~fiber() {
         if (more != nullptr) [[unlikely]]
             drop_extras(more);
@@ -106,6 +106,8 @@ struct fiber : ready_node, links {
         kept = background,   // once ended: its group still wants the outcome
     };
 
+    static constexpr std::size_t not_plain = ~std::size_t{0};
+
     /// Starts the body: creates its first coroutine and sets `leaf`.
     struct vtable {
         void (*start)(fiber&) noexcept;
@@ -115,24 +117,25 @@ struct fiber : ready_node, links {
         void (*discard)(fiber&) noexcept;
         std::exception_ptr (*error)(fiber&) noexcept;  // the error of an ended fiber, if any
         void (*free)(fiber&) noexcept;
-        std::size_t plain_size;  // of a block that only has to be given back after a success; else 0
+        std::size_t plain_granules;  // of a block that only has to be given back after a success; else not_plain
     };
 
     promise_base* leaf = nullptr;  // the innermost coroutine: who runs next; null before the first step
     op* waiting = nullptr;         // what it is suspended on; null while running
-    scope* inside = nullptr;       // the innermost scope it is in; null once it has ended
+    scope* inside;                 // the innermost scope it is in, set by loop::adopt(); null once it has ended
     const vtable* vt = nullptr;
     std::source_location place;    // where it was spawned
     op* joiner = nullptr;          // the op of whoever awaits its handle
     extras* more = nullptr;        // a name and the like, if it has any
 };
 
-/// Frees the block of an ended task.
-inline void free_block(fiber& f) noexcept {
-    if ((f.flags & fiber::has_value) && f.vt->plain_size != 0 && f.more == nullptr) [[likely]]
-        return frame_deallocate(&f, f.vt->plain_size);
-    f.vt->free(f);
+/// Frees the block of a task that has ended with a value.
+inline void free_success(fiber& f) noexcept {
+    if (f.more != nullptr || !deallocate_quickly(&f, f.vt->plain_granules)) [[unlikely]]
+        f.vt->free(f);
 }
+/// Frees the block of an ended task.
+inline void free_block(fiber& f) noexcept { (f.flags & fiber::has_value) ? free_success(f) : f.vt->free(f); }
 
 /// The part of a coroutine's promise that does not depend on its type. One layout whatever the
 /// build options.

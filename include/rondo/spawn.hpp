@@ -120,7 +120,7 @@ struct spawned final : fiber {
     static constexpr bool plain = std::is_void_v<T> || std::is_trivially_destructible_v<T>;
 
     static constexpr spawned_vtable<T> table = {
-        {&start, &finish, &discard, &error, &free, plain ? sizeof(spawned) : 0}, &result_of};
+        {&start, &finish, &discard, &error, &free, plain ? granules(sizeof(spawned)) : not_plain}, &result_of};
 
  private:
     // Errors are handled apart: they would make the usual ways dearer.
@@ -217,7 +217,7 @@ class RONDO_API join_op : public op {
 };
 
 template <class F, class... Args>
-auto& make_child(scope& home, std::source_location place, F&& f, Args&&... args) {
+[[gnu::always_inline]] inline auto& make_child(scope& home, std::source_location place, F&& f, Args&&... args) {
     using function = std::decay_t<F>;
     using value = child_value<function, std::decay_t<Args>...>;
     using block = spawned<value, function, std::decay_t<Args>...>;

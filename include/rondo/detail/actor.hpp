@@ -119,7 +119,7 @@ struct ending {
         Over::over(kept, {actor_exit::kind::cancelled, nullptr});
     }
     static constexpr spawned_vtable<void> table = {{&start, &finish, &discard, &Block::error, &Block::free,
-                                                    Block::table.plain_size},
+                                                    Block::table.plain_granules},
                                                    &Block::result_of};
 };
 

@@ -68,15 +68,23 @@ class queue {
 
 /// The two pointers of a node of a `ring`.
 struct links {
-    links* prev = nullptr;
-    links* next_link = nullptr;
+    struct set_later {};
+    links() noexcept : prev(nullptr), next_link(nullptr) {}
+    explicit links(set_later) noexcept {}
+
+    links* prev;
+    links* next_link;
 
     bool linked() const noexcept { return next_link != nullptr; }
 
     void unlink() noexcept {
+        unlink_for_good();
+        prev = next_link = nullptr;
+    }
+    /// The same, of a node that nobody asks again.
+    void unlink_for_good() noexcept {
         prev->next_link = next_link;
         next_link->prev = prev;
-        prev = next_link = nullptr;
     }
 };
 
@@ -139,9 +147,10 @@ class ring {
 
  private:
     static void insert_before(links& node, links& where) noexcept {
-        node.prev = where.prev;
+        links* const before = where.prev;
+        node.prev = before;
+        before->next_link = &node;  // between the other two: g++ would pair those stores, dearer
         node.next_link = &where;
-        where.prev->next_link = &node;
         where.prev = &node;
     }
 

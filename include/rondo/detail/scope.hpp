@@ -45,6 +45,11 @@ class RONDO_API scope : links {
         --waiting_count;
         return static_cast<fiber&>(waiting_to_start.pop());
     }
+    /// From now on its hook is told about plain successes.
+    void hear_successes() noexcept {
+        hears_successes = true;
+        ends_plainly = false;
+    }
     /// Whether as many run as may.
     bool is_full() const noexcept { return count - waiting_count >= max_running; }
 
@@ -66,11 +71,14 @@ class RONDO_API scope : links {
     time_point deadline = never;             // for current_deadline()
     const char* label;                       // "task group"
     const char* reason = "";                 // why it was cancelled, if anyone said
+    bool closed = false;                     // nothing may be spawned into it
     bool cancelled = false;
     bool shielded = false;                   // what is cancelled outside does not reach in
     bool hears_successes = true;
     /// What is spawned into it needs no second look: it is known to its loop, not cancelled, and without a limit.
     bool open_wide = false;
+    /// Nobody need hear of a plain success.
+    bool ends_plainly = false;
 
  private:
     friend class ring<scope>;
