@@ -44,7 +44,7 @@ bool use_malloc() noexcept {
            (value != nullptr && value[0] == '0');
 }
 
-// One per thread. Trivially destructible, so that the fast paths need no guard.
+// One per thread. Not in its static TLS, of which a library that is loaded at run time gets little.
 struct pool : frame_lists {
     block* aside[frame_classes];  // stands in for `free` while allocations are counted to fail one
     std::size_t made;        // blocks carved, and blocks from malloc not given back
@@ -63,7 +63,7 @@ namespace {
 // A thread begins with `none`, which has nothing to give: that sends its first call the slow way, where it gets
 // a pool of its own.
 constinit frame_lists none{};
-constinit thread_local pool own{};
+constinit thread_local pool* mine = nullptr;
 
 }  // namespace
 
@@ -79,20 +79,30 @@ std::size_t length(block* const (&lists)[frame_classes]) noexcept {
 }
 
 // Blocks in use. Counting them one by one as they come and go would cost more than this ever does.
-std::size_t live() noexcept { return own.made - length(own.free) - length(own.aside); }
+std::size_t live() noexcept { return mine == nullptr ? 0 : mine->made - length(mine->free) - length(mine->aside); }
 
 void give_back_chunks() noexcept {
-    if (own.fail_in != 0 || live() != 0) return;
-    while (own.chunks != nullptr) std::free(std::exchange(own.chunks, own.chunks->next));
-    own = {};
+    if (mine == nullptr || mine->fail_in != 0 || live() != 0) return;
+    while (mine->chunks != nullptr) std::free(std::exchange(mine->chunks, mine->chunks->next));
+    frames_here = &none;
+    delete std::exchange(mine, nullptr);
 }
 
-// Gives the chunks back when the thread ends, unless someone still has a block: then they leak.
+// Gives everything back when the thread ends, unless someone still has a block: then it leaks.
 struct janitor {
     ~janitor() { give_back_chunks(); }
     bool at_work = false;
 };
 thread_local janitor cleaner;
+
+// The calling thread's, made now if it has none. Throws bad_alloc.
+pool& own_pool() {
+    if (mine == nullptr) [[unlikely]] {
+        cleaner.at_work = true;  // makes sure that it runs
+        frames_here = mine = new pool{};
+    }
+    return *mine;
+}
 
 void* plain_allocate(std::size_t size) {
     void* memory = std::malloc(size);
@@ -100,9 +110,8 @@ void* plain_allocate(std::size_t size) {
     return memory;
 }
 
-void* carved(std::size_t size) {
+void* carved(pool& own, std::size_t size) {
     if (static_cast<std::size_t>(own.carve_end - own.carve) < size) {
-        cleaner.at_work = true;  // makes sure that it runs
         void* memory = plain_allocate(chunk_size);
         own.chunks = new (memory) chunk{own.chunks, 0};
         own.carve = static_cast<char*>(memory) + sizeof(chunk);
@@ -111,47 +120,50 @@ void* carved(std::size_t size) {
     return std::exchange(own.carve, own.carve + size);
 }
 
-bool failing() noexcept { return own.fail_in != 0; }
+bool failing(const pool& own) noexcept { return own.fail_in != 0; }
+
+block*& list(pool& own, std::size_t count) noexcept { return failing(own) ? own.aside[count] : own.free[count]; }
 
 }  // namespace
 
 void* allocate_slowly(std::size_t count) {
-    frames_here = &own;
-    if (failing() && own.fail_in == 1) {
+    pool& own = own_pool();
+    if (failing(own) && own.fail_in == 1) {
         fail_allocation(0);
         throw std::bad_alloc();
     }
-    if (failing()) --own.fail_in;
+    if (failing(own)) --own.fail_in;
     void* memory;
     if (malloc_only || count >= frame_classes) {
         memory = plain_allocate(count * frame_granule);
     } else {
-        if (!failing()) own.fast_limit = frame_classes - 1;
-        block*& head = failing() ? own.aside[count] : own.free[count];
+        if (!failing(own)) own.fast_limit = frame_classes - 1;
+        block*& head = list(own, count);
         if (head != nullptr) return std::exchange(head, head->next);
-        memory = carved(count * frame_granule);
+        memory = carved(own, count * frame_granule);
     }
     ++own.made;
     return memory;
 }
 
 void deallocate_slowly(void* memory, std::size_t count) noexcept {
+    pool& own = own_pool();
     if (malloc_only || count >= frame_classes) {
         --own.made;
         return std::free(memory);
     }
-    block*& head = failing() ? own.aside[count] : own.free[count];
+    block*& head = list(own, count);
     head = new (memory) block{head};
 }
 
 void fail_allocation(std::size_t n) noexcept {
-    frames_here = &own;
-    if (failing() != (n != 0)) std::swap(own.free, own.aside);
+    pool& own = own_pool();
+    if (failing(own) != (n != 0)) std::swap(own.free, own.aside);
     own.fail_in = n;
-    own.fast_limit = failing() || malloc_only ? 0 : frame_classes - 1;
+    own.fast_limit = failing(own) || malloc_only ? 0 : frame_classes - 1;
 }
 
-std::size_t allocations_to_failure() noexcept { return own.fail_in; }
+std::size_t allocations_to_failure() noexcept { return mine == nullptr ? 0 : mine->fail_in; }
 
 std::size_t frames_live() noexcept { return live(); }
 

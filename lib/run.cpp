@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
+#include <memory>
+#include <new>
 #include <string_view>
 #include <typeinfo>
 
@@ -38,18 +40,18 @@ struct unwindings {
     std::uint64_t ages = 0;
 };
 
-thread_local unwindings remembered;
+thread_local std::unique_ptr<unwindings> remembered;  // made for the first
 
 unwinding* find(const void* exception, const std::type_info* type) noexcept {
-    if (exception == nullptr) return nullptr;
-    for (unwinding& u : remembered.all)
+    if (exception == nullptr || remembered == nullptr) return nullptr;
+    for (unwinding& u : remembered->all)
         if (u.exception == exception && *u.type == *type) return &u;
     return nullptr;
 }
 
 unwinding& oldest() noexcept {
-    unwinding* found = &remembered.all[0];
-    for (unwinding& u : remembered.all)
+    unwinding* found = &remembered->all[0];
+    for (unwinding& u : remembered->all)
         if (u.age < found->age) found = &u;
     return *found;
 }
@@ -68,13 +70,15 @@ void note_unwinding(promise_base& p) noexcept {
     const void* const thrown = identity(error);
     const std::type_info* const type = error.__cxa_exception_type();
     if (type == nullptr || *type == typeid(cancelled)) return;  // on its way to nobody
+    if (remembered == nullptr) remembered.reset(new (std::nothrow) unwindings);
+    if (remembered == nullptr) return;
     unwinding* u = find(thrown, type);
     if (u == nullptr) u = &oldest();
     if (u->exception != thrown || u->next != &p) u->count = 0;
     u->exception = thrown;
     u->type = type;
     u->next = p.parent;
-    u->age = ++remembered.ages;
+    u->age = ++remembered->ages;
     if (u->count < unwinding::most) u->sites[u->count++] = p.site;
 }
 
