@@ -24,8 +24,8 @@ struct thread_channel_place : callback {
     std::atomic<std::uint32_t> below{0};  // while it is free; read by senders that are too late
 };
 
-/// Shared by the channel and its senders. A place in the inbox needs no share: the notice that the last
-/// sender posts, behind all places, has that sender's.
+/// Shared by the channel, its senders and each place in the inbox. (The notice of the last sender is behind all
+/// places, but when the loop has closed its inbox it is dropped at once, maybe before these are.)
 class thread_channel_state {
  public:
     thread_channel_state(loop& l, std::size_t capacity, const thread_channel_core::value_type_info& type);
@@ -199,6 +199,7 @@ void thread_channel_place::arrive(callback& base, act what) {
         of.destroy_value(self);
         of.shut();  // if it was the loop that went
     }
+    of.release();
 }
 
 void thread_channel_state::add_sender() noexcept {
@@ -277,10 +278,12 @@ void* thread_channel_core::sender::value_in(thread_channel_place& place) noexcep
 
 bool thread_channel_core::sender::post(thread_channel_place& place) const noexcept {
     place.has_value = true;
+    place.of.retain();
     return remote_.post_callback(place);
 }
 
 void thread_channel_core::sender::put_back(thread_channel_place& place) const noexcept {
+    place.of.retain();
     static_cast<void>(remote_.post_callback(place));
 }
 
