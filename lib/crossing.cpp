@@ -101,7 +101,7 @@ thread_local retirer at_exit;
 void* crossing_allocate(std::size_t size) {
     if (size > largest_block || malloc_only) [[unlikely]]
         return ::operator new(size);
-    size = (size + frame_granule - 1) / frame_granule * frame_granule;
+    size = granules(size) * frame_granule;
     if (static_cast<std::size_t>(mine.end - mine.at) < size) [[unlikely]]
         begin_chunk();
     ++mine.made;

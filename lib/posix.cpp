@@ -94,9 +94,13 @@ int address_of(sys_op& what, Call call) noexcept {
 
 }  // namespace
 
-void refuse_connection(int fd) noexcept {
+static int reset_on_close(int fd) noexcept {
     const linger now{1, 0};
-    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    return ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+void refuse_connection(int fd) noexcept {
+    reset_on_close(fd);
     ::close(fd);
 }
 
@@ -241,10 +245,7 @@ int posix_backend::call(sys_op& what) noexcept {
             return or_errno(::getsockopt(what.fd, level, name, &what.value, &size));
         }
         case sys_op::call::shutdown_write: return or_errno(::shutdown(what.fd, SHUT_WR));
-        case sys_op::call::reset_on_close: {
-            const linger now{1, 0};
-            return or_errno(::setsockopt(what.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now));
-        }
+        case sys_op::call::reset_on_close: return or_errno(reset_on_close(what.fd));
         case sys_op::call::stream_pair:
             return or_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
                                          what.fds));

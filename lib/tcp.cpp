@@ -100,10 +100,13 @@ socket_handle::~socket_handle() {
     }
 }
 
-void unclaimed_connection::refuse() noexcept {
-    if (!open()) return;
+static int reset_on_close(const socket_handle& socket) noexcept {
     sys_op call{.what = sys_op::call::reset_on_close};
-    control(call);
+    return socket.control(call);
+}
+
+void unclaimed_connection::refuse() noexcept {
+    if (open()) detail::reset_on_close(*this);
 }
 
 int socket_handle::control(sys_op& call) const noexcept {
@@ -452,8 +455,7 @@ rondo::result<void> tcp_stream::try_shutdown() noexcept {
 }
 
 rondo::result<void> tcp_stream::try_reset_on_close() noexcept {
-    sys_op call{.what = sys_op::call::reset_on_close};
-    return done(socket_.control(call));
+    return done(detail::reset_on_close(socket_));
 }
 
 rondo::result<void> tcp_stream::try_no_delay(bool on) noexcept {
