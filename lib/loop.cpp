@@ -396,12 +396,14 @@ inline void loop::deliver(op& o, std::int32_t result) noexcept {
     if (!microtasks_.empty() || !ticks_.empty()) drain();
 }
 
-// An arm of select_one(), a wait that may go on, an observer.
+// An arm of select_one(), a wait that may go on, a deadline, an observer. Such a completion may queue nothing, one
+// wake-up, or what else a cancel sets free: several tasks, and among them some that take their first step. Only
+// a wake-up in front is the phase's own; the drain knows what to do with everything.
 [[gnu::noinline]] void loop::deliver_otherwise(op& o, std::int32_t result) noexcept {
     const bool first = microtasks_.empty();
     complete(o, result);
     if (watch_ != nullptr) tell_ready();
-    if (!first || microtasks_.empty()) return;
+    if (!first || microtasks_.empty() || microtasks_.front()->what != detail::ready_node::kind::wake_up) return;
     ++stats_.steps;
     if (watch_ != nullptr) [[unlikely]] {
         step_watched(static_cast<detail::fiber&>(take<true>(microtasks_, told_microtask_)));

@@ -631,6 +631,159 @@ TEST_CASE("task group: a cancel that a shield kept out ends, when let in, also c
     run(local::body);
 }
 
+// What a completion had queued was taken for a task that goes on. A deadline may queue first steps, and several tasks.
+struct set_free {
+    static task<> sleeps() { co_await sleep_for(1h); }
+    static task<int> sleeps_for_a_number() {
+        co_await sleep_for(1h);
+        co_return 1;
+    }
+    static task<> reports_late(started<> ready) {
+        co_await sleep_for(1h);
+        ready.set();
+    }
+
+    // The first in the queue is a child that never ran, then come others of them, then who is woken.
+    static task<> limited_group() {
+        auto body = [](task_group& g) -> task<> {
+            for (int i = 0; i < 3; ++i) g.spawn(sleeps);
+            co_return;
+        };
+        co_await with_task_group(body, {.max_running = 1});
+    }
+    static task<> limited_group_in_a_waiting_body() {
+        auto body = [](task_group& g) -> task<> {
+            for (int i = 0; i < 3; ++i) g.spawn(sleeps);
+            co_await sleeps();
+        };
+        co_await with_task_group(body, {.max_running = 2});
+    }
+    static task<> groups_in_groups() {
+        auto body = [](task_group& g) -> task<> {
+            for (int i = 0; i < 3; ++i) g.spawn(limited_group);
+            co_return;
+        };
+        co_await with_task_group(body, {.max_running = 2});
+    }
+    static task<> start_of_what_waits_for_its_turn() {
+        auto body = [](task_group& g) -> task<> {
+            g.spawn(sleeps);
+            co_await g.start(reports_late);
+        };
+        co_await with_task_group(body, {.max_running = 1});
+    }
+    static task<> start() {
+        auto body = [](task_group& g) -> task<> { co_await g.start(reports_late); };
+        co_await with_task_group(body);
+    }
+    static task<> supervised_group() {
+        auto body = [](supervisor_group& g) -> task<> {
+            for (int i = 0; i < 3; ++i) g.spawn(sleeps);
+            co_return;
+        };
+        co_await with_supervisor_group(body, {.max_running = 1});
+    }
+    static task<> at_most_two_at_once() {
+        const std::vector<int> numbers(5, 0);
+        co_await map_concurrent(numbers, 2, [](int) { return sleeps_for_a_number(); });
+    }
+    static task<> all() { co_await when_all(sleeps(), sleeps_for_a_number()); }
+    static task<> any() { static_cast<void>(co_await when_any(sleeps(), sleeps_for_a_number())); }
+    static task<> selects() {
+        channel<int> nothing(1);
+        event never_set;
+        static_cast<void>(co_await select_one(nothing.receive(), never_set.wait(), sleep_for(1h)));
+    }
+    // The cancelled wait at the front of a queue lets the one behind it through, who is somebody else.
+    static task<> lets_another_through() {
+        semaphore two(2);
+        auto permit = co_await two.acquire();
+        auto small = [&]() -> task<> { auto one = co_await two.acquire(); };
+        auto behind = [&]() -> task<> {
+            co_await yield();
+            auto h = spawn(small);
+            co_await shield([&]() -> task<> { co_await h; });
+        };
+        auto body = [&](task_group& g) -> task<> {
+            g.spawn(behind);
+            auto both = co_await two.acquire(2);
+        };
+        co_await with_task_group(body);
+    }
+    static task<> locks_again() {
+        mutex m;
+        condition c;
+        auto guard = co_await m.lock();
+        co_await c.wait(guard);
+    }
+    static task<> waits_for_tasks() {
+        std::vector<task_handle<>> handles;
+        for (int i = 0; i < 3; ++i) handles.push_back(spawn(sleeps));
+        try {
+            co_await wait_for_tasks(return_when::all_completed, handles);
+        } catch (const cancelled&) {
+            for (auto& h : handles) h.cancel();
+            throw;
+        }
+    }
+
+    static constexpr task<> (*things[])() = {
+        sleeps, limited_group, limited_group_in_a_waiting_body, groups_in_groups, start_of_what_waits_for_its_turn,
+        start, supervised_group, at_most_two_at_once, all, any, selects, lets_another_through, locks_again,
+        waits_for_tasks};
+
+    static task<> one_after_another() {
+        for (auto thing : things) {
+            const bool done = co_await move_on_after(1ms, thing);
+            CHECK(!done);
+        }
+        // All deadlines in one phase: each finds in the queue what those before it have left.
+        auto body = [](task_group& g) -> task<> {
+            for (auto thing : things) g.spawn([thing]() -> task<> {
+                const bool done = co_await move_on_after(1ms, thing);
+                CHECK(!done);
+            });
+            co_return;
+        };
+        co_await with_task_group(body);
+    }
+};
+
+TEST_CASE("deadline: whatever it sets free, tasks that were still to begin or several at once, ends as it should") {
+    run(set_free::one_after_another);
+}
+
+TEST_CASE("deadline: the same while an observer watches") {
+    observer nobody;
+    loop_options options;
+    options.watch = &nobody;
+    rondo::run(options, set_free::one_after_another);
+}
+
+TEST_CASE("task group: with a limit, within move_on_after, it ends when the time is over") {
+    struct local {
+        static task<> body() {
+            int ran = 0;
+            auto child = [&]() -> task<> {
+                ++ran;
+                co_await sleep_for(1h);
+            };
+            auto all = [&]() -> task<> {
+                auto group_body = [&](task_group& g) -> task<> {
+                    g.spawn(child);
+                    g.spawn(child);
+                    co_return;
+                };
+                co_await with_task_group(group_body, {.max_running = 1});
+            };
+            const bool done = co_await move_on_after(1ms, all);
+            CHECK(!done);
+            CHECK(ran == 1);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
     struct local {
         static task<> body(journal& j) {
