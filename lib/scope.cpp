@@ -36,6 +36,14 @@ bool is_cancelled(const fiber& f) noexcept { return is_cancelled_from(f.inside, 
 
 namespace {
 
+// That cancellation is over, and with it all that was counted of it: the task may live on for years, and meet
+// as many others as it likes.
+void cancelled_no_more(fiber& f) noexcept {
+    f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+    f.told_cancelled = 0;
+    f.waits_refused = 0;
+}
+
 // A wait is only asked to end: that queues, and changes none of the lists that are walked.
 void interrupt(fiber& f) noexcept {
     f.flags |= fiber::cancel_pending;
@@ -145,8 +153,7 @@ void renew_cancellation(scope& s) noexcept {
     to_visit more;
     const auto renew = [&more](fiber& f, const scope* outermost) {
         if (!is_cancelled(f)) {
-            f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
-            f.told_cancelled = 0;
+            cancelled_no_more(f);
         } else if (!(f.flags & fiber::cancel_pending)) {
             interrupt(f);
         }
@@ -178,8 +185,7 @@ void scope::leave() noexcept {
     if (is_cancelled(f)) {
         f.flags |= fiber::cancel_pending;
     } else {
-        f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
-        f.told_cancelled = 0;
+        cancelled_no_more(f);
     }
 }
 

@@ -784,6 +784,32 @@ TEST_CASE("task group: with a limit, within move_on_after, it ends when the time
     run(local::body);
 }
 
+// They were added up over the life of the task, which was ended after a while: "swallows `cancelled` for ever".
+TEST_CASE("cancel scope: waits that were refused are counted for each cancellation, not over a task's life") {
+    struct local {
+        static task<> look(channel<int>& box) { co_await box.receive(); }
+        static task<> polls(channel<int>& box) {
+            for (int i = 0; i < 40'000; ++i) {
+                const auto got = co_await move_on_after(0ms, look, box);
+                CHECK(!got);
+            }
+        }
+        static task<> body() {
+            channel<int> box(1);
+            co_await polls(box);
+        }
+    };
+    std::string warnings;
+    set_log_sink(
+        [](const log_record& r, void* to) noexcept {
+            if (r.level >= log_level::warning) static_cast<std::string*>(to)->append(r.message);
+        },
+        &warnings);
+    run(local::body);
+    set_log_sink(nullptr);
+    CHECK(warnings.empty());
+}
+
 TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
     struct local {
         static task<> body(journal& j) {

@@ -75,8 +75,9 @@ struct ready_node {
     ready_node* next;  // set when it is queued
     kind what = kind::wake_up;
     std::uint8_t flags = 0;
-    std::uint16_t waits_refused : 15 = 0;   // of a cancelled task, and each put it behind the others
-    std::uint16_t told_cancelled : 1 = 0;  // `cancelled` was thrown into it, and it is cancelled still
+    // Of the cancellation that goes on; both begin anew when the task is cancelled no more.
+    std::uint16_t waits_refused : 15 = 0;  // those that put it behind the others
+    std::uint16_t told_cancelled : 1 = 0;  // `cancelled` was thrown into it
     std::uint32_t id = 0;
 };
 
