@@ -3,7 +3,8 @@
 #include <rondo/detail/extras.hpp>
 #include <rondo/loop.hpp>
 
-#include <cstdio>
+#include "report.hpp"
+
 #include <cstdlib>
 #include <cstring>
 
@@ -19,22 +20,22 @@ bool read_debug_switch() noexcept {
 bool debug_enabled = read_debug_switch();
 
 void assertion_failed(const char* what, const char* condition, std::source_location place) noexcept {
-    std::fprintf(stderr, "rondo: assertion failed: %s\n", what);
-    if (place.line() != 0) {
-        std::fprintf(stderr, "  at %s:%u", place.file_name(), static_cast<unsigned>(place.line()));
-        if (condition != nullptr) std::fprintf(stderr, " (%s)", condition);
-        std::fputc('\n', stderr);
-    }
-    if (current != nullptr && current->current_fiber() != nullptr) {
-        const fiber& f = *current->current_fiber();
-        std::fprintf(stderr, "  in %s", task_label(f).text);
-        if (f.place.line() != 0)
-            std::fprintf(stderr, ", spawned at %s:%u", f.place.file_name(),
-                         static_cast<unsigned>(f.place.line()));
-        if (f.leaf != nullptr)
-            std::fprintf(stderr, ", last await at %s:%u", f.leaf->site.file_name(),
-                         static_cast<unsigned>(f.leaf->site.line()));
-        std::fputc('\n', stderr);
+    {
+        report text(last_words);
+        text.add("rondo: assertion failed: ").add(what).add('\n');
+        if (place.line() != 0) {
+            text.add("  at ").add(place);
+            if (condition != nullptr) text.add(" (").add(condition).add(')');
+            text.add('\n');
+        }
+        if (current != nullptr && current->current_fiber() != nullptr) {
+            const fiber& f = *current->current_fiber();
+            text.add("  in ").add(task_label(f).text);
+            if (f.place.line() != 0) text.add(", spawned at ").add(f.place);
+            if (f.leaf != nullptr)
+                text.add(", last await at ").add(f.leaf->site);
+            text.add('\n');
+        }
     }
     std::abort();
 }

@@ -1,19 +1,24 @@
 #include <rondo/await_tree.hpp>
 
+#include "report.hpp"
 #include "signal_notice.hpp"
 
-#include <cstdio>
+#include <chrono>
 #include <new>
 
 namespace rondo {
 
 namespace {
 
+// Who asked is there to read it, but may need a moment for what the pipe does not hold at once.
+constexpr std::chrono::milliseconds patience{100};
+
 void print_tree(void* of) noexcept {
+    detail::report text(patience);
     try {
-        std::fputs(await_tree(*static_cast<const loop*>(of)).text().c_str(), stderr);
+        text.add(await_tree(*static_cast<const loop*>(of)).text());
     } catch (const std::bad_alloc&) {
-        std::fputs("rondo: out of memory for the await tree\n", stderr);
+        text.add("rondo: out of memory for the await tree\n");
     }
 }
 

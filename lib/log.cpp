@@ -3,6 +3,7 @@
 #include <rondo/loop.hpp>
 
 #include "printable.hpp"
+#include "report.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -26,15 +27,17 @@ const char* name_of(log_level level) noexcept {
 
 namespace {
 
+// Any thread, mostly a loop's: in one piece, now or not at all.
 void print_record(const log_record& record, void*) noexcept {
-    char place[256] = "";
-    if (record.place.line() != 0)
-        std::snprintf(place, sizeof place, "  [%s:%u]", record.place.file_name(),
-                      static_cast<unsigned>(record.place.line()));
-    char task[32] = "";
-    if (record.task != 0) std::snprintf(task, sizeof task, " task %u:", static_cast<unsigned>(record.task));
-    std::fprintf(stderr, "rondo %s:%s %.*s%s\n", name_of(record.level), task,
-                 static_cast<int>(record.message.size()), record.message.data(), place);
+    detail::report line(std::chrono::milliseconds(0));
+    line.add("rondo ").add(name_of(record.level)).add(':');
+    if (record.task != 0) line.add(" task ").add(record.task).add(':');
+    line.add(' ').add(record.message);
+    if (record.place.line() != 0) {
+        const std::string_view file = record.place.file_name();
+        line.add("  [").add(file.substr(0, 200)).add(':').add(record.place.line()).add(']');
+    }
+    line.add('\n');
 }
 
 struct settings {
@@ -66,6 +69,8 @@ std::int64_t this_second() noexcept {
 }
 
 }  // namespace
+
+std::uint64_t lost_log_records() noexcept { return detail::reports_lost(); }
 
 void set_log_sink(log_sink sink, void* context) noexcept {
     settings& all = current_settings();

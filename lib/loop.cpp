@@ -7,6 +7,7 @@
 
 #include "places.hpp"
 #include "remote_state.hpp"
+#include "report.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -129,6 +130,7 @@ loop::loop(const loop_options& options)
       root_(*this, &root_child_ended, "loop"),
       thread_(&detail::thread_mark),
       thread_id_(::gettid()) {
+    detail::hold_standard_error();
     backend_kind kind = options.kind;
     backend_options how = options.backend;
     std::unique_ptr<seeded_oracle> seeded;
@@ -854,9 +856,11 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
         return;
     }
     detail::report_escaped(error);
-    if (place.line() != 0)
-        std::fprintf(stderr, "  nobody handles it; it left the task or callback that was made at %s:%u\n", place.file_name(),
-                     static_cast<unsigned>(place.line()));
+    if (place.line() != 0) {
+        detail::report text(detail::last_words);
+        text.add("  nobody handles it; it left the task or callback that was made at ");
+        text.add(place).add('\n');
+    }
     std::abort();
 }
 

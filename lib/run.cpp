@@ -4,8 +4,10 @@
 
 #include "places.hpp"
 #include "printable.hpp"
+#include "report.hpp"
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -106,40 +108,100 @@ void destroyed_unfinished(const promise_base& task) noexcept {
 
 namespace {
 
-void print_place(const char* lead, const std::source_location& place) {
+void print_place(report& to, const char* lead, const std::source_location& place) noexcept {
     if (place.line() == 0) return;
-    const std::string_view name = function_of(place);
-    std::fprintf(stderr, "  %s %s:%u%s%.*s\n", lead, place.file_name(), static_cast<unsigned>(place.line()),
-                 name.empty() ? "" : "  ", static_cast<int>(name.size()), name.data());
+    to.add("  ").add(lead).add(' ').add(place);
+    if (const std::string_view name = function_of(place); !name.empty()) to.add("  ").add(name);
+    to.add('\n');
 }
 
-std::string name_of(const std::type_info& type) {
+// What follows writes to a report, or to a string. Only the string needs memory.
+
+struct to_string {
+    to_string& add(std::string_view piece) {
+        text.append(piece);
+        return *this;
+    }
+    std::string text;
+};
+
+// Lines are kept, since reports of deadlocks have several; other control characters are not sent to
+// the terminal.
+struct to_terminal {
+    to_terminal& add(std::string_view rest) noexcept {
+        while (!rest.empty()) {
+            std::size_t size = printable_character(rest);
+            if (size == 0 && rest.front() == '\n') size = 1;
+            if (size != 0) {
+                to.add(rest.substr(0, size));
+            } else {
+                size = 1;
+                char escaped[8];
+                std::snprintf(escaped, sizeof escaped, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(rest.front())));
+                to.add(escaped);
+            }
+            rest.remove_prefix(size);
+        }
+        return *this;
+    }
+    report& to;
+};
+
+template <class To>
+void write_name(To& to, const std::type_info& type) {
     int status = 0;
-    char* name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
-    std::string text = status == 0 ? name : type.name();
-    std::free(name);
+    const std::unique_ptr<char, void (*)(void*)> demangled(abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), &std::free);
+    std::string_view text = status == 0 ? demangled.get() : type.name();
     constexpr std::string_view wrapper = "std::_Nested_exception<";
     if (text.starts_with(wrapper) && text.ends_with('>'))  // libstdc++'s, around what the user threw
         text = text.substr(wrapper.size(), text.size() - wrapper.size() - 1);
-    return text;
+    to.add(text);
 }
 
-std::string written_message(const std::exception_ptr& error) {
+template <class To>
+void write_number(To& to, int value) {
+    char digits[16];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    to.add({digits, static_cast<std::size_t>(end - digits)});
+}
+
+template <class To>
+void write_code(To& to, const std::error_code& code) {
+    std::string text;
+    try {
+        text = code.message();
+    } catch (const std::bad_alloc&) {
+        const bool is_errno = code.category() == std::generic_category() || code.category() == std::system_category();
+        const char* const known = is_errno ? ::strerrordesc_np(code.value()) : nullptr;
+        to.add(known != nullptr ? known : code.category().name());
+        return;
+    }
+    to.add(text);
+}
+
+template <class To>
+void write_message(To& to, const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const io_error& e) {
-        return std::string(e.operation()) + (e.subject().empty() ? "" : " ") + e.subject() + ": " +
-               e.code().message() + " (errno " + std::to_string(e.code().value()) + ")";
+        to.add(e.operation()).add(e.subject().empty() ? "" : " ").add(e.subject()).add(": ");
+        write_code(to, e.code());
+        to.add(" (errno ");
+        write_number(to, e.code().value());
+        to.add(")");
     } catch (const std::system_error& e) {
-        return std::string(e.what()) + " (" + e.code().category().name() + " " +
-               std::to_string(e.code().value()) + ")";
+        to.add(e.what()).add(" (").add(e.code().category().name()).add(" ");
+        write_number(to, e.code().value());
+        to.add(")");
     } catch (const std::exception& e) {
-        return name_of(typeid(e)) + ": " + e.what();
+        write_name(to, typeid(e));
+        to.add(": ").add(e.what());
     } catch (const cancelled&) {
-        return "the main task was cancelled";
+        to.add("the main task was cancelled");
     } catch (...) {
         const std::type_info* type = abi::__cxa_current_exception_type();
-        return type != nullptr ? "an exception of type " + name_of(*type) : "a foreign exception";
+        to.add(type != nullptr ? "an exception of type " : "a foreign exception");
+        if (type != nullptr) write_name(to, *type);
     }
 }
 
@@ -160,48 +222,30 @@ constexpr int most_nested = 8;
 
 std::string message_of(const std::exception_ptr& error) noexcept {
     try {
-        std::string text = written_message(error);
+        to_string to;
+        write_message(to, error);
         std::exception_ptr inner = nested_in(error);
-        for (int i = 0; inner && i < most_nested; ++i, inner = nested_in(inner))
-            text += "; caused by " + written_message(inner);
-        return text;
+        for (int i = 0; inner && i < most_nested; ++i, inner = nested_in(inner)) {
+            to.add("; caused by ");
+            write_message(to, inner);
+        }
+        return std::move(to.text);
     } catch (const std::bad_alloc&) {
         return "out of memory";  // short enough to need none
     }
 }
 
-// Lines are kept, since reports of deadlocks have several; other control characters are not sent to
-// the terminal.
-static void print_message(const char* lead, const std::exception_ptr& error) noexcept {
-    std::string text;
-    try {
-        text = written_message(error);
-    } catch (const std::bad_alloc&) {
-        text = "out of memory";
-    }
-    std::fprintf(stderr, "%s: ", lead);
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        std::size_t size = printable_character(rest);
-        if (size == 0 && rest.front() == '\n') size = 1;
-        if (size != 0) {
-            std::fwrite(rest.data(), 1, size, stderr);
-        } else {
-            size = 1;
-            std::fprintf(stderr, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(rest.front())));
-        }
-        rest.remove_prefix(size);
-    }
-    std::fputc('\n', stderr);
-}
-
 void report_escaped(const std::exception_ptr& error) noexcept {
+    report text(last_words);
     std::exception_ptr at = error;
     for (int i = 0; at && i <= most_nested; ++i, at = nested_in(at)) {
-        print_message(i == 0 ? "rondo" : "  caused by", at);
+        text.add(i == 0 ? "rondo: " : "  caused by: ");
+        to_terminal printable{text};
+        write_message(printable, at);
+        text.add('\n');
         const unwinding* u = find(identity(at), at.__cxa_exception_type());
         if (u == nullptr) continue;
-        for (std::size_t k = 0; k < u->count; ++k) print_place(k == 0 ? "at        " : "awaited at", u->sites[k]);
+        for (std::size_t k = 0; k < u->count; ++k) print_place(text, k == 0 ? "at        " : "awaited at", u->sites[k]);
     }
 }
 

@@ -3,6 +3,8 @@
 
 #include <rondo/error.hpp>
 
+#include "report.hpp"
+
 #include <cerrno>
 #include <cstdio>
 #include <initializer_list>
@@ -13,6 +15,7 @@ namespace rondo::detail {
 
 /// Puts the parts, one behind the other, in the place of what is there. Throws io_error, with `operation`.
 inline void write_file(const std::string& path, std::initializer_list<std::string_view> parts, const char* operation) {
+    const no_write_signals errors_only;  // it may be a pipe, or grow too large
     errno = 0;
     std::FILE* const out = std::fopen(path.c_str(), "wb");
     bool written = out != nullptr;

@@ -20,12 +20,17 @@ struct log_record {
     std::source_location place;  // line 0 if there is none
 };
 
-/// Receives every record that passes the level and the rate limit. May be called on any thread; must
-/// not throw.
+/// Receives every record that passes the level and the rate limit. May be called on any thread, mostly on a loop's:
+/// must not throw, and should not block, as that holds up everything on the loop.
 using log_sink = void (*)(const log_record& record, void* context) noexcept;
 
-/// Attaches `sink` for the whole process; null goes back to standard error.
+/// Attaches `sink` for the whole process; null goes back to standard error. That one never blocks and never ends the
+/// process: a record that does not go at once, since the pipe is full or its reader gone, is lost. The next one
+/// that goes says how many were.
 RONDO_API void set_log_sink(log_sink sink, void* context = nullptr) noexcept;
+
+/// How many messages standard error did not take, or not whole, in this process.
+[[nodiscard]] RONDO_API std::uint64_t lost_log_records() noexcept;
 
 /// Records below `level` are dropped. Initially `warning`, or `debug` under RONDO_DEBUG=1.
 RONDO_API void set_log_level(log_level level) noexcept;
