@@ -797,7 +797,7 @@ void loop::adopt_unusual(detail::fiber& f, detail::scope& home) {
     const bool waits = home.is_full();
     enroll(f, home);
     if (!home.linked()) scopes_.push_back(home);
-    if (detail::cancels_newborn(home, f)) f.flags |= detail::fiber::cancel_pending;
+    if (home.is_cut()) f.flags |= detail::fiber::cancel_pending;
     if (checks_waits_) f.flags |= detail::fiber::checked;
     home.open_wide = !home.cancelled && !limited && !checks_waits_;
     home.ends_plainly = !home.hears_successes && !limited;

@@ -16,26 +16,6 @@ namespace rondo::detail {
 
 namespace {
 
-// Seen from scope `s`, which is among those of `at`.
-bool is_cancelled_from(const scope* s, const fiber* at) noexcept {
-    for (; s != nullptr; s = s->parent) {
-        if (s->holder != at) {
-            if (at->flags & fiber::cancel_asked) return true;
-            at = s->holder;
-        }
-        if (s->cancelled) return true;
-        if (s->shielded) return false;
-        if (at == nullptr) return false;
-    }
-    return false;
-}
-
-}  // namespace
-
-bool is_cancelled(const fiber& f) noexcept { return is_cancelled_from(f.inside, &f); }
-
-namespace {
-
 // That cancellation is over, and with it all that was counted of it: the task may live on for years, and meet
 // as many others as it likes.
 void cancelled_no_more(fiber& f) noexcept {
@@ -62,18 +42,37 @@ struct to_visit {
     scope& pop() noexcept { return *std::exchange(top, top->next_visited); }
 };
 
-// `f` and the scopes it has entered below `outermost`, which it is in: down to the first shield.
+// `f` and the scopes it has entered below `outermost`, which it is in: down to the first shield, which learns
+// what it keeps out.
 void reach(fiber& f, const scope* outermost, to_visit& more) noexcept {
-    scope* reached = f.inside;
+    scope* shield = nullptr;
     for (scope* s = f.inside; s != outermost; s = s->parent)
-        if (s->shielded) reached = s->parent;
-    if (reached == f.inside) interrupt(f);
-    for (scope* s = reached; s != outermost; s = s->parent) more.push(*s);
+        if (s->shielded) shield = s;
+    if (shield == nullptr) {
+        interrupt(f);
+    } else {
+        shield->is_cancelled_outside(true);
+    }
+    for (scope* s = shield == nullptr ? f.inside : shield->parent; s != outermost; s = s->parent) {
+        s->is_cancelled_outside(true);
+        more.push(*s);
+    }
 }
 
-// Cancelled tasks that were one too many end without having run. Meanwhile they are beyond the limit.
+// Cancelled tasks that were one too many end without having run, whatever is shielded in the meantime. They
+// are beyond the limit until then.
 void end_waiting(scope& s) noexcept {
-    while (s.waiting_count != 0) s.of.make_ready(s.next_in_turn());
+    while (s.waiting_count != 0) {
+        fiber& f = s.next_in_turn();
+        f.flags |= fiber::cancel_pending;
+        f.told_cancelled = 1;
+        s.of.make_ready(f);
+    }
+}
+
+// Its first step will be its end: end_waiting() has met it.
+bool will_not_run(const fiber& f) noexcept {
+    return f.what == ready_node::kind::first_step && f.told_cancelled != 0;
 }
 
 void reach_all(to_visit& more) noexcept {
@@ -129,9 +128,13 @@ void scope::cancel() noexcept {
     if (holder == nullptr) {
         w.more.push(*this);
     } else {
-        const bool shield = std::exchange(shielded, false);  // it keeps out what comes from outside
+        // What it keeps out, and what is cancelled outside, is another matter.
+        const bool shield = std::exchange(shielded, false);
+        const bool outside = cancelled_outside, once = was_cancelled_outside;
         reach(*holder, parent, w.more);
         shielded = shield;
+        cancelled_outside = outside;
+        was_cancelled_outside = once;
     }
 }
 
@@ -149,21 +152,30 @@ void cancel_child_of(start_op& o) noexcept {
 }
 
 void renew_cancellation(scope& s) noexcept {
+    if (s.cancelled || !s.cancelled_outside) return;  // its shield changes nothing
     const walk w(s.of);
     to_visit more;
-    const auto renew = [&more](fiber& f, const scope* outermost) {
-        if (!is_cancelled(f)) {
-            cancelled_no_more(f);
+    // From the outside in. `outside`: whether `f` is cancelled in `outermost`, as far as it is concerned.
+    const auto renew = [&more](fiber& f, const scope* outermost, bool outside) {
+        to_visit own;
+        for (scope* at = f.inside; at != outermost; at = at->parent) own.push(*at);
+        while (own.top != nullptr) {
+            scope& at = own.pop();
+            at.is_cancelled_outside(outside);
+            outside = at.is_cut();
+            more.push(at);
+        }
+        if (!outside) {
+            if (!will_not_run(f)) cancelled_no_more(f);
         } else if (!(f.flags & fiber::cancel_pending)) {
             interrupt(f);
         }
-        for (scope* own = f.inside; own != outermost; own = own->parent) more.push(*own);
     };
-    renew(*s.holder, s.parent);
+    renew(*s.holder, s.parent, true);
     while (more.top != nullptr) {
         scope& next = more.pop();
-        next.fibers.for_each([&](fiber& f) { renew(f, &next); });
-        if (next.waiting_count != 0 && is_cancelled_from(&next, next.holder)) end_waiting(next);
+        next.fibers.for_each([&](fiber& f) { renew(f, &next, next.is_cut() || (f.flags & fiber::cancel_asked)); });
+        if (next.is_cut()) end_waiting(next);
     }
 }
 
@@ -173,6 +185,7 @@ void scope::enter(fiber& f) noexcept {
     holder = &f;
     entered_by = f.leaf;
     parent = f.inside;
+    cancelled_outside = was_cancelled_outside = (f.flags & fiber::cancel_pending) != 0;
     f.inside = this;
     if (cancelled) f.flags |= fiber::cancel_pending;
     if (shielded && !cancelled) f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
@@ -182,7 +195,7 @@ void scope::leave() noexcept {
     fiber& f = *std::exchange(holder, nullptr);
     RONDO_ASSERT(f.inside == this, "scopes are left in the reverse order");
     f.inside = parent;
-    if (is_cancelled(f)) {
+    if (cancelled_outside) {
         f.flags |= fiber::cancel_pending;
     } else {
         cancelled_no_more(f);

@@ -50,6 +50,13 @@ class RONDO_API scope : links {
         hears_successes = true;
         ends_plainly = false;
     }
+    /// Whether what waits in it is cancelled; a task of it may be so for itself (is_cancelled). O(1): whoever
+    /// cancels, or moves a shield, has told every scope below.
+    bool is_cut() const noexcept { return cancelled || (cancelled_outside && !shielded); }
+    void is_cancelled_outside(bool is) noexcept {
+        cancelled_outside = is;
+        was_cancelled_outside |= is;
+    }
     /// Whether as many run as may.
     bool is_full() const noexcept { return count - waiting_count >= max_running; }
 
@@ -74,6 +81,8 @@ class RONDO_API scope : links {
     bool closed = false;                     // nothing may be spawned into it
     bool cancelled = false;
     bool shielded = false;                   // what is cancelled outside does not reach in
+    bool cancelled_outside = false;          // the task that has entered it is cancelled where it came from
+    bool was_cancelled_outside = false;      // that was so for a moment at least, since it was entered
     bool hears_successes = true;
     /// What is spawned into it needs no second look: it is known to its loop, not cancelled, and without a limit.
     bool open_wide = false;
@@ -115,14 +124,10 @@ class RONDO_API empty_awaiter : op {
     scope& scope_;
 };
 
-/// Whether what the task waits for now has to answer "cancelled". O(scopes around it).
-RONDO_API bool is_cancelled(const fiber& f) noexcept;
-
-/// The same for a task that is about to be spawned into `s`.
-inline bool cancels_newborn(const scope& s, const fiber& f) noexcept {
-    if (s.cancelled || s.holder == nullptr) return s.cancelled;
-    if (s.holder->inside == &s) return (s.holder->flags & fiber::cancel_pending) != 0;
-    return is_cancelled(f);
+/// Whether what the task waits for now has to answer "cancelled".
+inline bool is_cancelled(const fiber& f) noexcept {
+    const scope& in = *f.inside;
+    return in.is_cut() || (in.holder != &f && (f.flags & fiber::cancel_asked) != 0);
 }
 
 /// After a shield was put up or taken down: what every task below may wait for. O(tasks below it).
