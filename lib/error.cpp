@@ -34,12 +34,14 @@ std::error_code code_of(const std::exception_ptr& error) noexcept {
     }
 }
 
+void throw_cancelled() {
+    if (fiber* const f = current != nullptr ? current->current_fiber() : nullptr; f != nullptr)
+        f->told_cancelled = (f->flags & fiber::cancel_pending) != 0;
+    throw cancelled{};
+}
+
 void throw_failure(int negative_errno, const char* operation) {
-    fiber* const f = current ? current->current_fiber() : nullptr;
-    if (negative_errno == -ECANCELED && f != nullptr && (f->flags & fiber::cancel_pending)) {
-        f->told_cancelled = 1;
-        throw cancelled{};
-    }
+    if (negative_errno == -ECANCELED) throw_cancelled();
     throw io_error(errno_code(-negative_errno), operation);
 }
 

@@ -39,6 +39,7 @@ void group::child_ended(fiber& f) noexcept {
         --background_;
     } else if (!(f.flags & (fiber::has_value | fiber::has_error)) && !start_op::waits_for(f)) {
         incomplete_ = true;
+        cut_outside_ |= was_cut_outside(f);
     }
     if (body_done_ && count == background_ && count != 0) cancel();
 }

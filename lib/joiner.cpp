@@ -65,7 +65,7 @@ void join_scope::note(const fiber& child) {
 void join_scope::ended(detail::scope& base, fiber& f) noexcept {
     auto& self = static_cast<join_scope&>(of_core(base));
     const bool by_itself = (f.flags & (fiber::has_value | fiber::has_error)) != 0;
-    if (!by_itself && (self.cancelled() || self.cancelled_outside())) {
+    if (!by_itself && (self.cancelled() || self.was_cut_outside(f))) {
         self.cut_short_ |= !self.cancelled();
         return;
     }

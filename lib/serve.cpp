@@ -125,9 +125,12 @@ task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions
 struct acceptor_scope : scope {
     explicit acceptor_scope(loop& l) noexcept : scope(l, &ended, "acceptor") {}
     static void ended(scope& base, fiber& f) noexcept {
-        static_cast<acceptor_scope&>(base).error = f.vt->error(f);
+        auto& self = static_cast<acceptor_scope&>(base);
+        self.error = f.vt->error(f);
+        self.cut_outside = !self.error && !self.cancelled;  // it does not end by itself
     }
     std::exception_ptr error;
+    bool cut_outside = false;
 };
 
 struct stop_request {
@@ -156,6 +159,7 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
     if (options.stop_on_signals)
         signals.emplace(l, std::initializer_list<int>{SIGINT, SIGTERM}, &stop_request::signalled, &stop);
 
+    bool cut_outside;
     {
         const entered serving(all);
         {
@@ -165,9 +169,10 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
             co_await empty_awaiter(acceptor);
         }
         // No connection is accepted any more. A server that was cancelled, or failed, does not wait.
-        const bool stopped = stop.count != 0;
+        cut_outside = acceptor.cut_outside || all.cancelled_outside;
+        all.was_cancelled_outside = false;  // from here on it is the grace period's
         timer deadline;
-        if (!stopped || (l.current_fiber()->flags & fiber::cancel_pending) != 0) {
+        if (stop.count == 0 || cut_outside) {
             all.cancel();
         } else {
             try {
@@ -178,8 +183,9 @@ task<> serve(tcp_listener& listener, session_starter starter, serve_options opti
         }
         co_await empty_awaiter(all);
         deadline.cancel();
+        cut_outside |= all.was_cancelled_outside;
     }
-    if (l.current_fiber()->flags & fiber::cancel_pending) throw cancelled{};
+    if (cut_outside) throw_cancelled();
     if (acceptor.error) std::rethrow_exception(acceptor.error);
 }
 

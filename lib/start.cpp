@@ -44,7 +44,7 @@ void start_op::throw_not_ready() const {
     if (child_ == nullptr) throw_failure(result, "start");  // cancelled before it began
     child_->flags |= fiber::taken;
     if (child_->flags & fiber::has_error) rethrow_of(*child_);
-    if (was_asked_) throw cancelled();
+    if (was_asked_) throw_cancelled();
     if (child_->flags & fiber::has_value)
         throw std::logic_error("start: task " + std::to_string(child_->id) + " ended before it was ready");
     throw io_error(errno_code(ECANCELED), "start", std::to_string(child_->id) + ", which was cancelled");

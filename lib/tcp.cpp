@@ -79,12 +79,11 @@ const op_vtable stream_vtable = {&io_functions::cancel, &wake_owner, &io_functio
                                  &stream_functions::belongs_to};
 
 void io_awaiter::check_cancelled() const {
-    if (result == -ECANCELED && (owner->flags & fiber::cancel_pending)) throw cancelled{};
+    if (result == -ECANCELED) throw_cancelled();
 }
 
 void throw_io(int negative_errno, const char* operation, std::string subject) {
-    const fiber* f = current != nullptr ? current->current_fiber() : nullptr;
-    if (negative_errno == -ECANCELED && f != nullptr && (f->flags & fiber::cancel_pending)) throw cancelled{};
+    if (negative_errno == -ECANCELED) throw_cancelled();
     throw io_error(errno_code(-negative_errno), operation, std::move(subject));
 }
 

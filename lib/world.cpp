@@ -527,7 +527,7 @@ void wake_owner_elsewhere(op& o) noexcept { o.owner->inside->of.make_ready(*o.ow
 }  // namespace
 
 const op_vtable foreign_join::table = {
-    [](op& o) noexcept { cancel_fiber(static_cast<foreign_join&>(o).target_); },
+    &foreign_join::ask,
     [](op& o) noexcept {
         static_cast<foreign_join&>(o).unlink();
         wake_owner_elsewhere(o);
@@ -549,8 +549,14 @@ bool foreign_join::start() noexcept {
     state = armed;
     target_.joiner = this;
     world_.calls.push_back(*this);
-    if (owner->flags & fiber::cancel_pending) cancel_fiber(target_);
+    if (owner->flags & fiber::cancel_pending) ask(*this);
     return true;
+}
+
+void foreign_join::ask(op& o) noexcept {
+    auto& self = static_cast<foreign_join&>(o);
+    self.was_asked_ = true;
+    cancel_fiber(self.target_);
 }
 
 void foreign_join::abandon() noexcept {

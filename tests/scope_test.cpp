@@ -810,6 +810,241 @@ TEST_CASE("cancel scope: waits that were refused are counted for each cancellati
     CHECK(warnings.empty());
 }
 
+// A wait that a cancel had ended was read as a failure, "Operation canceled", or as a success of the whole, if a
+// shield went up before the task ran: it asked whether the task was cancelled by then.
+struct flipped {
+    static task<> sleeps() { co_await sleep_for(1h); }
+    static task<> waits_for_a_value() {
+        channel<int> nothing(1);
+        co_await nothing.receive();
+    }
+    static task<> waits_for_room() {
+        channel<int> full;
+        co_await full.send(1);
+    }
+    static task<> waits_for_a_permit() {
+        semaphore one(1);
+        auto first = co_await one.acquire();
+        auto second = co_await one.acquire();
+    }
+    static task<> waits_for_an_event() {
+        event never_set;
+        co_await never_set.wait();
+    }
+    static task<> waits_for_a_condition() {
+        mutex m;
+        condition c;
+        auto guard = co_await m.lock();
+        co_await c.wait(guard);
+    }
+    static task<> waits_for_work() {
+        queue<int> none(1);
+        co_await none.get();
+    }
+    static task<> selects() {
+        channel<int> nothing(1);
+        static_cast<void>(co_await select_one(nothing.receive(), sleep_for(1h)));
+    }
+    static task<> attempts() { static_cast<void>(co_await attempt(sleep_for(1h))); }
+    static task<> joins() {
+        auto h = spawn([]() -> task<> { co_await sleep_for(10ms); });
+        co_await h;
+    }
+    static task<> accepts() {
+        tcp_listener listener = test::listen();
+        static_cast<void>(co_await listener.accept());
+    }
+    static task<> reads() {
+        test::connection c = co_await test::connected();
+        std::byte one[1];
+        co_await c.client.read_some(one);
+    }
+    static task<> receives() {
+        test::connection c = co_await test::connected();
+        static_cast<void>(co_await c.client.receive());
+    }
+    static task<> attempts_to_read() {
+        test::connection c = co_await test::connected();
+        std::byte one[1];
+        static_cast<void>(co_await attempt(c.client.read_exactly(one)));
+    }
+    static task<> serves() {
+        tcp_listener listener = test::listen();
+        co_await serve(listener, [](tcp_stream&) -> task<> { co_return; }, {.stop_on_signals = false});
+    }
+    static task<> starts() {
+        auto body = [](task_group& g) -> task<> {
+            co_await g.start([](started<> ready) -> task<> {
+                co_await sleep_for(1h);
+                ready.set();
+            });
+        };
+        co_await with_task_group(body);
+    }
+    // The body is over: what becomes of the children says how the group ends.
+    static task<> has_children() {
+        auto body = [](task_group& g) -> task<> {
+            g.spawn(sleeps);
+            co_return;
+        };
+        co_await with_task_group(body);
+    }
+    static task<> has_a_child_that_waits_for_its_turn() {
+        int ran = 0;
+        auto child = [&ran]() -> task<> {
+            ++ran;
+            co_await sleep_for(1h);
+        };
+        auto body = [&](supervisor_group& g) -> task<> {
+            g.spawn(child);
+            g.spawn(child);
+            co_return;
+        };
+        try {
+            co_await with_supervisor_group(body, {.max_running = 1});
+        } catch (const cancelled&) {
+            CHECK(ran == 1);
+            throw;
+        }
+    }
+    static task<> has_children_with_cleanup() {
+        auto body = [](task_group& g) -> task<> {
+            g.spawn([]() -> task<> {
+                co_await with_cleanup(sleeps, []() -> task<> { co_await sleep_for(1ms); }, 1h);
+            });
+            co_return;
+        };
+        co_await with_task_group(body);
+    }
+    static task<> waits_for_all() { co_await when_all(sleeps(), sleeps()); }
+
+    // One at a time: a cancel, and in the same turn a shield further in.
+    static task<> meets(task<> (*waits)()) {
+        cancel_scope* shield_of = nullptr;
+        bool told = false;
+        auto outer = [&](cancel_scope& out) -> task<> {
+            this_loop().set_timeout(1ms, [&] {
+                out.cancel();
+                shield_of->set_shielded(true);
+            });
+            auto inner = [&](cancel_scope& in) -> task<> {
+                shield_of = &in;
+                try {
+                    co_await waits();
+                } catch (const cancelled&) {
+                    told = true;
+                    throw;
+                }
+            };
+            const bool inner_done = co_await with_cancel_scope(inner);
+            CHECK(!inner_done);
+        };
+        const bool done = co_await with_cancel_scope(outer);
+        CHECK(told);
+        CHECK(!done);
+    }
+    static task<> all() {
+        constexpr task<> (*waits[])() = {
+            sleeps, waits_for_a_value, waits_for_room, waits_for_a_permit, waits_for_an_event, waits_for_a_condition,
+            waits_for_work, selects, attempts, joins, accepts, reads, receives, attempts_to_read, serves, starts,
+            has_children, has_a_child_that_waits_for_its_turn, has_children_with_cleanup, waits_for_all};
+        for (std::size_t i = 0; i < std::size(waits); ++i) {
+            CAPTURE(i);
+            co_await meets(waits[i]);
+        }
+    }
+};
+
+TEST_CASE("cancel: a wait it has ended says cancelled, also if a shield goes up before the task runs") {
+    run(flipped::all);
+}
+
+TEST_CASE("shield: of children that waited for their turn, those that a cancel has met do not run beyond the limit") {
+    struct local {
+        static task<> body() {
+            int running = 0, most = 0, ran = 0;
+            cancel_scope* shield_of = nullptr;
+            auto child = [&]() -> task<> {
+                ++ran;
+                most = std::max(most, ++running);
+                co_await immediate();
+                --running;
+            };
+            auto outer = [&](cancel_scope& out) -> task<> {
+                auto inner = [&](cancel_scope& in) -> task<> {
+                    shield_of = &in;
+                    auto group_body = [&](task_group& g) -> task<> {
+                        for (int i = 0; i < 5; ++i) g.spawn(child);
+                        this_loop().set_timeout(0ms, [&] {
+                            out.cancel();
+                            shield_of->set_shielded(true);
+                        });
+                        co_return;
+                    };
+                    co_await with_task_group(group_body, {.max_running = 1});
+                };
+                co_await with_cancel_scope(inner);
+            };
+            co_await with_cancel_scope(outer);
+            CHECK(most == 1);
+            CHECK(ran < 5);
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("shield: put up and taken down by others, it reaches every scope below, however these are nested") {
+    struct local {
+        static task<> body() {
+            cancel_scope* out = nullptr;
+            cancel_scope* middle = nullptr;
+            cancel_scope* in = nullptr;
+            journal j;
+            auto waits = [&](cancel_scope& s) -> task<> {
+                in = &s;
+                for (int i = 0; i < 3; ++i) {
+                    try {
+                        co_await sleep_for(1ms);
+                        j.add("slept");
+                    } catch (const cancelled&) {
+                        j.add("told");
+                    }
+                }
+            };
+            auto child = [&]() -> task<> { co_await with_cancel_scope(waits); };
+            auto in_middle = [&](cancel_scope& s) -> task<> {
+                middle = &s;
+                auto group_body = [&](task_group& g) -> task<> {
+                    g.spawn(child);
+                    co_return;
+                };
+                co_await with_task_group(group_body);
+            };
+            auto outer = [&](cancel_scope& s) -> task<> {
+                out = &s;
+                co_await with_cancel_scope(in_middle, {.shielded = true});
+            };
+            auto changes = [&]() -> task<> {
+                co_await test::others_first();
+                out->cancel();                 // kept out
+                co_await sleep_for(1ms);
+                co_await test::others_first();
+                middle->set_shielded(false);   // let in
+                in->set_shielded(true);
+                co_await test::others_first();
+            };
+            auto all = [&](task_group& g) -> task<> {
+                g.spawn([&]() -> task<> { co_await with_cancel_scope(outer); });
+                g.spawn(changes);
+                co_return;
+            };
+            co_await with_task_group(all);
+            CHECK(j.text() == "slept told slept");
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("task group: a background child is cancelled when the body and the other children have ended") {
     struct local {
         static task<> body(journal& j) {

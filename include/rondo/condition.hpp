@@ -69,7 +69,7 @@ class [[nodiscard]] condition::wait_awaiter : public detail::condition_wait,
     }
     void await_resume() const {
         if (result < 0) [[unlikely]]
-            throw cancelled();
+            detail::throw_cancelled();
     }
     rondo::result<void> finish() const { return await_resume(), rondo::result<void>(); }
     /// For select_one(): nobody takes what this wait has got. The mutex stays locked.

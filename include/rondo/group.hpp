@@ -52,8 +52,8 @@ class RONDO_API group : scope {
         ++background_;
         hear_successes();  // the last of the others ends the background
     }
-    /// A child that the group waited for was cancelled.
-    bool is_incomplete() const noexcept { return incomplete_; }
+    /// When it has been left: a child that the group waited for was cancelled, and the whole from further out.
+    bool was_cut_short() const noexcept { return incomplete_ && (cut_outside_ || cancelled_outside); }
     /// Whether a `cancelled` of the body may end here: the group was cancelled by then.
     bool absorbs() const noexcept { return absorbs_; }
 
@@ -82,10 +82,16 @@ class RONDO_API group : scope {
 
     /// A hook's first line: the child's background bit gets its other meaning.
     void child_ended(fiber& f) noexcept;
+    /// Whether what is further out is why a child ended as cancelled. That was decided when its wait ended; a
+    /// shield may have gone up since.
+    bool was_cut_outside(const fiber& child) const noexcept {
+        return cancelled_outside || (was_cancelled_outside && (child.flags & fiber::cancel_asked) == 0);
+    }
 
  private:
     bool body_done_ = false;
     bool incomplete_ = false;
+    bool cut_outside_ = false;
     bool absorbs_ = false;
     std::size_t background_ = 0;
 };
@@ -264,7 +270,7 @@ task<T> run_group(F fn, Options options) {
     group.close();
     error = group.take_errors(std::move(error));
     // The body had ended, but a cancel from further out cut children short: then the whole was.
-    if (!error && group.is_incomplete() && (self.flags & fiber::cancel_pending))
+    if (!error && group.was_cut_short())
         error = std::make_exception_ptr(rondo::cancelled());
     if (error && group.absorbs() && !(self.flags & fiber::cancel_pending) && is_cancellation(error)) {
         if constexpr (std::is_void_v<T>) {

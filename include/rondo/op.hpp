@@ -6,7 +6,8 @@
 //   * a started op completes exactly once, through loop::complete;
 //   * completing only queues; the loop's drain is what resumes a coroutine;
 //   * cancelling asks: the completion still comes, with -ECANCELED or with the real result if
-//     that was faster. Nobody walks away from an armed op, so its frame outlives it.
+//     that was faster. Nobody walks away from an armed op, so its frame outlives it. So the result says how the
+//     wait has ended, and nothing else does: when the task runs, it may be cancelled no more, or only now.
 #pragma once
 
 #include <rondo/detail/assert.hpp>
@@ -198,7 +199,10 @@ inline bool suspended(const op& o) noexcept { return o.owner->waiting != nullptr
 /// The usual `done` of an op's vtable: makes the owner ready.
 RONDO_API void wake_owner(op& o) noexcept;
 
-/// What await_resume does with a result nobody else explains.
+/// What await_resume does with -ECANCELED, whatever has become of the cancel since: it was decided when the
+/// wait ended.
+[[noreturn]] RONDO_API void throw_cancelled();
+/// What it does with a result nobody else explains.
 [[noreturn]] RONDO_API void throw_failure(int negative_errno, const char* operation);
 
 }  // namespace detail

@@ -71,7 +71,7 @@ class queue_awaiter {
     }
     void await_resume() const {
         if (refused_) [[unlikely]]
-            throw cancelled{};
+            throw_cancelled();
     }
     rondo::result<void> finish() const {
         await_resume();

@@ -182,19 +182,19 @@ class RONDO_API foreign_join : public linked_op {
         return start();
     }
     void await_resume() const {
-        if ((target_.flags & fiber::ended) == 0) throw cancelled{};
         constexpr auto outcome = fiber::has_value | fiber::has_error;
-        if ((target_.flags & outcome) == 0 && owner != nullptr && (owner->flags & fiber::cancel_pending))
-            throw cancelled{};
+        if ((target_.flags & fiber::ended) == 0 || ((target_.flags & outcome) == 0 && was_asked_)) throw_cancelled();
     }
     /// Cancels the task, and waits no more.
     void abandon() noexcept;
 
  private:
     bool start() noexcept;
+    static void ask(op& o) noexcept;
     static const op_vtable table;
     world_state& world_;
     fiber& target_;
+    bool was_asked_ = false;  // to end the task, as who waits is cancelled
 };
 
 /// The wait for a moment at which no host can run.

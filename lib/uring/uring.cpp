@@ -498,7 +498,7 @@ void uring_backend::on_own(io_op& what, std::int32_t result, completions& done) 
 /// The result of the op, or would_block when it goes on.
 std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result) noexcept {
     const bool cancelled = what.state == op::cancelling;
-    if (result == -ECANCELED) return cancelled ? ended(what) : result;
+    if (result == -ECANCELED) return cancelled ? ended(what) : -EINTR;  // by whom, if not by us?
     if (result == -EINTR || result == -EAGAIN) return cancelled ? ended(what) : would_block;
     if (result == -EPIPE && !is_reader(what.kind)) return broken_pipe(r);
     if (result < 0) return result;

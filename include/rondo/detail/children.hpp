@@ -162,7 +162,6 @@ class RONDO_API join_scope : public group {
     static void ended(detail::scope& base, fiber& f) noexcept;
     void fail(std::exception_ptr error) noexcept;
     void note(const fiber& child);
-    bool cancelled_outside() noexcept { return (core().holder->flags & fiber::cancel_pending) != 0; }
 
     question ask_;
     void* joiner_;
