@@ -93,9 +93,9 @@ void cancel_scope::set_shielded(bool value) noexcept {
 time_point current_deadline() noexcept {
     const detail::fiber* f = this_loop().current_fiber();
     RONDO_ASSERT(f != nullptr, "current_deadline() is for tasks");
+    if (detail::is_cancelled(*f)) return time_point::min();
     time_point earliest = never;
     for (const detail::scope* s = f->inside; s != nullptr; s = s->parent) {
-        if (s->cancelled) return time_point::min();
         if (s->deadline < earliest) earliest = s->deadline;
         if (s->shielded) break;
     }

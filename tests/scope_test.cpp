@@ -282,6 +282,42 @@ TEST_CASE("scopes: the effective deadline is the earliest one as far as the next
     run(local::body);
 }
 
+TEST_CASE("current_deadline: time_point::min() in a task that is cancelled, by a scope or by its handle") {
+    struct local {
+        static task<> body() {
+            time_point by_handle = never, behind_shield = never, by_group = never;
+            auto looks = [](time_point& seen) -> task<> {
+                try {
+                    co_await sleep_for(1h);
+                } catch (const cancelled&) {
+                    seen = current_deadline();
+                    throw;
+                }
+            };
+            auto looks_behind_a_shield = [&]() -> task<> {
+                behind_shield = current_deadline();
+                co_return;
+            };
+            auto h = spawn([&]() -> task<> {
+                auto waits = [&]() -> task<> { co_await with_timeout(1h, looks, by_handle); };
+                co_await with_cleanup(waits, looks_behind_a_shield, duration::max());
+            });
+            auto group_body = [&](task_group& g) -> task<> {
+                g.spawn(looks, std::ref(by_group));
+                co_await sleep_for(1ms);
+                h.cancel();
+                g.cancel();
+            };
+            co_await with_task_group(group_body);
+            static_cast<void>(co_await attempt(h));
+            CHECK(by_handle == time_point::min());
+            CHECK(by_group == time_point::min());
+            CHECK(behind_shield == never);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("cancel scope: level-triggered, every wait in it says cancelled; outside none does") {
     struct local {
         static task<> stubborn(int& refused) {

@@ -76,7 +76,8 @@ class RONDO_API cancel_scope : detail::scope {
     deadline_op timer_;
 };
 
-/// The earliest deadline around the running task, as far as the next shield: `never` if there is none.
+/// The earliest deadline around the running task, as far as the next shield: `never` if there is none, and
+/// time_point::min() if it is cancelled, by a scope or by its handle.
 [[nodiscard]] RONDO_API time_point current_deadline() noexcept;
 
 namespace detail {
