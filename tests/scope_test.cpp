@@ -1,6 +1,9 @@
 // Cancel scopes and groups: how they begin, fail, are cancelled and end.
 #include "support/every_step.hpp"
 
+#include <algorithm>
+#include <cstring>
+#include <ctime>
 #include <memory>
 #include <vector>
 
@@ -1227,6 +1230,70 @@ TEST_CASE("exception_group: splits by type through nested groups, and prints as 
     CHECK_THROWS_AS(group.rethrow_except<std::runtime_error>(), exception_group);
     CHECK_NOTHROW(group.rethrow_except<std::exception>());
     CHECK_THROWS_AS(exception_group({}), std::invalid_argument);
+}
+
+// Its tree was as wide as it was deep, what() repeated itself at each level, and its end took the stack.
+TEST_CASE("exception_group: groups in groups, a hundred thousand deep, are told shortly, split, and end") {
+    std::exception_ptr error = std::make_exception_ptr(std::runtime_error("innermost"));
+    std::size_t longest = 0;
+    for (int i = 0; i < 100'000; ++i) {
+        const exception_group group({error});
+        longest = std::max(longest, std::strlen(group.what()));
+        error = std::make_exception_ptr(group);
+    }
+    CHECK(longest < 200);
+    const exception_group all({error, std::make_exception_ptr(std::logic_error("beside it"))});
+    CHECK(std::string(all.what()) == "2 errors; the first: 100000 groups further in: std::runtime_error: innermost");
+    const std::string tree = all.tree();
+    CHECK(tree.size() < 8000);
+    CHECK(tree.find("1 error: 99960 groups further in: std::runtime_error: innermost") != tree.npos);
+    CHECK(tree.ends_with("\n`- std::logic_error: beside it"));
+    const auto [runtime, rest] = all.split<std::runtime_error>();
+    CHECK(runtime.size() == 1);
+    CHECK(rest.size() == 1);
+}
+
+TEST_CASE("exception_group: a tree of very many errors is cut, and says how many more there are") {
+    std::vector<std::exception_ptr> many(1000, std::make_exception_ptr(std::runtime_error("again")));
+    const std::vector<std::exception_ptr> outer(3, std::make_exception_ptr(exception_group(many)));
+    const std::string tree = exception_group(outer).tree();
+    CHECK(std::count(tree.begin(), tree.end(), '\n') == 102);
+    CHECK(tree.find("\n|  `- ... and 901 more\n`- ... and 2 more") != tree.npos);
+}
+
+/// The processor's time, of this thread, that each of `depth` scopes in each other costs: the least of three.
+double cost_of_nesting(int depth) {
+    struct local {
+        static task<int> nest(int n) {
+            if (n == 0) {
+                co_await yield();
+                co_return 0;
+            }
+            auto body = [n](task_group&) -> task<int> {
+                const int below = co_await nest(n - 1);
+                co_return 1 + below;
+            };
+            co_return co_await with_task_group(body);
+        }
+        static double now() {
+            timespec t{};
+            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+            return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+        }
+    };
+    double least = 1e9;
+    for (int i = 0; i < 3; ++i) {
+        const double begin = local::now();
+        const int counted = run(local::nest, depth);
+        CHECK(counted == depth);
+        least = std::min(least, (local::now() - begin) / depth);
+    }
+    return least;
+}
+
+// Each looked at all scopes around it when it was left: at this depth that was fifty times as dear.
+TEST_CASE("task group: one in many others is left as fast as one alone") {
+    CHECK(cost_of_nesting(20'000) < 8 * cost_of_nesting(500));
 }
 
 // --- everything, cancelled everywhere --------------------------------------------------------------------

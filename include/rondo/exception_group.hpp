@@ -19,13 +19,15 @@ class RONDO_API exception_group : public std::exception {
     exception_group(const exception_group&);
     ~exception_group() override;
 
-    /// "3 errors; the first: read 127.0.0.1:5432: Connection reset by peer".
+    /// "3 errors; the first: read 127.0.0.1:5432: Connection reset by peer". If the first is a group, what that
+    /// says; if there are more than eight in each other, "1 error: 12 groups further in: read ...".
     const char* what() const noexcept override { return what_.c_str(); }
 
     const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
     const std::exception_ptr& first() const noexcept { return errors_.front(); }
 
-    /// A line for each error, nested groups further in.
+    /// A line for each error, nested groups further in: 100 lines and 40 levels at most. What is beyond is
+    /// counted, and of the groups that are too far in, the first error named.
     std::string tree() const;
 
     struct parts {
@@ -60,8 +62,11 @@ class RONDO_API exception_group : public std::exception {
 
  private:
     parts split_by(bool (*matches)(const std::exception_ptr&)) const;
+    std::string further_in() const;
 
     std::vector<std::exception_ptr> errors_;
+    std::exception_ptr origin_;  // the first error that is no group
+    std::size_t levels_ = 0;     // and how many groups further in it is
     std::string what_;
 };
 
