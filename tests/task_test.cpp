@@ -76,6 +76,36 @@ task<long> chain(int depth) {
     co_return 1 + co_await chain(depth - 1);
 }
 
+// It was a swap: the one that was moved from held the other coroutine, and could run it.
+TEST_CASE("task: move assignment ends what was there before, and leaves nothing behind") {
+    struct local {
+        static task<int> give(std::shared_ptr<int> n) { co_return *n; }
+        static async_generator<int> count(std::shared_ptr<int> n) {
+            for (;;) co_yield *n;
+        }
+    };
+    test::run([]() -> task<> {
+        const auto one = std::make_shared<int>(1), two = std::make_shared<int>(2);
+        task<int> a = local::give(one);
+        const int first = co_await a;
+        CHECK(first == 1);
+        task<int> b = local::give(two);
+        a = std::move(b);
+        CHECK(one.use_count() == 1);
+        CHECK(b.is_none());
+        const int second = co_await a;
+        CHECK(second == 2);
+
+        async_generator<int> c = local::count(one), d = local::count(two);
+        int* value = co_await c.next();
+        CHECK(*value == 1);
+        c = std::move(d);
+        CHECK(one.use_count() == 1);
+        value = co_await c.next();
+        CHECK(*value == 2);
+    });
+}
+
 TEST_CASE("task: a chain of 100,000 awaits suspends and returns") {
     CHECK(test::run(chain, 100'000) == 100'000);
 }

@@ -93,7 +93,7 @@ class [[nodiscard]] async_generator {
     class next_awaiter;
 
     async_generator(async_generator&& other) noexcept : frame_(detail::take(other.frame_)) {}
-    async_generator& operator=(async_generator&& other) noexcept {
+    async_generator& operator=(async_generator other) noexcept {
         detail::trade(frame_, other.frame_);
         return *this;
     }

@@ -176,7 +176,8 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     using value_type = T;
 
     task(task&& other) noexcept : frame_(detail::take(other.frame_)) {}
-    task& operator=(task&& other) noexcept {
+    /// What it was before goes at once, as in its destructor.
+    task& operator=(task other) noexcept {
         detail::trade(frame_, other.frame_);
         return *this;
     }
@@ -195,7 +196,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> waiting,
                        std::source_location site = std::source_location::current()) const noexcept {
-        RONDO_ASSERT(frame_ && !frame_.promise().owner, "a task is awaited once");
+        RONDO_ASSERT(frame_ && !frame_.promise().owner, "a task is awaited once, and not after it was moved from");
         detail::promise_base& parent = detail::promise_of(waiting);
         detail::promise_base& child = frame_.promise();
         parent.site = site;

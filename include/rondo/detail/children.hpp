@@ -20,7 +20,7 @@ class handed_in {
  public:
     explicit handed_in(task<T>&& made) noexcept : made_(std::move(made)) {}
     handed_in(handed_in&&) noexcept = default;
-    handed_in& operator=(handed_in&&) noexcept = default;
+    handed_in& operator=(handed_in&&) = delete;
     ~handed_in() { made_.drop(); }
     task<T> operator()() noexcept { return std::move(made_); }
 
