@@ -435,10 +435,10 @@ void loop::drain_queues() noexcept {
     others_ = 0;
     if constexpr (Watched) tell_ready();  // what became ready since: by the phase, or from outside
     do {
-        while (!ticks_.empty()) run_other<Watched>(take<Watched>(ticks_, told_tick_));
+        while (!ticks_.empty()) run_other<Watched>(take<Watched>(ticks_, told_tick_), observer::step::tick);
         while (!cut && !microtasks_.empty()) {
             if (microtasks_.front()->what >= kind::explicit_microtask) {
-                run_other<Watched>(take<Watched>(microtasks_, told_microtask_));
+                run_other<Watched>(take<Watched>(microtasks_, told_microtask_), observer::step::microtask);
             } else if (budget == 0) {
                 cut = true;
             } else if (microtasks_.front()->what == kind::first_step) {
@@ -460,7 +460,7 @@ void loop::drain_queues() noexcept {
 
 // Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported.
 template <bool Watched>
-[[gnu::noinline]] void loop::run_other(detail::ready_node& node) noexcept {
+[[gnu::noinline]] void loop::run_other(detail::ready_node& node, observer::step what) noexcept {
     if (++others_ == storm_threshold) [[unlikely]]
         report_storm(node);
     if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
@@ -517,12 +517,12 @@ void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
     home.on_ended(home, f);
 }
 
-void loop::call(detail::callback& c) noexcept {
+void loop::call(detail::callback& c, observer::step what) noexcept {
     ++stats_.callbacks;
     current_fiber_ = nullptr;
     const std::source_location place = c.place;
     if (watch_ != nullptr) [[unlikely]]
-        watch_->on_step(observer::step::microtask, task_view(), place);
+        watch_->on_step(what, task_view(), place);
     try {
         c.invoke(c, detail::callback::act::run);
     } catch (...) {
@@ -658,7 +658,7 @@ void loop::run_pending() {
     detail::queue<detail::ready_node> posted = shared_->take();
     while (!posted.empty()) {
         ++stats_.posts;
-        call(static_cast<detail::callback&>(posted.pop()));
+        call(static_cast<detail::callback&>(posted.pop()), observer::step::callback);
         drain();
     }
 }

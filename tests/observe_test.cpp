@@ -188,6 +188,34 @@ TEST_CASE("observer: a task is made ready once before each step, whatever wakes 
     CHECK(watch.its.readied == watch.its.steps + 1);
 }
 
+// Ticks, and posts of other threads, were told as microtasks.
+TEST_CASE("observer: ticks, microtasks, and callbacks of phases are told apart, as in the recorder's label") {
+    struct counter final : observer {
+        void on_step(step what, task_view, std::source_location) noexcept override {
+            ++seen[static_cast<std::size_t>(what)];
+        }
+        int count(step what) const { return seen[static_cast<std::size_t>(what)]; }
+        int seen[4] = {};
+    };
+    counter seen;
+    loop_options options;
+    options.watch = &seen;
+    loop l(options);
+    for (int i = 0; i < 2; ++i) l.next_tick([] {});
+    for (int i = 0; i < 3; ++i) l.queue_microtask([] {});
+    l.set_immediate([] {});
+    remote far = l.remote();
+    for (int i = 0; i < 4; ++i) CHECK(far.post([] {}));
+    far = {};
+    auto h = spawn_on(l, []() -> task<> { co_await next_tick(); });
+    l.run();
+    using step = observer::step;
+    CHECK(seen.count(step::tick) == 2);
+    CHECK(seen.count(step::microtask) == 3);
+    CHECK(seen.count(step::callback) == 1 + 4);
+    CHECK(seen.count(step::task) == 2);
+}
+
 TEST_CASE("observer: it may come when tasks are ready already, and go") {
     checking_observer watch;
     loop l;

@@ -194,6 +194,8 @@ class RONDO_API task_view {
 /// nothing while there is none; docs/observability.md has those that come with rondo.
 class RONDO_API observer {
  public:
+    /// What runs: a callback of a phase (posts of other threads are of the pending phase), one of the queues, or
+    /// a task, however it was woken.
     enum class step : std::uint8_t { callback, tick, microtask, task };
     enum class ending : std::uint8_t { value, error, cancelled };
 
@@ -501,7 +503,7 @@ class RONDO_API loop {
     void fire_timer(detail::handle_node& node) noexcept;
     void fire_once(detail::handle_node& node) noexcept;
     void call(detail::handle_node& node) noexcept;
-    void call(detail::callback& c) noexcept;
+    void call(detail::callback& c, observer::step what) noexcept;
     template <bool Watched>
     void step(detail::fiber& f) noexcept;
     void step_watched(detail::fiber& f) noexcept;
@@ -532,7 +534,7 @@ class RONDO_API loop {
     template <bool Watched>
     void drain_queues() noexcept;
     template <bool Watched>
-    void run_other(detail::ready_node& node) noexcept;
+    void run_other(detail::ready_node& node, observer::step what) noexcept;
 
     void push_tick(detail::callback& c) noexcept {
         check_thread("next_tick", c.place);

@@ -210,7 +210,7 @@ std::string label_of(const life_span& life) {
 
 std::string label_of(const story& all, const step_span& step) {
     if (step.life != nothing) return label_of(all.lives[static_cast<std::size_t>(step.life)]);
-    return step.what == observer::step::callback ? "callback" : "microtask";
+    return step.what == observer::step::tick ? "tick" : step.what == observer::step::microtask ? "microtask" : "callback";
 }
 
 const char* name_of(life_span::fate how) noexcept {

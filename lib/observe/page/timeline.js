@@ -159,7 +159,7 @@ const clock = (ns) => {  // since the beginning, to the nanosecond
   const whole = Math.floor(ns / 1e9);
   return `${whole}.${String(Math.round(ns - whole * 1e9)).padStart(9, '0').replace(/(\d{3})(?=\d)/g, '$1\u2009')} s`;
 };
-const stepTitle = (i) => steps.life[i] >= 0 ? taskName(steps.life[i]) : steps.what[i] === 0 ? 'callback' : 'microtask';
+const stepTitle = (i) => steps.life[i] >= 0 ? taskName(steps.life[i]) : ['callback', 'tick', 'microtask'][steps.what[i]];
 const packetTitle = (i) => `${texts[packets.what[i]]}${packets.size[i] ? ` ${packets.size[i]} bytes` : ''}${packets.copy[i] ? ' (copy)' : ''}`;
 
 // ---------------------------------------------------------------- search
