@@ -23,7 +23,7 @@ bool backend::advance(duration) noexcept { return false; }
 
 std::size_t backend::descriptors() const noexcept { return 0; }
 
-void backend::set_outside(std::size_t) noexcept {}
+void backend::set_outside(std::size_t, duration) noexcept {}
 
 const char* name_of(backend_kind kind) noexcept {
     switch (kind) {

@@ -52,25 +52,45 @@ std::string at_place(const std::source_location& place) {
     return std::string(" at ") + place.file_name() + ":" + std::to_string(place.line());
 }
 
+namespace {
+
+/// The first tasks of the root scope, and where they are: " task 2 at main.cpp:7, task 3 at main.cpp:9, ...".
+struct root_tasks {
+    explicit root_tasks(const scope& root) noexcept {
+        constexpr std::size_t most_named = 4;
+        std::size_t size = 0;
+        std::size_t named = 0;
+        const fiber* f = &root.fibers.front();
+        for (; f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
+            const std::source_location place = shown_place(*f);
+            const std::string_view file = base_name(place);
+            const int n = std::snprintf(text + size, sizeof text - size, "%s %s at %.*s:%u", named == 0 ? "" : ",",
+                                        task_label(*f).text, static_cast<int>(std::min(file.size(), std::size_t{40})),
+                                        file.data(), static_cast<unsigned>(place.line()));
+            size = std::min(size + static_cast<std::size_t>(n), sizeof text - 1);
+        }
+        if (named < root.count) std::snprintf(text + size, sizeof text - size, ", ...");
+    }
+    char text[610] = "";
+};
+
+}  // namespace
+
 void log_leftovers(const loop& l, const char* when) noexcept {
-    constexpr std::size_t most_named = 4;
     const scope& root = l.root();
     if (root.count == 0) return;
-    char names[600] = "";
-    std::size_t size = 0;
-    std::size_t named = 0;
-    const fiber* f = &root.fibers.front();
-    for (; f != nullptr && named < most_named; f = root.fibers.after(*f), ++named) {
-        const std::source_location place = shown_place(*f);
-        const std::string_view file = base_name(place);
-        const int n = std::snprintf(names + size, sizeof names - size, "%s %s at %.*s:%u", named == 0 ? "" : ",",
-                                    task_label(*f).text, static_cast<int>(std::min(file.size(), std::size_t{40})),
-                                    file.data(), static_cast<unsigned>(place.line()));
-        size = std::min(size + static_cast<std::size_t>(n), sizeof names - 1);
-    }
     static log_gate gate;
-    write_log(gate, log_level::debug, root.fibers.front().place, "%zu %s left %s, and cancelled:%s%s", root.count,
-              root.count == 1 ? "task was" : "tasks were", when, names, named < root.count ? ", ..." : "");
+    write_log(gate, log_level::debug, root.fibers.front().place, "%zu %s left %s, and cancelled:%s", root.count,
+              root.count == 1 ? "task was" : "tasks were", when, root_tasks(root).text);
+}
+
+void log_stranded(const loop& l) noexcept {
+    const scope& root = l.root();
+    static log_gate gate;
+    write_log(gate, log_level::error, root.fibers.front().place,
+              "%zu %s, although cancelled when the program ended, and nothing is left that would end them. Is there "
+              "a shield without a deadline?%s",
+              root.count, root.count == 1 ? "task waits" : "tasks wait", root_tasks(root).text);
 }
 
 }  // namespace detail

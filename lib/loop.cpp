@@ -211,6 +211,7 @@ class loop::running_scope {
         outer_ = std::exchange(detail::current, &l);
         l.running_ = true;
         l.stuck_ = false;
+        if (!l.unwinding_) l.gave_up_ = false;
         l.refresh_now();
     }
     ~running_scope() {
@@ -302,12 +303,16 @@ void loop::stop(std::source_location place) noexcept {
 void loop::drain_root() noexcept {
     if (root_.count == 0 && armed_io_ == 0) return;
     root_.cancel();
+    unwinding_ = true;
+    refresh_now();
+    steps_when_asked_ = stats_.steps;
+    give_up_at_ = gave_up_ ? now_ : now_ + patience_at_the_end;  // once is enough, if nothing has run since
     const bool was_stopped = stopped_;
     bool again;
     do {
         again = false;
         try {
-            // Only what is being closed or cancelled is waited for: its end is near.
+            // What is being closed or cancelled is waited for, as its end is near; and what is shielded.
             const bool done = run_until([](void* self) {
                 auto& l = *static_cast<loop*>(self);
                 return l.root_.count == 0 && l.armed_io_ == 0;
@@ -320,7 +325,33 @@ void loop::drain_root() noexcept {
         }
     } while (again);
     stopped_ = was_stopped;  // that of the program's own run
+    unwinding_ = false;
+    if (root_.count != 0 && !gave_up_) detail::log_stranded(*this);
+    gave_up_ = root_.count != 0;
     root_.cancelled = false;  // the next run_on() begins anew
+}
+
+// The last tasks unwind. What waits behind a shield for another thread, or for a peer, may wait for ever: so
+// somebody has to lose patience. As long as tasks take steps, or timers will let them, nobody does.
+time_point loop::end_of_patience() noexcept {
+    if (root_.count == 0) return never;  // descriptors that close, which the kernel does
+    if (stats_.steps != steps_when_asked_ || (now_ >= give_up_at_ && has_ending_timer())) {
+        steps_when_asked_ = stats_.steps;
+        give_up_at_ = now_ + patience_at_the_end;
+    }
+    if (now_ < give_up_at_) return backend_->kind() == backend_kind::sim ? never : give_up_at_;
+    stuck_ = true;
+    return now_;
+}
+
+// A timer that will do something once. An interval goes on for ever, and says nothing.
+bool loop::has_ending_timer() const noexcept {
+    bool found = false;
+    timers_.for_each([&](op& o, time_point) {
+        found |= o.owner != nullptr ||
+                 static_cast<const detail::handle_node&>(o).what != detail::handle_node::sort::interval;
+    });
+    return found;
 }
 
 // --- steps ----------------------------------------------------------------------------------------
@@ -463,7 +494,7 @@ template <bool Watched>
 [[gnu::noinline]] void loop::run_other(detail::ready_node& node, observer::step what) noexcept {
     if (++others_ == storm_threshold) [[unlikely]]
         report_storm(node);
-    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node));
+    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node), what);
     node.what = detail::ready_node::kind::wake_up;
     step<Watched>(static_cast<detail::fiber&>(node));
 }
@@ -680,8 +711,10 @@ void loop::run_watchers(detail::ring<detail::handle_node>& watchers, phase p) {
 void loop::run_poll(bool may_block) {
     enter(phase::poll);
     time_point until = poll_deadline(may_block);
+    if (unwinding_) [[unlikely]]
+        until = std::min(until, end_of_patience());
     if (until > now_) {
-        backend_->set_outside(shared_->handle_count());
+        backend_->set_outside(shared_->handle_count(), unwinding_ ? patience_at_the_end : duration::max());
         if (!shared_->sleep()) until = now_;  // a post came in meanwhile: look, but do not block
     }
     if (!backend_->wait(until, batch_)) stuck_ = true;

@@ -29,5 +29,7 @@ std::string at_place(const std::source_location& place);
 /// A line, of level debug, that names the tasks that are left in the root scope, if there are any: the
 /// first few of them. They are about to be cancelled.
 void log_leftovers(const loop& l, const char* when) noexcept;
+/// At level error: the tasks that were cancelled then, and are left for ever.
+void log_stranded(const loop& l) noexcept;
 
 }  // namespace rondo::detail

@@ -86,6 +86,42 @@ TEST_CASE("misuse: a task is awaited once") {
     }), "a task is awaited once");
 }
 
+TEST_CASE("misuse: a task is not awaited when it was moved from") {
+    CHECK_ABORTS(abort_message([] {
+        rondo::run([]() -> task<> {
+            task<int> a = one();
+            task<int> b = std::move(a);
+            co_await b;
+            co_await a;
+        });
+    }), "not after it was moved from");
+}
+
+// With a live remote(), somebody could still end the wait, so the end of run() waited for ever.
+TEST_CASE("misuse: a shielded wait that nobody ends does not hold up the end of run for ever, and is named") {
+    struct local {
+        static task<> waits(event& e) { co_await e.wait(); }
+        static task<> body(bool remote_lives, bool interval) {
+            static remote kept;
+            static event never_set("never");
+            if (remote_lives) kept = this_loop().remote();
+            if (interval) this_loop().set_interval(1s, [] {});
+            spawn([]() -> task<> { co_await shield(waits, std::ref(never_set)); }).discard();
+            co_await yield();
+        }
+    };
+    for (const bool interval : {false, true}) {
+        // An interval goes on as well; on `sim`, where it moves the time, there is no need to wait.
+        if (interval && !test::on_sim()) continue;
+        const std::string text =
+            abort_message([interval] { rondo::run(local::body, !interval, interval); });
+        CAPTURE(interval);
+        CHECK_ABORTS(text, "1 task waits, although cancelled when the program ended");
+        CHECK_ABORTS(text, "task 2 at misuse_test.cpp");
+        CHECK_ABORTS(text, "a scope was destroyed with 1 live task in it: task 2");
+    }
+}
+
 TEST_CASE("misuse: a loop and its handles belong to one thread") {
     CHECK_ABORTS(abort_message([] {
         loop l;

@@ -185,8 +185,9 @@ class RONDO_API backend {
     virtual bool advance(duration by) noexcept;
     /// `sim` only: how many descriptors are open in its world. Elsewhere 0: the process has them.
     virtual std::size_t descriptors() const noexcept;
-    /// `sim` only: while > 0, someone outside the world may still call `wake`.
-    virtual void set_outside(std::size_t handles) noexcept;
+    /// `sim` only: while > 0, someone outside the world may still call `wake`. A wait that only they could end
+    /// lasts so long at most, in real time: then it gives false.
+    virtual void set_outside(std::size_t handles, duration patience = duration::max()) noexcept;
 };
 
 namespace simulated {

@@ -233,12 +233,16 @@ class RONDO_API loop {
     static constexpr std::int32_t inline_completions = 64;
     /// So many waits for other tasks may be over at once; the next one goes behind every task that is ready.
     static constexpr std::int32_t waits_at_once = 128;
+    /// So long the end of run() and ~loop wait for tasks that others have to wake, while none takes a step.
+    static constexpr duration patience_at_the_end = std::chrono::seconds(5);
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
 
     /// Throws io_error when the backend asked for by name cannot be had.
     explicit loop(const loop_options& options = {});
-    /// Cancels every task that is left and lets it unwind (bounded), then drops all callbacks.
+    /// Cancels every task that is left, waits for its end, and drops all callbacks. What a shield keeps running,
+    /// and the timers it waits for, are waited out. When only the outside could wake such a task, a peer or another
+    /// thread, and none has taken a step for `patience_at_the_end`, those left are named in the log, and asserted.
     ~loop();
     loop(const loop&) = delete;
     loop& operator=(const loop&) = delete;
@@ -461,7 +465,8 @@ class RONDO_API loop {
         any_order_ = true;
         set_observer(watch_);
     }
-    /// Cancels the root scope and turns until its last task has ended.
+    /// Cancels the root scope and turns until its last task has ended, or nothing but the outside could end it
+    /// and that has not for `patience_at_the_end`: those left are logged then.
     void drain_root() noexcept;
     /// Under RONDO_DEBUG: `what`, called at `place` if that is known, is on the loop's own thread.
     void check_thread(const char* what, std::source_location place = {}) const noexcept {
@@ -493,6 +498,8 @@ class RONDO_API loop {
 
     void enter(phase p) noexcept;
     time_point poll_deadline(bool may_block) const noexcept;
+    time_point end_of_patience() noexcept;
+    bool has_ending_timer() const noexcept;
     bool work_queued() const noexcept;
     void refresh_now() noexcept { now_ = backend_->now(); }
 
@@ -578,6 +585,8 @@ class RONDO_API loop {
     bool stopped_ = false;     // the latest run ended by stop()
     bool stuck_ = false;       // the backend said that nothing can ever happen
     bool embedded_ = false;    // someone asked for poll_fd()
+    bool unwinding_ = false;   // in drain_root()
+    bool gave_up_ = false;     // the latest drain_root() has left tasks, and nothing has run since
     bool checks_waits_ = false;  // for RONDO_DEBUG, or to remember since when a task waits
     bool any_order_ = false;     // order::chaos; then there is an observer
     observer* watch_ = nullptr;
@@ -605,6 +614,8 @@ class RONDO_API loop {
     detail::asked_starts asked_to_end_;
     detail::scope root_;
     std::size_t reaping_ = 0;  // descriptors that close without anyone waiting
+    time_point give_up_at_{};             // of drain_root(): when no task has taken a step until then
+    std::uint64_t steps_when_asked_ = 0;
     error_hook hook_ = nullptr;
     void* hook_context_ = nullptr;
     dead_letter_hook dead_letter_hook_ = nullptr;

@@ -10,6 +10,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <limits>
 #include <new>
 #include <span>
@@ -60,13 +61,17 @@ class sim final : public backend {
     std::size_t descriptors() const noexcept override { return machine_.open; }
 
     bool advance(duration by) noexcept override;
-    void set_outside(std::size_t handles) noexcept override { outside_ = handles; }
+    void set_outside(std::size_t handles, duration patience) noexcept override {
+        outside_ = handles;
+        patience_ = patience;
+    }
 
     std::uint64_t hash() const noexcept { return network_.hash(); }
     void crash(bool silently);
 
  private:
     bool wait_after_crash(time_point until, completions& done) noexcept;
+    bool wait_for_outside() noexcept;
     bool arm(half& place, io_op& op) noexcept;
     bool finish_now(io_op& op, int result) noexcept;
     bool submit_close(socket& s, io_op& op) noexcept;
@@ -87,6 +92,7 @@ class sim final : public backend {
     detail::buffer_pool buffers_;
     std::size_t armed_ = 0;
     std::size_t outside_ = 0;
+    duration patience_ = duration::max();
     // A program whose machine has crashed still unwinds: nothing it does has an effect, and its time is
     // no longer that of the world.
     bool crashed_ = false;
@@ -208,9 +214,7 @@ bool sim::wait(time_point until, completions& done) noexcept {
         const time_point next = std::min(until, network_.next_arrival());
         if (next != never) {
             network_.move_to(next);
-        } else if (outside_ > 0) {
-            woken_.wait(0);
-        } else {
+        } else if (outside_ == 0 || !wait_for_outside()) {
             return false;
         }
     }
@@ -235,6 +239,21 @@ bool sim::wait_after_crash(time_point until, completions& done) noexcept {
     if (done.size() > 0 || woken || afterlife_ >= until) return true;
     if (until == never) return false;
     afterlife_ = until;
+    return true;
+}
+
+/// False: nobody came in time. An atomic knows no timed wait, hence the small steps; it is a rare one.
+bool sim::wait_for_outside() noexcept {
+    if (patience_ == duration::max()) {
+        woken_.wait(0);
+        return true;
+    }
+    constexpr duration step = std::chrono::milliseconds(1);
+    const timespec pause{0, step.count()};
+    for (duration waited{}; woken_.load() == 0; waited += step) {
+        if (waited >= patience_) return false;
+        nanosleep(&pause, nullptr);
+    }
     return true;
 }
 
