@@ -204,6 +204,30 @@ TEST_CASE("select: a closed channel is ready: receiving gives nothing, sending t
     });
 }
 
+// With nothing to give it did not compile; with a value, the failure of an arm was that of the whole.
+TEST_CASE("select: attempt of a select with attempts among its arms; each keeps its own failure") {
+    test::run([]() -> task<> {
+        channel<int> open(1), closed(1);
+        closed.close();
+        event never_set;
+        const auto sent = co_await attempt(select_one(attempt(open.emplace(1)), never_set.wait()));
+        REQUIRE(sent);
+        CHECK(sent->get<0>().has_value());
+        const auto refused = co_await attempt(select_one(attempt(closed.emplace(1)), never_set.wait()));
+        REQUIRE(refused);
+        CHECK(refused->get<0>().error() == std::errc::broken_pipe);
+        const auto plain = co_await attempt(select_one(closed.emplace(1), attempt(never_set.wait())));
+        CHECK(plain.error() == std::errc::broken_pipe);
+        auto child = spawn([]() -> task<int> {
+            throw io_error(errno_code(EIO), "child");
+            co_return 1;
+        });
+        const auto joined = co_await attempt(select_one(never_set.wait(), attempt(child)));
+        REQUIRE(joined);
+        CHECK(joined->get<1>().error() == std::errc::io_error);
+    });
+}
+
 TEST_CASE("select: closing wakes it") {
     test::run([]() -> task<> {
         channel<int> a, b;

@@ -264,11 +264,17 @@ class select_awaiter : public select_op, public awaits<select_awaiter<Waits...>>
     rondo::result<value_type> attempt_take() {
         if constexpr (I + 1 < sizeof...(Waits))
             if (chosen_ != I) return attempt_take<I + 1>();
-        auto got = std::get<I>(waits_).finish();
-        if (!got) return got.error();
-        return value_type(std::in_place_index<I>, [&]() -> decltype(auto) {
-            if constexpr (requires { *got; }) return *std::move(got);
-        });
+        auto& wait = std::get<I>(waits_);
+        using alone = decltype(wait.await_resume());
+        if constexpr (std::is_same_v<alone, decltype(wait.finish())>) {  // an attempt() itself: its failure is its value
+            return value_type(std::in_place_index<I>, [&]() -> alone { return wait.await_resume(); });
+        } else {
+            auto got = wait.finish();
+            if (!got) return got.error();
+            return value_type(std::in_place_index<I>, [&]() -> decltype(auto) {
+                if constexpr (requires { *got; }) return *std::move(got);
+            });
+        }
     }
 
     std::tuple<Waits...> waits_;
@@ -283,10 +289,11 @@ select_awaiter<Waits...> make_select(bool in_order, Waits&&... waits) {
 }  // namespace detail
 
 /// Waits until one of `waits` can be had, and has it: gives a selected<...> with its index and its value, or
-/// throws its error. A wait is what would be awaited alone: channels' send and receive, sleeps, a stream's
-/// receive(), a listener's accept(), semaphores, events, task handles, attempt() of any of these; a sleep whose
-/// time has come counts as ready. What cannot be put back (read_some, write_all, connect, a task) does not compile.
-/// Streams, channels and so on must outlive it.
+/// throws its error. A wait is what would be awaited alone: channels of all kinds and queues, both ways, sleeps
+/// and immediate(), a stream's receive(), a listener's accept(), wait_readable and wait_writable, task handles,
+/// semaphores, locks, conditions without a predicate (one per guard), events, latches, barriers, rate limiters,
+/// attempt() of any of these; a sleep whose time has come counts as ready. What cannot be put back (read_some,
+/// write_all, connect, a mailbox, a task) does not compile. Streams, channels and so on must outlive it.
 /// Cancel: all waits are cancelled; if one had completed all the same, it is the one. O(waits), no allocation.
 template <class... Waits>
 [[nodiscard]] auto select_one(Waits&&... waits) {
