@@ -37,7 +37,7 @@ class RONDO_API condition {
     /// may have changed again before it has the mutex: hence the form with a predicate. `guard` must hold.
     /// Cancel: throws `cancelled`, with the mutex locked again; taking it is shielded by nature. A
     /// notification that came before the cancel is this task's: it returns, and the cancel meets its next
-    /// wait. O(1).
+    /// wait. One wait at a time with one guard, also in a select_one(). O(1).
     [[nodiscard]] wait_awaiter wait(mutex::guard& guard) noexcept;
     /// Waits so until `predicate()`, asked with the mutex locked, is true.
     template <class Predicate>

@@ -134,7 +134,7 @@ class RONDO_API spawner : public group {
     }
 
     /// The same for a child that the group does not wait for: it is cancelled when the body and all
-    /// other children have ended.
+    /// other children have ended. It holds one of the places of max_running as long as it runs.
     template <class F, class... Args>
     auto spawn_background(F&& f, Args&&... args) {
         return this->spawn_at({}, true, std::forward<F>(f), std::forward<Args>(args)...);
@@ -162,7 +162,7 @@ class RONDO_API spawner : public group {
 }  // namespace detail
 
 struct task_group_options {
-    std::size_t max_running = ~std::size_t{0};  // children that run at once; the others wait their turn
+    std::size_t max_running = ~std::size_t{0};  // children that run at once, background ones too; others wait their turn
     bool unwrap_single = false;                 // a single error is thrown as it is, not as a group of one
 };
 

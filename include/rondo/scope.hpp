@@ -190,10 +190,11 @@ auto run_scoped(const scope_options& options, F&& f, Args&&... args) {
 
 }  // namespace detail
 
-/// Awaits `fn(args...)`, a task<T>, for at most `limit`: gives its value or throws its error. When the
-/// time is over, its waits are cancelled, and when it has ended, timeout_error is thrown; unless it
-/// ended with a value or an error of its own: then that is what happened. A limit of zero or less lets
-/// it run to its first wait. Awaiting allocates nothing beyond fn's frame. Throws bad_alloc.
+/// Awaits `fn(args...)`, a task<T>, for at most `limit`, which counts from this call, not from the co_await:
+/// gives its value or throws its error. When the time is over, its waits are cancelled, and when it has ended,
+/// timeout_error is thrown; unless it ended with a value or an error of its own: then that is what happened. A
+/// limit of zero or less lets it run to its first wait. Awaiting allocates nothing beyond fn's frame. Throws
+/// bad_alloc.
 template <class F, class... Args>
 [[nodiscard]] auto with_timeout(delay limit, F&& fn, Args&&... args) {
     return detail::run_scoped<detail::cut_short::throws_timeout>({.deadline = limit.after(now())}, std::forward<F>(fn),
@@ -206,8 +207,8 @@ template <class F, class... Args>
                                                                  std::forward<Args>(args)...);
 }
 
-/// As with_timeout, but running out of time is no error: gives an optional<T>, empty when it was cut
-/// short; for a task<void>, whether it ran to its end.
+/// As with_timeout, but running out of time is no error: gives an optional<T>, empty when it was cut short; for a
+/// task<void>, whether it ran to its end. The time counts from this call as well.
 template <class F, class... Args>
 [[nodiscard]] auto move_on_after(delay limit, F&& fn, Args&&... args) {
     return detail::run_scoped<detail::cut_short::is_empty>({.deadline = limit.after(now())}, std::forward<F>(fn),
