@@ -19,6 +19,8 @@ std::uint32_t backend::choose(choice, std::uint32_t alternatives) noexcept {
     return static_cast<std::uint32_t>((random() >> 32) * alternatives >> 32);
 }
 
+void backend::left_to_parent() noexcept {}
+
 bool backend::advance(duration) noexcept { return false; }
 
 std::size_t backend::descriptors() const noexcept { return 0; }

@@ -7,6 +7,7 @@
 // Bonwick and Adams, "Magazines and Vmem", USENIX 2001, go round like that.)
 #include <rondo/detail/pool.hpp>
 
+#include "fork.hpp"
 #include "malloc_only.hpp"
 
 #include <atomic>
@@ -33,17 +34,21 @@ struct alignas(64) chunk {
     }
 };
 
+constinit std::mutex depot_guard;
+
 class depot {
  public:
+    depot() noexcept { hold_across_forks<depot_guard>(); }
+
     chunk* take() noexcept {
-        const std::lock_guard lock(guard_);
+        const std::lock_guard lock(depot_guard);
         if (first_ == nullptr) return nullptr;
         --count_;
         return std::exchange(first_, first_->next);
     }
     void give(chunk& c) noexcept {
         {
-            const std::lock_guard lock(guard_);
+            const std::lock_guard lock(depot_guard);
             if (count_ < depot_capacity) {
                 ++count_;
                 c.next = std::exchange(first_, &c);
@@ -54,7 +59,6 @@ class depot {
     }
 
  private:
-    std::mutex guard_;
     chunk* first_ = nullptr;
     std::size_t count_ = 0;
 };

@@ -126,7 +126,7 @@ std::size_t task_view::waits_for(char* text, std::size_t room) const noexcept {
 bool loop::alive() const noexcept {
     return timers_.size() > unref_timers_ || immediate_count_ > unref_immediates_ || armed_io_ != 0 ||
            closing_count_ != 0 || watcher_count_ > unref_watchers_ || work_queued() ||
-           shared_->handle_count() != 0 || shared_->has_posts();
+           shared_->handle_count() != 0 || shared_->has_posts() || !ready_at_fork_.empty();
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <rondo/loop.hpp>
 
+#include "fork.hpp"
 #include "printable.hpp"
 #include "report.hpp"
 
@@ -40,14 +41,16 @@ void print_record(const log_record& record, void*) noexcept {
     line.add('\n');
 }
 
+constinit std::mutex guard;  // of the settings, and of the counters of gates
+
 struct settings {
-    std::mutex guard;  // also keeps the counters of gates
     log_sink sink = &print_record;
     void* context = nullptr;
 };
 
 settings& current_settings() noexcept {
     static settings all;
+    detail::hold_across_forks<guard>();
     return all;
 }
 
@@ -74,7 +77,7 @@ std::uint64_t lost_log_records() noexcept { return detail::reports_lost(); }
 
 void set_log_sink(log_sink sink, void* context) noexcept {
     settings& all = current_settings();
-    const std::lock_guard lock(all.guard);
+    const std::lock_guard lock(guard);
     all.sink = sink != nullptr ? sink : &print_record;
     all.context = context;
 }
@@ -191,7 +194,7 @@ void write_log(log_gate& gate, log_level level, std::source_location place, cons
     log_sink sink;
     void* context;
     {
-        const std::lock_guard lock(all.guard);
+        const std::lock_guard lock(guard);
         passes = log_gates::pass(gate, level, place, format, notes, note_count);
         sink = all.sink;
         context = all.context;
@@ -211,7 +214,7 @@ void flush_log() noexcept {
         log_sink sink;
         void* context;
         {
-            const std::lock_guard lock(all.guard);
+            const std::lock_guard lock(guard);
             count = log_gates::take(notes, std::size(notes), 0, true);
             sink = all.sink;
             context = all.context;

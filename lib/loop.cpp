@@ -5,6 +5,8 @@
 #include <rondo/detail/extras.hpp>
 #include <rondo/task.hpp>
 
+#include "fork.hpp"
+#include "left_behind.hpp"
 #include "places.hpp"
 #include "remote_state.hpp"
 #include "report.hpp"
@@ -149,44 +151,75 @@ loop::loop(const loop_options& options)
     checks_waits_ = options_.track_waits || detail::debug_enabled;
     put_off_.reserve(64);
     put_off_round_.reserve(64);
-    shared_ = new detail::remote_state(*chosen);
-    backend_ = chosen.release();
+    in_a_child_ = new detail::left_behind(std::move(chosen));
+    backend_ = &in_a_child_->parents();
+    shared_ = new detail::remote_state(*backend_);
     own_decisions_ = seeded.release();
     now_ = backend_->now();
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
     if (backend_->kind() == backend_kind::sim) serial_ |= simulated_bit;
     next_on_thread_ = std::exchange(detail::loops_here, this);
+    watch_forks();
     const std::lock_guard lock(detail::every_loop_guard);
     next_in_process_ = std::exchange(detail::every_loop, this);
 }
 
 loop::~loop() {
+    if (left_behind_ && (running_ || thread_ != &detail::thread_mark)) {
+        abandon();
+        return;
+    }
     RONDO_ASSERT(!running_, "a loop was destroyed while it runs");
     check_thread("~loop");
-    detail::log_leftovers(*this, "when its loop was destroyed");
+    if (!left_behind_) detail::log_leftovers(*this, "when its loop was destroyed");
     drain_root();
     shared_->close();
     loop* const outer = std::exchange(detail::current, this);  // callables may look at the time
     orphan_handles();
-    for (auto* queue : {&ticks_, &microtasks_})
+    for (auto* queue : {&ticks_, &microtasks_, &ready_at_fork_})
         while (!queue->empty()) {
             auto& c = static_cast<detail::callback&>(queue->pop());
             c.invoke(c, detail::callback::act::drop);
         }
     detail::current = outer;
+    unlist();
+    shared_->release();
+    if (!left_behind_) detail::flush_log();
+    delete in_a_child_;
+    delete own_decisions_;
+}
+
+void loop::unlist() noexcept {
     loop** at = &detail::loops_here;
     while (*at != nullptr && *at != this) at = &(*at)->next_on_thread_;
     if (*at != nullptr) *at = next_on_thread_;
-    {
-        const std::lock_guard lock(detail::every_loop_guard);
-        at = &detail::every_loop;
-        while (*at != this) at = &(*at)->next_in_process_;
-        *at = next_in_process_;
+    const std::lock_guard lock(detail::every_loop_guard);
+    at = &detail::every_loop;
+    while (*at != nullptr && *at != this) at = &(*at)->next_in_process_;
+    if (*at != nullptr) *at = next_in_process_;
+}
+
+// --- in a forked child (forked.cpp has the rest) -----------------------------------------------------
+
+void loop::watch_forks() noexcept {
+    static const int registered = pthread_atfork([] { detail::every_loop_guard.lock(); },
+                                                 [] { detail::every_loop_guard.unlock(); }, &loop::forked);
+    static_cast<void>(registered);
+}
+
+// The child's first act. A loop of another thread may be in the middle of something, for ever: nobody finds it any
+// more, and what belongs to it is as of a loop that is gone.
+void loop::forked() noexcept {
+    for (loop** at = &detail::every_loop; *at != nullptr;) {
+        loop& l = **at;
+        l.leave_behind(l.thread_ == &detail::thread_mark);
+        if (l.thread_ == &detail::thread_mark) {
+            at = &l.next_in_process_;
+        } else {
+            *at = l.next_in_process_;
+        }
     }
-    shared_->release();
-    detail::flush_log();
-    delete backend_;
-    delete own_decisions_;
+    detail::every_loop_guard.unlock();
 }
 
 loop* loop::living(std::uint32_t serial) noexcept {
@@ -208,6 +241,7 @@ class loop::running_scope {
     explicit running_scope(loop& l) : loop_(l) {
         if (l.running_) throw std::logic_error("rondo::loop: it is running already (run inside run)");
         l.check_thread("run");
+        if (l.left_behind_ && !l.root_.cancelled) detail::used_in_child("run()");
         outer_ = std::exchange(detail::current, &l);
         l.running_ = true;
         l.stuck_ = false;
@@ -660,6 +694,8 @@ void loop::step_ended() noexcept {
 
 void loop::turn(bool may_block) {
     ++stats_.turns;
+    if (left_behind_) [[unlikely]]
+        return turn_in_child();
     run_pending();
     run_watchers(idle_, phase::idle);
     run_watchers(prepare_, phase::prepare);
@@ -683,15 +719,22 @@ void loop::run_pending() {
     put_off_round_.swap(put_off_);  // what is put off meanwhile waits for the next turn
     for (io_op* o : put_off_round_) {
         --armed_io_;
-        deliver(*o, o->result);
+        if (left_behind_) [[unlikely]] {
+            complete(*o, o->result);
+        } else {
+            deliver(*o, o->result);
+        }
     }
     put_off_round_.clear();
+    if (left_behind_) [[unlikely]]
+        return;
     detail::queue<detail::ready_node> posted = shared_->take();
-    while (!posted.empty()) {
+    while (!posted.empty() && !left_behind_) {
         ++stats_.posts;
         call(static_cast<detail::callback&>(posted.pop()), observer::step::callback);
         drain();
     }
+    ready_at_fork_.append(posted);
 }
 
 void loop::run_watchers(detail::ring<detail::handle_node>& watchers, phase p) {
@@ -700,15 +743,18 @@ void loop::run_watchers(detail::ring<detail::handle_node>& watchers, phase p) {
     // Taken whole: those started meanwhile wait a turn. Each goes back before it runs.
     detail::ring<detail::handle_node> round;
     round.splice_back(watchers);
-    while (!round.empty()) {
+    while (!round.empty() && !left_behind_) {
         detail::handle_node& node = round.pop_front();
         watchers.push_back(node);
         call(node);
         drain();
     }
+    watchers.splice_back(round);
 }
 
 void loop::run_poll(bool may_block) {
+    if (left_behind_) [[unlikely]]
+        return;
     enter(phase::poll);
     time_point until = poll_deadline(may_block);
     if (unwinding_) [[unlikely]]
@@ -725,7 +771,11 @@ void loop::run_poll(bool may_block) {
         watch_->on_polled(batch_.size(), now_);
     for (const completion& c : batch_) {
         --armed_io_;
-        deliver(*c.what, c.result);
+        if (left_behind_) [[unlikely]] {
+            complete(*c.what, c.result);
+        } else {
+            deliver(*c.what, c.result);
+        }
     }
     batch_.clear();
 }
@@ -749,7 +799,7 @@ void loop::run_check() {
     // meanwhile is simply not in it any more.
     detail::ring<detail::linked_op> round;
     round.splice_back(immediates_);
-    while (!round.empty()) {
+    while (!round.empty() && !left_behind_) {
         detail::linked_op& o = round.pop_front();
         --immediate_count_;
         if (o.owner != nullptr) {
@@ -760,6 +810,7 @@ void loop::run_check() {
             drain();
         }
     }
+    immediates_.splice_back(round);
 }
 
 void loop::run_close() {
@@ -767,12 +818,13 @@ void loop::run_close() {
     if (closing_.empty()) return;
     detail::ring<detail::handle_node> round;
     round.splice_back(closing_);
-    while (!round.empty()) {
+    while (!round.empty() && !left_behind_) {
         detail::handle_node& node = round.pop_front();
         --closing_count_;
         fire_once(node);
         drain();
     }
+    closing_.splice_back(round);
 }
 
 void loop::run_timers() {
@@ -786,6 +838,8 @@ void loop::run_timers() {
     if (watch_ != nullptr) [[unlikely]]
         watch_->on_timers(timers_.next(), now_);
     // Due timers are collected first, so one that is made in this phase waits for the next.
+    if (left_behind_) [[unlikely]]
+        return;
     timers_.collect(now_);
     for (auto slot = timers_.take_due(); slot != timers_.none; slot = timers_.take_due()) {
         ++stats_.timers_fired;
@@ -798,6 +852,8 @@ void loop::run_timers() {
             fire_timer(static_cast<detail::handle_node&>(o));
             drain();
         }
+        if (left_behind_) [[unlikely]]
+            return;
     }
 }
 
@@ -898,7 +954,7 @@ void loop::report_unhandled(std::exception_ptr error, std::source_location place
 }
 
 void loop::assert_thread(const char* what, std::source_location place) const noexcept {
-    if (thread_ == &detail::thread_mark) return;
+    if (thread_ == &detail::thread_mark || left_behind_) return;
     char message[160];
     std::snprintf(message, sizeof message,
                   "%s: a loop is for the thread that made it; that is thread %d, this is thread %d", what,

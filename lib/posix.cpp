@@ -1,7 +1,8 @@
 #include "posix.hpp"
 
+#include "fork.hpp"
+
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
@@ -19,17 +20,6 @@ std::int64_t read_clock(clockid_t which) noexcept {
     timespec at;
     clock_gettime(which, &at);
     return std::int64_t{at.tv_sec} * 1'000'000'000 + at.tv_nsec;
-}
-
-// How often this process is a forked child. Asking getpid() instead would be a system call per
-// turn: glibc stopped caching it.
-std::atomic<unsigned> fork_count{0};
-
-unsigned count_forks() noexcept {
-    static const int registered =
-        pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); });
-    static_cast<void>(registered);
-    return fork_count.load(std::memory_order_relaxed);
 }
 
 std::uint64_t split_mix(std::uint64_t& state) noexcept {
@@ -169,7 +159,7 @@ void span_cursor::advance(std::size_t bytes) noexcept {
     }
 }
 
-posix_backend::posix_backend() noexcept : forks_(count_forks()) {
+posix_backend::posix_backend() noexcept : forks_(forks()) {
     // The counter is never read back: every write is an edge for those who poll it, and adding one
     // at a time it would take centuries to block.
     wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -218,7 +208,7 @@ void posix_backend::wake() noexcept {
 }
 
 bool posix_backend::forked() const noexcept {
-    return fork_count.load(std::memory_order_relaxed) != forks_;
+    return forks() != forks_;
 }
 
 int posix_backend::call(sys_op& what) noexcept {

@@ -114,6 +114,7 @@ class posix_backend : public backend {
     /// In a forked child: what we hold is shared with the parent, and not ours to use.
     bool forked() const noexcept;
 
+    bool left_ = false;  // left_to_parent()
     int wake_fd_ = -1;  // an eventfd; -1 when there was none to be had
     std::size_t armed_ = 0;
     time_point last_now_ = time_point::min();  // spares `wait` a look at the clock

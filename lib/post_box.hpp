@@ -45,6 +45,8 @@ class post_box {
         sleeping_.store(true, std::memory_order_seq_cst);
         return inbox_.empty();
     }
+    /// While nobody posts.
+    void retarget(Target& instead) noexcept { target_ = &instead; }
     void awake() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
 
     queue<ready_node> take() noexcept { return inbox_.take(); }

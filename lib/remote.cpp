@@ -1,3 +1,4 @@
+#include "left_behind.hpp"
 #include "remote_state.hpp"
 
 #include <sched.h>
@@ -6,7 +7,7 @@ namespace rondo {
 
 void detail::remote_state::close() noexcept {
     queue<ready_node> rest = post_box::close();
-    while (visited()) sched_yield();  // a push and a wake away
+    while (!left_behind && visited()) sched_yield();  // a push and a wake away; a child has no visitors
     while (!rest.empty()) {
         auto& c = static_cast<callback&>(rest.pop());
         c.invoke(c, callback::act::drop);
@@ -29,7 +30,10 @@ remote::~remote() {
 }
 
 bool remote::post_callback(detail::callback& c) const noexcept {
-    if (state_ != nullptr && state_->post(c)) return true;
+    const bool in_child = state_ != nullptr && state_->left_behind;
+    if (in_child && !detail::unwinding_in_child()) [[unlikely]]
+        detail::used_in_child("a post");
+    if (state_ != nullptr && !in_child && state_->post(c)) return true;
     c.invoke(c, detail::callback::act::drop);
     return false;
 }

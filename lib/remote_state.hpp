@@ -27,12 +27,19 @@ struct remote_state : post_box<backend> {
 
     std::size_t handle_count() const noexcept { return handles.load(std::memory_order_seq_cst); }
 
+    /// In a forked child: nobody reads what is posted, and `instead` is what may be woken.
+    void leave_behind(backend& instead) noexcept {
+        left_behind = true;
+        retarget(instead);
+    }
+
     /// Refuses posts from now on, waits until nobody is inside post(), and drops what was queued:
     /// after this the backend may go.
     void close() noexcept;
 
     std::atomic<std::size_t> handles{0};
     std::atomic<std::size_t> owners{1};
+    bool left_behind = false;  // set while there is one thread only
 };
 
 }  // namespace rondo::detail

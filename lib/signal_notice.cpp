@@ -1,9 +1,12 @@
 #include "signal_notice.hpp"
 
+#include "fork.hpp"
+
 #include <cerrno>
 #include <csignal>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace rondo::detail {
 
@@ -36,6 +39,7 @@ struct signal_notice::letter : callback {
     void (*react)(void*);
     void* context;
     std::uint64_t signals = 0;
+    const unsigned forks = detail::forks();
     bool abandoned = false;
     std::atomic<bool> queued{false};
 };
@@ -44,7 +48,7 @@ namespace {
 
 using letter = signal_notice::letter;
 
-std::mutex guard;  // of everything below but the slots, which the handler reads
+constinit std::mutex guard;  // of everything below but the slots, which the handler reads
 std::atomic<letter*> slots[32];
 std::size_t used[signal_count];
 struct sigaction before[signal_count];
@@ -80,8 +84,28 @@ void uninstall(std::uint64_t signals) noexcept {
 
 }  // namespace
 
+namespace {
+
+// A forked child begins as if nobody had asked for signals: they do what they did before. Its parent's loop would
+// never hear of them, and nothing could end the child.
+void forget_all() noexcept {
+    for (int signal = 1; signal < signal_count; ++signal)
+        if (std::exchange(used[signal], 0) != 0) sigaction(signal, &before[signal], nullptr);
+    for (auto& slot : slots) slot.store(nullptr);
+    handlers_running.store(0);
+}
+
+void watch_forks() noexcept {
+    hold_across_forks<guard>();
+    static const int registered = pthread_atfork(nullptr, nullptr, &forget_all);
+    static_cast<void>(registered);
+}
+
+}  // namespace
+
 signal_notice::signal_notice(loop& l, std::initializer_list<int> signals, void (*react)(void*), void* context) {
     auto made = std::make_unique<letter>(remote_state::of(l), react, context);
+    watch_forks();
     const std::lock_guard lock(guard);
     std::atomic<letter*>* free = nullptr;
     for (auto& slot : slots)
@@ -102,7 +126,7 @@ signal_notice::~signal_notice() {
     const std::lock_guard lock(guard);
     for (auto& slot : slots)
         if (slot.load() == letter_) slot.store(nullptr);
-    uninstall(letter_->signals);
+    if (forks() == letter_->forks) uninstall(letter_->signals);  // else the child has forgotten it
     while (handlers_running.load() != 0) {  // on another thread; never on this one, which is not in it
     }
     if (letter_->queued.load()) {

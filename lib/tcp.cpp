@@ -104,8 +104,9 @@ static int reset_on_close(const socket_handle& socket) noexcept {
     return socket.control(call);
 }
 
+// Not in a forked child: the connection is the parent's to refuse, or to serve.
 void unclaimed_connection::refuse() noexcept {
-    if (open()) detail::reset_on_close(*this);
+    if (const loop* const l = open() ? of() : nullptr; l != nullptr && !l->left_behind()) detail::reset_on_close(*this);
 }
 
 int socket_handle::control(sys_op& call) const noexcept {
@@ -127,6 +128,11 @@ rondo::result<endpoint> socket_handle::local() const noexcept {
     sys_op call{.what = sys_op::call::local_address, .address = &address};
     if (const int r = control(call); r < 0) return errno_code(-r);
     return endpoint(address);
+}
+
+/// As every stream begins. In a forked child the parent does it, for the same connection.
+static void begin_undelayed(const socket_handle& socket) noexcept {
+    if (!current->left_behind()) socket.set(sys_op::option::no_delay, 1);
 }
 
 // --- awaiters -------------------------------------------------------------------------------------------
@@ -309,7 +315,7 @@ rondo::result<tcp_stream> connect_awaiter::finish() {
         check_cancelled();
         return errno_code(-result);
     }
-    socket.set(sys_op::option::no_delay, 1);
+    begin_undelayed(socket);
     return tcp_stream(std::move(socket), to_);
 }
 
@@ -386,7 +392,7 @@ rondo::result<tcp_stream> accept_awaiter::finish() {
         return errno_code(-result);
     }
     socket_handle socket(*current, result);
-    socket.set(sys_op::option::no_delay, 1);
+    begin_undelayed(socket);
     return tcp_stream(std::move(socket), peer_);
 }
 

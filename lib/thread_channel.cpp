@@ -3,7 +3,9 @@
 // (inbox.hpp). A lock is taken only by senders that block, and by who frees a place while some do.
 #include <rondo/thread_channel.hpp>
 
+#include "fork.hpp"
 #include "free_stack.hpp"
+#include "left_behind.hpp"
 #include "remote_state.hpp"
 
 #include <atomic>
@@ -83,6 +85,8 @@ class thread_channel_state {
     thread_channel_place* wait_for_place(send_status& why) noexcept;
     void serve_blocked() noexcept;
     void end_receivers() noexcept;
+    /// In a forked child, where no other thread is, and nothing arrives.
+    bool is_parents() const noexcept { return forks() != forks_; }
 
     const thread_channel_core::value_type_info type_;
     const std::uint32_t capacity_;
@@ -96,6 +100,7 @@ class thread_channel_state {
     std::size_t generations_ = 0;
     std::size_t ended_generations_ = 0;  // whose notice has arrived, and so all that they sent
     std::atomic<std::size_t> owners_{1};
+    const unsigned forks_ = forks();
 
     free_stack<thread_channel_state> free_{*this};
     std::atomic<std::size_t> blocked_count_{0};
@@ -138,6 +143,11 @@ thread_channel_place* thread_channel_state::take(bool may_wait, send_status& why
 // It says that it waits before it looks once more, and who frees a place looks for those that wait
 // after it did: one of the two sees the other.
 thread_channel_place* thread_channel_state::wait_for_place(send_status& why) noexcept {
+    if (is_parents()) {
+        if (!unwinding_in_child()) used_in_child("a blocking send");
+        why = send_status::closed;
+        return nullptr;
+    }
     RONDO_ASSERT(current != &of, "a blocking send on the thread of the loop that would receive it");
     std::unique_lock lock(guard_);
     blocked_count_.fetch_add(1, std::memory_order_seq_cst);
@@ -156,6 +166,7 @@ thread_channel_place* thread_channel_state::wait_for_place(send_status& why) noe
 }
 
 void thread_channel_state::serve_blocked() noexcept {
+    if (is_parents()) return;  // those that block are threads of the parent, and one may have had the lock
     const std::lock_guard lock(guard_);
     while (!blocked_.empty()) {
         const std::uint32_t index = free_.pop();
@@ -169,7 +180,7 @@ void thread_channel_state::serve_blocked() noexcept {
 }
 
 void thread_channel_state::sender_gone(const rondo::remote& r) noexcept {
-    if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1) return release();
+    if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1 || is_parents()) return release();
     // The share of the last one goes with the notice. If the notice of an earlier generation is still on its
     // way, it goes again, behind what this one has sent.
     if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0) static_cast<void>(r.post_callback(end_));

@@ -181,6 +181,11 @@ class RONDO_API backend {
     virtual std::size_t armed() const noexcept = 0;
     virtual std::string describe() const = 0;
 
+    /// In a forked child, at most once: what this stands for is the parent's. From now on `submit` gets nothing
+    /// but closes, which only close the child's copy of a descriptor; `wait` never waits, and reports what is
+    /// closed or cancelled, also before; nothing has an effect on the parent.
+    virtual void left_to_parent() noexcept;
+
     /// `sim` only: moves the virtual clock (a step of computing time). Elsewhere false.
     virtual bool advance(duration by) noexcept;
     /// `sim` only: how many descriptors are open in its world. Elsewhere 0: the process has them.

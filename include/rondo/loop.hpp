@@ -29,6 +29,7 @@ namespace detail {
 struct remote_state;
 class thread_channel_core;
 class thread_channel_state;
+class left_behind;
 }  // namespace detail
 
 enum class phase : std::uint8_t { none, timers, pending, idle, prepare, poll, check, close };
@@ -316,6 +317,9 @@ class RONDO_API loop {
     bool running() const noexcept { return running_; }
     /// Whether stop() ended the latest run(), run_on() included.
     bool stopped() const noexcept { return stopped_; }
+    /// Whether this is the copy of a parent's loop that a forked child has: good for dropping what belongs to it,
+    /// and for nothing else (docs/backends.md).
+    bool left_behind() const noexcept { return left_behind_; }
 
     // --- embedding in another loop ---------------------------------------------------------------
 
@@ -487,6 +491,15 @@ class RONDO_API loop {
 
     void assert_thread(const char* what, std::source_location place) const noexcept;
 
+    // in a forked child
+    static void watch_forks() noexcept;
+    static void forked() noexcept;
+    void leave_behind(bool of_this_thread) noexcept;
+    void turn_in_child();
+    void wake_sleepers() noexcept;
+    void abandon() noexcept;
+    void unlist() noexcept;
+
     // phases, in the order of a turn
     void turn(bool may_block);
     void run_pending();
@@ -628,10 +641,13 @@ class RONDO_API loop {
     loop* next_on_thread_ = nullptr;
     loop* next_in_process_ = nullptr;
     std::string why_backend_;
-    rondo::backend* backend_ = nullptr;  // ours
+    rondo::backend* backend_ = nullptr;  // that of in_a_child_, until it takes its place
+    detail::left_behind* in_a_child_ = nullptr;  // ours
     oracle* own_decisions_ = nullptr;    // RONDO_BACKEND=sim:SEED
     detail::remote_state* shared_ = nullptr;
     std::source_location remote_place_;  // where remote() was called last
+    bool left_behind_ = false;
+    detail::queue<detail::ready_node> ready_at_fork_;  // in a child: what may not run there
 };
 
 namespace detail {

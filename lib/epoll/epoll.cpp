@@ -116,6 +116,7 @@ class epoll_backend final : public posix_backend {
     bool wait(time_point until, completions& done) noexcept override;
     int poll_fd() noexcept override { return epoll_; }
     void flush() noexcept override;
+    void left_to_parent() noexcept override { left_ = true; }
     std::string describe() const override;
 
  private:
@@ -154,6 +155,7 @@ class epoll_backend final : public posix_backend {
     [[gnu::noinline]] void on_other_event(record& r, std::uint32_t events, completions& done) noexcept;
     void renew_foreign(record& r) noexcept;
     int wait_for_events(time_point until) noexcept;
+    bool wait_in_child(completions& done) noexcept;
 
     int epoll_ = -1;
     bool has_pwait2_ = true;
@@ -331,7 +333,8 @@ void epoll_backend::give_back(void* data, std::uint32_t, std::uint16_t) noexcept
 }
 
 bool epoll_backend::wait(time_point until, completions& done) noexcept {
-    RONDO_ASSERT(!forked(), "a loop cannot be used in a forked child; make a new one");
+    if (forked()) [[unlikely]]
+        return wait_in_child(done);
     woken_ = false;
     look_at_queued(done);
     for (;;) {
@@ -343,6 +346,12 @@ bool epoll_backend::wait(time_point until, completions& done) noexcept {
         // Events nobody waits for, or a signal: go on waiting, unless it is time.
         if (until <= last_now_ || (until != never && now() >= until)) return true;
     }
+}
+
+bool epoll_backend::wait_in_child(completions& done) noexcept {
+    RONDO_ASSERT(left_, "a loop cannot be used in a forked child; make a new one");
+    look_at_queued(done);
+    return true;
 }
 
 void epoll_backend::flush() noexcept {
@@ -581,7 +590,8 @@ record* epoll_backend::forget(int fd, std::uint16_t bits) noexcept {
 }
 
 int epoll_backend::release(record& r, int fd) noexcept {
-    if (r.bits & (record::registered | record::foreign))
+    // Not in a forked child: its copy of the epoll instance is the parent's.
+    if (r.bits & (record::registered | record::foreign) && !forked())
         epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
     r.bits = 0;
     ++r.generation;
@@ -620,7 +630,7 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
                            completions& done) noexcept {
     io_op& what = *slot;
     const bool cancelled = what.state == op::cancelling;
-    if (!cancelled && r.bits & blocked) return;
+    if (!cancelled && (r.bits & blocked || left_)) return;
     if (done.full()) {
         r.bits |= record::asked;
         return table_.enqueue(r);

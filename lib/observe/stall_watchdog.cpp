@@ -3,6 +3,7 @@
 // together, and a number that does not change is a step that does not end. On x86 these are plain moves.
 #include <rondo/observe/stall_watchdog.hpp>
 
+#include "../fork.hpp"
 #include "../places.hpp"
 #include "../readable.hpp"
 
@@ -58,6 +59,7 @@ struct stall_watchdog::state {
     std::condition_variable changed;
     bool stopping = false;  // under the guard
     std::thread watcher;
+    const unsigned forks = detail::forks();
 
     /// What runs now, if it is step `number` still.
     bool read(std::uint64_t number, stall& into) const noexcept {
@@ -131,6 +133,10 @@ stall_watchdog::stall_watchdog(const stall_options& options) : state_(std::make_
 }
 
 stall_watchdog::~stall_watchdog() {
+    if (detail::forks() != state_->forks) {  // a forked child has no thread to stop, and may find the guard locked
+        static_cast<void>(state_.release());
+        return;
+    }
     {
         const std::lock_guard lock(state_->guard);
         state_->stopping = true;

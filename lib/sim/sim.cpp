@@ -34,7 +34,7 @@ class sim final : public backend {
           machine_(options.machine != nullptr ? *options.machine : own_->add_machine()),
           network_(machine_.of),
           buffers_(std::max(options.receive_buffer_size, 1u), options.receive_buffer_count) {}
-    ~sim() override { RONDO_ASSERT(armed_ == 0, "an op outlives its backend"); }
+    ~sim() override { RONDO_ASSERT(armed_ == 0 || left_, "an op outlives its backend"); }
 
     backend_kind kind() const noexcept override { return backend_kind::sim; }
 
@@ -55,6 +55,7 @@ class sim final : public backend {
 
     int poll_fd() noexcept override { return -1; }
     void flush() noexcept override {}
+    void left_to_parent() noexcept override { left_ = true; }
 
     std::size_t armed() const noexcept override { return armed_; }
     std::string describe() const override;
@@ -72,6 +73,7 @@ class sim final : public backend {
  private:
     bool wait_after_crash(time_point until, completions& done) noexcept;
     bool wait_for_outside() noexcept;
+    void report_ended(completions& done) noexcept;
     bool arm(half& place, io_op& op) noexcept;
     bool finish_now(io_op& op, int result) noexcept;
     bool submit_close(socket& s, io_op& op) noexcept;
@@ -96,6 +98,7 @@ class sim final : public backend {
     // A program whose machine has crashed still unwinds: nothing it does has an effect, and its time is
     // no longer that of the world.
     bool crashed_ = false;
+    bool left_ = false;  // this is a forked child's copy of the world, in which nothing happens any more
     time_point afterlife_{};
     std::vector<io_op*> aborted_;  // not reported yet
     std::atomic<int> woken_{0};  // any thread sets it; an int, so that waiting is a futex
@@ -179,7 +182,7 @@ bool sim::submit_close(socket& s, io_op& op) noexcept {
         network_.make_due(*place);
     }
     if (!alone) return arm(s.closer, op);
-    network_.close(s);
+    if (!left_) network_.close(s);
     return finish_now(op, 0);
 }
 
@@ -198,6 +201,8 @@ void sim::cancel(io_op& op) noexcept {
 // Waiting.
 
 bool sim::wait(time_point until, completions& done) noexcept {
+    if (left_) [[unlikely]]
+        return report_ended(done), true;
     if (crashed_) [[unlikely]]
         return wait_after_crash(until, done);
     const std::size_t before = done.size();
@@ -255,6 +260,26 @@ bool sim::wait_for_outside() noexcept {
         nanosleep(&pause, nullptr);
     }
     return true;
+}
+
+/// In a forked child: what was cancelled or closed ends. The world stands still: it is the parent's that goes on.
+void sim::report_ended(completions& done) noexcept {
+    const auto report = [&](half& place, int result) {
+        if (place.linked()) {
+            place.unlink();
+            --machine_.due_count;
+        }
+        --armed_;
+        done.report(*std::exchange(place.op, nullptr), result);
+    };
+    for (socket* s : machine_.table) {
+        if (s == nullptr) continue;
+        for (half* place : {&s->reader, &s->writer})
+            if (place->op != nullptr && place->op->state == op::cancelling && !done.full())
+                report(*place, (place->op->flags & io_op::closing) != 0 ? -EBADF : -ECANCELED);
+        if (s->closer.op != nullptr && s->reader.op == nullptr && s->writer.op == nullptr && !done.full())
+            report(s->closer, 0);
+    }
 }
 
 /// Throws bad_alloc, and then nothing has happened.
@@ -415,6 +440,7 @@ int sim::send_vector(socket& s, io_op& op) noexcept {
 
 int sim::control(sys_op& what) noexcept {
     if (crashed_) return what.what == sys_op::call::close ? 0 : -ENETDOWN;
+    if (left_) return what.what == sys_op::call::close ? 0 : call(what);
     const int result = call(what);
     // Who asks for an address changes nothing; and who watches a world does, to describe what is waited for.
     if (what.what == sys_op::call::local_address || what.what == sys_op::call::peer_address) return result;
@@ -495,11 +521,16 @@ std::unique_ptr<backend> make_sim(const backend_options& options) noexcept {
     }
 }
 
-void crash_machine(backend& simulated, bool silently) { static_cast<sim&>(simulated).crash(silently); }
+void crash_machine(backend& simulated, bool silently) {
+    auto* const machine = dynamic_cast<sim*>(&simulated);
+    RONDO_ASSERT(machine != nullptr, "a simulated world cannot go on in a forked child");
+    machine->crash(silently);
+}
 
 std::uint64_t event_hash(const backend& simulated) noexcept {
-    RONDO_ASSERT(simulated.kind() == backend_kind::sim, "only a simulated world has a hash");
-    return static_cast<const sim&>(simulated).hash();
+    const auto* const world = dynamic_cast<const sim*>(&simulated);
+    RONDO_ASSERT(world != nullptr, "only a simulated world has a hash, and not in a forked child");
+    return world->hash();
 }
 
 }  // namespace rondo

@@ -100,6 +100,7 @@ class uring_backend final : public posix_backend {
     bool wait(time_point until, completions& done) noexcept override;
     int poll_fd() noexcept override;
     void flush() noexcept override;
+    void left_to_parent() noexcept override;
     std::string describe() const override;
 
  private:
@@ -129,7 +130,9 @@ class uring_backend final : public posix_backend {
     void recycle(chunk& back) noexcept;
     record* forget(int fd) noexcept;
     int release(record& r) noexcept;
+    void drop_content(record& r) noexcept;
     void drop_block(record& r) noexcept;
+    void drop_all() noexcept;
 
     // completions
     void on_completion(std::uint64_t data, std::int32_t result, unsigned flags,
@@ -148,6 +151,7 @@ class uring_backend final : public posix_backend {
     void wait_hosted(time_point until) noexcept;
     __kernel_timespec left_until(time_point until) noexcept;
     bool take_wakes() noexcept;
+    bool wait_in_child(completions& done) noexcept;
     void look_at_queued(completions& done) noexcept;
     void look(record& r, completions& done) noexcept;
 

@@ -13,11 +13,13 @@
 // refusal (EINVAL) is remembered where it was met.
 #include "ring.hpp"
 
+#include "../fork.hpp"
 #include "../posix.hpp"
 
 #include <rondo/detail/assert.hpp>
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -49,13 +51,23 @@ const char* hint_for(int error) noexcept {
 
 }  // namespace
 
+// Of a parent's ring a forked child has nothing but the descriptor; other memory may lie where it is mapped there.
 kernel_ring::~kernel_ring() {
-    if (open_) io_uring_queue_exit(&ring_);
+    if (!open_) return;
+    if (forks() != forks_) {
+        ::close(ring_.ring_fd);
+    } else {
+        io_uring_queue_exit(&ring_);
+    }
 }
 
 bool kernel_ring::open(std::uint32_t entries, std::string& why) {
     if (!start(entries, why)) return false;
     open_ = true;
+    forks_ = forks();
+    // A forked child would share the queues. What it does there by mistake, even as a copy that was made without fork(),
+    // should be its own end and not the parent's. (Linux keeps shared mappings across a fork unless it is told so.)
+    io_uring_ring_dontfork(&ring_);
     // Saves looking up the descriptor at each entry; not worth failing for.
     io_uring_register_ring_fd(&ring_);
     return check(why);

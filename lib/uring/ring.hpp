@@ -62,6 +62,7 @@ class kernel_ring {
 
     io_uring ring_{};
     std::uint64_t overflows_ = 0;  // turns that found more completions than the queue holds
+    unsigned forks_ = 0;
     bool open_ = false;
 };
 

@@ -69,7 +69,10 @@ bool uring_backend::open(const backend_options& options, std::string& why) {
 // Nothing may be freed that the kernel could still write to: every request is cancelled and its
 // end awaited. If the kernel does not let go in a second, its memory is leaked on purpose.
 uring_backend::~uring_backend() {
-    if (forked()) return;  // the requests are the parent's
+    if (forked()) {  // the requests are the parent's
+        drop_all();
+        return;
+    }
     if (in_kernel_ > 0) {
         if (io_uring_sqe* sqe = ring_.entry()) {
             io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
@@ -92,10 +95,12 @@ uring_backend::~uring_backend() {
         buffers_.abandon();
         return;
     }
+    drop_all();
+}
+
+void uring_backend::drop_all() noexcept {
     table_.for_each([&](record& r) {
-        while (r.first != nullptr) recycle(unstore(r));
-        if (r.accepted != nullptr) refuse_connection(serve_accept(r));
-        if (r.filling != nullptr) heap_.give_back(*r.filling);
+        drop_content(r);
         drop_block(r);
     });
 }
@@ -227,8 +232,30 @@ void uring_backend::give_back(void* data, std::uint32_t, std::uint16_t buffer) n
     }
 }
 
+// In a forked child
+//
+// The kernel works for the parent: what is said here about requests in the kernel is so there, and the ring is
+// not even mapped.
+
+void uring_backend::left_to_parent() noexcept {
+    left_ = true;
+    in_kernel_ = 0;
+    table_.for_each([&](record& r) {
+        r.kernel = r.wanted = 0;
+        const auto ending = [](const io_op* what) { return what != nullptr && what->state == op::cancelling; };
+        if (r.closer != nullptr || ending(r.reader) || ending(r.writer)) table_.enqueue(r);
+    });
+}
+
+bool uring_backend::wait_in_child(completions& done) noexcept {
+    RONDO_ASSERT(left_, "a loop cannot be used in a forked child; make a new one");
+    look_at_queued(done);
+    return true;
+}
+
 bool uring_backend::wait(time_point until, completions& done) noexcept {
-    RONDO_ASSERT(!forked(), "a loop cannot be used in a forked child; make a new one");
+    if (forked()) [[unlikely]]
+        return wait_in_child(done);
     woken_ = false;
     if (!wake_watched_) [[unlikely]]
         begin_wait();
@@ -435,10 +462,15 @@ record* uring_backend::forget(int fd) noexcept {
     return r;
 }
 
-int uring_backend::release(record& r) noexcept {
+// A connection that nobody has asked for is refused; by a forked child only closed, for it is the parent's to serve.
+void uring_backend::drop_content(record& r) noexcept {
     while (r.first != nullptr) recycle(unstore(r));
-    if (r.accepted != nullptr) refuse_connection(serve_accept(r));
+    if (r.accepted != nullptr) forked() ? static_cast<void>(::close(serve_accept(r))) : refuse_connection(serve_accept(r));
     if (r.filling != nullptr) heap_.give_back(*std::exchange(r.filling, nullptr));
+}
+
+int uring_backend::release(record& r) noexcept {
+    drop_content(r);
     r.bits = 0;
     r.ended = 0;
     r.wanted = 0;
@@ -618,7 +650,7 @@ void uring_backend::look(record& r, completions& done) noexcept {
         if (what->state == op::cancelling) {
             if (!(r.kernel & (slot == &r.reader ? record::read : record::write)))
                 result = ended(*what);
-        } else if (slot == &r.reader && !(r.kernel & record::read)) {
+        } else if (slot == &r.reader && !(r.kernel & record::read) && !left_) {
             result = serve(r, *what);
         }
         if (result == would_block) continue;

@@ -41,6 +41,15 @@ class queue {
         return *this;
     }
 
+    /// Moves all of `other` to the end. O(1).
+    void append(queue& other) noexcept {
+        if (other.empty()) return;
+        *tail_ = other.head_;
+        tail_ = other.tail_;
+        other.head_ = nullptr;
+        other.tail_ = &other.head_;
+    }
+
     /// Moves the n-th node to the front. O(n). The last node if it was that one; else null.
     Node* bring_forward(std::size_t n) noexcept {
         if (n == 0) return nullptr;
