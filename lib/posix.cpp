@@ -11,6 +11,7 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 namespace rondo::detail {
@@ -249,6 +250,25 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::close: return ::close(what.fd) < 0 && errno != EINTR ? -errno : 0;
     }
     return -EINVAL;
+}
+
+// What holds for every call.
+static const char* usual_hint(int error) noexcept {
+    switch (error) {
+        case EPERM:
+        case EACCES:
+        case ENOSYS: return "was a seccomp filter put on after the loop was made?";
+        case EBADF: return "did the program close a descriptor that is not its own?";
+        default: return nullptr;
+    }
+}
+
+void refused(const char* call, int error, const char* hint) noexcept {
+    if (hint == nullptr) hint = usual_hint(error);
+    char message[320];
+    std::snprintf(message, sizeof message, "the kernel refused %s, and the loop cannot go on: %s (errno %d)%s%s", call,
+                  std::strerror(error), error, hint != nullptr ? "; " : "", hint != nullptr ? hint : "");
+    assertion_failed(message, nullptr, {});
 }
 
 std::string explain(const char* call, int error, const char* hint) {

@@ -127,4 +127,7 @@ class posix_backend : public backend {
 /// strerror, with a hint where the error is known to have one cause.
 std::string explain(const char* call, int error, const char* hint = nullptr);
 
+/// Asserts that `call`, without which a loop cannot go on, has failed: with which error, and what that may mean.
+[[noreturn]] void refused(const char* call, int error, const char* hint = nullptr) noexcept;
+
 }  // namespace rondo::detail

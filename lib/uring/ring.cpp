@@ -146,12 +146,20 @@ bool kernel_ring::anything_left() const noexcept {
 }
 
 // Interrupted, out of time, out of memory for the moment, or an overflow list that does not fit
-// yet: what could not be submitted is still in the queue. Anything else is a bug of ours, or of
-// whoever runs the loop on a second thread (EEXIST).
+// yet: what could not be submitted is still in the queue. Anything else is the end.
 void kernel_ring::judge(int result) noexcept {
-    RONDO_ASSERT(result >= 0 || result == -EINTR || result == -ETIME || result == -EAGAIN ||
-                     result == -EBUSY || result == -ENOMEM,
-                 "io_uring_enter failed: is the loop used on a thread that did not make it?");
+    if (result >= 0 || result == -EINTR || result == -ETIME || result == -EAGAIN || result == -EBUSY ||
+        result == -ENOMEM) [[likely]]
+        return;
+    const char* hint = nullptr;  // what holds for this call only
+    switch (-result) {
+        case EEXIST: hint = "a loop is for the thread that made it, and this is another one"; break;
+        case EBADR: hint = "it was out of memory and lost completions: what waits for them would wait for ever"; break;
+        case EOPNOTSUPP:
+        case EINVAL: hint = "did the program put another file in place of the ring's descriptor?"; break;
+        default: break;
+    }
+    refused("io_uring_enter", -result, hint);
 }
 
 }  // namespace rondo::detail

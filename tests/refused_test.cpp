@@ -1,0 +1,137 @@
+// What the kernel refuses, at once or later: the loop does without, or says what it was. Each in a process of its own,
+// behind a seccomp filter or under a limit, so on the real backends only.
+#include "support/net.hpp"
+
+#include <csignal>
+#include <cstddef>
+#include <deque>
+#include <thread>
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace rondo;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// From now on `call` is answered with `error`, where its second argument is from `least` to `most`.
+bool refuse(long call, int error, std::uint32_t least = 0, std::uint32_t most = ~std::uint32_t{0}) {
+    const auto answer = SECCOMP_RET_ERRNO | (static_cast<unsigned>(error) & SECCOMP_RET_DATA);
+    sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call), 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),  // its lower half
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, least, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, most, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, answer),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{sizeof program / sizeof program[0], program};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+constexpr int no_filter = 77;
+
+/// Ends the process if no filter can be installed here.
+void must_refuse(long call, int error, std::uint32_t least = 0, std::uint32_t most = ~std::uint32_t{0}) {
+    if (!refuse(call, error, least, most)) ::_exit(no_filter);
+}
+
+struct outcome {
+    std::string said;
+    int status = 0;
+    bool well() const { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
+    bool skipped() const { return WIFEXITED(status) && WEXITSTATUS(status) == no_filter; }
+};
+
+/// Runs `what` in a process of its own.
+template <class F>
+outcome apart(F what) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    std::fflush(nullptr);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::dup2(ends[1], 2);
+        std::signal(SIGABRT, SIG_DFL);
+        const rlimit no_core{0, 0};
+        ::setrlimit(RLIMIT_CORE, &no_core);
+        ::alarm(20);
+        try {
+            what();
+        } catch (const std::exception& e) {
+            std::fprintf(stderr, "%s\n", e.what());
+            ::_exit(1);
+        }
+        ::_exit(0);
+    }
+    ::close(ends[1]);
+    outcome all;
+    char piece[1024];
+    for (ssize_t n; (n = ::read(ends[0], piece, sizeof piece)) > 0;) all.said.append(piece, static_cast<std::size_t>(n));
+    ::close(ends[0]);
+    ::waitpid(child, &all.status, 0);
+    return all;
+}
+
+bool has(const outcome& o, const char* part) { return o.said.find(part) != o.said.npos; }
+
+task<> sleeps() {
+    for (int i = 0; i < 5; ++i) co_await sleep_for(1ms);
+}
+
+/// A loop that has begun, and to which `call` is then refused.
+outcome refused_later(std::initializer_list<long> calls, int error) {
+    return apart([&] {
+        rondo::run([&]() -> task<> {
+            co_await sleep_for(1ms);
+            for (const long call : calls) must_refuse(call, error);
+            co_await sleeps();
+        });
+    });
+}
+
+TEST_CASE("refused: a filter that is put on later ends the loop with the call's name, the error, and why perhaps") {
+    if (test::on_sim()) return;
+    const bool uring = test::backend_under_test() == backend_kind::uring;
+    for (const int error : {EPERM, EACCES, ENOSYS}) {
+        const outcome o = uring ? refused_later({SYS_io_uring_enter}, error)
+                                : refused_later({SYS_epoll_pwait2, SYS_epoll_wait, SYS_epoll_pwait}, error);
+        if (o.skipped()) return;
+        CAPTURE(o.said);
+        CHECK(!o.well());
+        CHECK(has(o, uring ? "the kernel refused io_uring_enter" : "the kernel refused epoll_wait"));
+        CHECK(has(o, std::strerror(error)));
+        CHECK(has(o, "seccomp filter"));
+        CHECK(!has(o, "thread"));
+    }
+}
+
+TEST_CASE("refused: a kernel that has lost completions is told as that, and not as a wrong thread") {
+    if (test::backend_under_test() != backend_kind::uring) return;
+    const outcome o = refused_later({SYS_io_uring_enter}, EBADR);
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(has(o, "lost completions"));
+    CHECK(!has(o, "thread"));
+}
+
+TEST_CASE("refused: without epoll_pwait2, whatever the filter answers, the loop uses epoll_wait") {
+    if (test::backend_under_test() != backend_kind::epoll) return;
+    for (const int error : {EPERM, ENOSYS, EACCES, EINVAL}) {
+        const outcome o = refused_later({SYS_epoll_pwait2}, error);
+        if (o.skipped()) return;
+        CAPTURE(o.said);
+        CHECK(o.well());
+    }
+}
+
+}  // namespace
