@@ -134,4 +134,42 @@ TEST_CASE("refused: without epoll_pwait2, whatever the filter answers, the loop 
     }
 }
 
+// The kernel takes a closed ring off the limit a while after it was closed; the next loop became a ring of 8, or epoll.
+TEST_CASE("refused: near the memlock limit, loops that follow others get whole rings, too") {
+    if (test::backend_under_test() != backend_kind::uring || ::geteuid() != 0) return;  // must become somebody else
+    const outcome o = apart([] {
+        const rlimit little{512 * 1024, 512 * 1024};
+        if (::setrlimit(RLIMIT_MEMLOCK, &little) != 0 || ::setresuid(54'321, 54'321, 54'321) != 0) ::_exit(no_filter);
+        std::string first;
+        for (int i = 0; i < 60; ++i) {
+            const loop l;
+            if (i == 0) first = l.backend_info();
+            if (l.backend_info() != first) throw std::runtime_error(l.backend_info() + ", at first " + first);
+        }
+    });
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(o.well());
+}
+
+TEST_CASE("refused: a ring smaller than asked for, and the lack of one, is told at level info") {
+    if (test::backend_under_test() != backend_kind::uring || ::geteuid() != 0) return;
+    const outcome o = apart([] {
+        set_log_level(log_level::info);
+        if (::setresuid(54'322, 54'322, 54'322) != 0) ::_exit(no_filter);
+        std::string why;
+        for (const rlim_t limit : {96u * 1024, 1u}) {
+            const rlimit little{limit, limit};
+            ::setrlimit(RLIMIT_MEMLOCK, &little);
+            const auto io = make_backend(backend_kind::uring, {}, why);
+            const bool whole = io != nullptr && io->describe().find("256 entries") != std::string::npos;
+            if (whole) ::_exit(no_filter);  // this kernel does not count rings
+        }
+    });
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(has(o, "instead of 256"));
+    CHECK(has(o, "no ring: "));
+}
+
 }  // namespace

@@ -17,13 +17,16 @@
 #include "../posix.hpp"
 
 #include <rondo/detail/assert.hpp>
+#include <rondo/log.hpp>
 
 #include <poll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 
 namespace rondo::detail {
 namespace {
@@ -49,6 +52,23 @@ const char* hint_for(int error) noexcept {
     }
 }
 
+// When this process has closed a ring last, by the monotonic clock; 0: never.
+std::atomic<std::int64_t> last_closed{0};
+
+std::int64_t now_ns() noexcept {
+    return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Whether it is worth trying again. Waits a little.
+bool waited_for_closed_rings() noexcept {
+    constexpr std::int64_t long_enough = 200'000'000;
+    const std::int64_t closed = last_closed.load(std::memory_order_relaxed);
+    if (closed == 0 || now_ns() - closed > long_enough) return false;
+    const timespec pause{0, 5'000'000};
+    nanosleep(&pause, nullptr);
+    return true;
+}
+
 }  // namespace
 
 // Of a parent's ring a forked child has nothing but the descriptor; other memory may lie where it is mapped there.
@@ -58,6 +78,7 @@ kernel_ring::~kernel_ring() {
         ::close(ring_.ring_fd);
     } else {
         io_uring_queue_exit(&ring_);
+        last_closed.store(now_ns(), std::memory_order_relaxed);
     }
 }
 
@@ -73,17 +94,34 @@ bool kernel_ring::open(std::uint32_t entries, std::string& why) {
     return check(why);
 }
 
-// ENOMEM is the memlock limit, which a smaller ring may fit.
+// ENOMEM is the memlock limit. The kernel takes a closed ring off it some time later, so if we have closed one
+// just now, it is worth waiting for; if that was not it, a smaller ring may fit.
 bool kernel_ring::start(std::uint32_t entries, std::string& why) {
+    const std::uint32_t wanted = entries;
     for (;; entries /= 2) {
         io_uring_params params{};
         params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
         params.cq_entries = entries * completions_per_entry;
         const int error = -io_uring_queue_init_params(entries, &ring_, &params);
-        if (error == 0) return true;
+        if (error == 0) {
+            if (entries < wanted) {
+                static log_gate gate(1);
+                write_log(gate, log_level::info, {}, "io_uring: a ring of %u entries instead of %u: %s",
+                          static_cast<unsigned>(entries), static_cast<unsigned>(wanted), hint_for(ENOMEM));
+            }
+            return true;
+        }
+        if (error == ENOMEM && waited_for_closed_rings()) {
+            entries *= 2;  // once more
+            continue;
+        }
         if (error == ENOMEM && entries > fewest_entries) continue;
         why = explain("io_uring_setup", error, hint_for(error));
+        if (error == ENOMEM) {
+            static log_gate gate(1);
+            write_log(gate, log_level::info, {}, "no ring: %s", why.c_str());
+        }
         return false;
     }
 }
