@@ -134,6 +134,26 @@ TEST_CASE("refused: without epoll_pwait2, whatever the filter answers, the loop 
     }
 }
 
+// It claimed 128 buffers that the kernel had not taken.
+TEST_CASE("refused: without its ring of buffers io_uring says so, and receives all the same") {
+    if (test::backend_under_test() != backend_kind::uring) return;
+    constexpr std::uint32_t register_buffer_ring = 22;
+    const outcome o = apart([] {
+        must_refuse(SYS_io_uring_register, EINVAL, register_buffer_ring, register_buffer_ring);
+        rondo::run([]() -> task<> {
+            const std::string info = this_loop().backend_info();
+            if (info.find("no buffer ring") == info.npos) throw std::runtime_error(info);
+            test::connection c = co_await test::connected();
+            co_await c.client.write_all("hello");
+            const std::string heard = co_await test::receive_text(c.server, 5);
+            if (heard != "hello") throw std::runtime_error(heard);
+        });
+    });
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(o.well());
+}
+
 // The kernel takes a closed ring off the limit a while after it was closed; the next loop became a ring of 8, or epoll.
 TEST_CASE("refused: near the memlock limit, loops that follow others get whole rings, too") {
     if (test::backend_under_test() != backend_kind::uring || ::geteuid() != 0) return;  // must become somebody else

@@ -31,7 +31,7 @@ class buffer_ring {
         count_ = count;
         size_ = size;
         chunks_.reset(new (std::nothrow) chunk[count_]);
-        if (chunks_ == nullptr) return false;
+        if (chunks_ == nullptr) return release(), false;
         slots_ = static_cast<io_uring_buf*>(map(slots_bytes()));
         bytes_ = static_cast<std::byte*>(map(data_bytes()));
         if (slots_ == nullptr || bytes_ == nullptr) return release(), false;
@@ -91,6 +91,8 @@ class buffer_ring {
         if (slots_ != nullptr) munmap(slots_, slots_bytes());
         if (bytes_ != nullptr) munmap(bytes_, data_bytes());
         abandon();
+        chunks_.reset();
+        count_ = 0;
     }
 
     std::unique_ptr<chunk[]> chunks_;
