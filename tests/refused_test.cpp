@@ -154,6 +154,44 @@ TEST_CASE("refused: without its ring of buffers io_uring says so, and receives a
     CHECK(o.well());
 }
 
+struct lender : io_op {
+    static constexpr op_vtable nothing = {[](op&) noexcept {}, [](op&) noexcept {},
+                                          [](const op&, char* text, std::size_t size) noexcept {
+                                              if (size > 0) *text = '\0';
+                                          }};
+    explicit lender(int fd) : io_op(nothing, io_kind::poll_in, fd) { flags = io_op::foreign; }
+};
+
+// The wake was asked for from the ring only, and there was no entry to ask with.
+TEST_CASE("refused: while the kernel takes no entries, a wake from another thread is heard all the same") {
+    if (test::backend_under_test() != backend_kind::uring) return;
+    const outcome o = apart([] {
+        std::string why;
+        backend_options tiny;
+        tiny.ring_entries = 8;
+        auto io = make_backend(backend_kind::uring, tiny, why);
+        if (io == nullptr) throw std::runtime_error(why);
+        must_refuse(SYS_io_uring_enter, EBUSY, 1);  // only what submits
+        std::deque<lender> ops;
+        for (int i = 0; i < 20; ++i) {
+            int ends[2];
+            if (::pipe(ends) != 0) ::_exit(2);
+            static_cast<void>(io->submit(ops.emplace_back(ends[0])));
+        }
+        std::thread other([&] {
+            ::usleep(20'000);
+            io->wake();
+        });
+        completions done;
+        const bool returned = io->wait(never, done);
+        other.join();
+        ::_exit(returned && done.size() == 0 ? 0 : 3);
+    });
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(o.well());
+}
+
 // The kernel takes a closed ring off the limit a while after it was closed; the next loop became a ring of 8, or epoll.
 TEST_CASE("refused: near the memlock limit, loops that follow others get whole rings, too") {
     if (test::backend_under_test() != backend_kind::uring || ::geteuid() != 0) return;  // must become somebody else

@@ -150,6 +150,7 @@ class uring_backend final : public posix_backend {
     void begin_wait() noexcept;
     void wait_hosted(time_point until) noexcept;
     __kernel_timespec left_until(time_point until) noexcept;
+    void wait_unwatched(bool look_only) noexcept;
     bool take_wakes() noexcept;
     bool wait_in_child(completions& done) noexcept;
     void look_at_queued(completions& done) noexcept;

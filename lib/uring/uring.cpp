@@ -264,7 +264,9 @@ bool uring_backend::wait(time_point until, completions& done) noexcept {
         bool late = until <= last_now_;
         const bool look_only =
             done.size() > 0 || woken_ || !table_.idle() || ring_.anything_finished();
-        if (look_only || late) {
+        if (!wake_watched_ && !hosted_) [[unlikely]] {
+            wait_unwatched(done.size() > 0 || late);
+        } else if (look_only || late) {
             // Work the kernel has put off for us is done when we enter; skip that only while
             // there are completions to go on with.
             if (ring_.anything_prepared() || !ring_.anything_finished()) ring_.enter(false, nullptr);
@@ -341,6 +343,16 @@ void uring_backend::wait_hosted(time_point until) noexcept {
     ring_.announce(false);
     woken_ |= take_wakes();
     ring_.enter(false, nullptr);
+}
+
+// As long as the kernel takes no entries, it cannot be asked to watch the eventfd, and who slept in the ring would not
+// hear of a wake. It is so short of memory then that completions may come a little late.
+void uring_backend::wait_unwatched(bool look_only) noexcept {
+    ring_.enter(false, nullptr);
+    watch_wake();
+    const bool nothing_to_do = !look_only && !wake_watched_ && !ring_.anything_finished();
+    pollfd wakes{wake_fd_, POLLIN, 0};
+    if (::poll(&wakes, 1, nothing_to_do ? 1 : 0) > 0) woken_ |= take_wakes();
 }
 
 std::string uring_backend::describe() const {
