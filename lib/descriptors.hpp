@@ -6,11 +6,17 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <sys/mman.h>
+
 namespace rondo::detail {
 
 /// Records indexed by descriptor number. The kernel hands out the lowest free number, so the table
 /// is about as long as the most descriptors ever open at once; a hash would only cost more. It
 /// grows by pages, so a record never moves. A zeroed record is an unknown descriptor.
+///
+/// The pages are mapped, not from malloc: an allocator that tags its pointers (HWASan, MTE) uses the upper bits of an
+/// address, and these may have another use, as epoll has for them. What is mapped without a wish for a place has none
+/// of them set.
 ///
 /// `Record` has `Record* next` and `bool queued`: the queue of records to look at runs through
 /// them, so queueing cannot fail.
@@ -22,7 +28,7 @@ class descriptor_table {
     descriptor_table& operator=(const descriptor_table&) = delete;
     ~descriptor_table() {
         for (std::size_t i = 0; i < pages_size_; ++i)
-            if (pages_[i] != blank_) std::free(pages_[i]);
+            if (pages_[i] != blank_) ::munmap(pages_[i], page_bytes);
         std::free(pages_);
     }
 
@@ -80,6 +86,7 @@ class descriptor_table {
 
  private:
     static constexpr std::size_t page_records = 64;
+    static constexpr std::size_t page_bytes = page_records * sizeof(Record);
 
     [[gnu::noinline]] Record* grow(int fd) noexcept {
         const std::size_t page = static_cast<unsigned>(fd) / page_records;
@@ -91,9 +98,9 @@ class descriptor_table {
             pages_ = bigger;
             pages_size_ = size;
         }
-        auto* fresh = static_cast<Record*>(std::calloc(page_records, sizeof(Record)));
-        if (fresh == nullptr) return nullptr;
-        pages_[page] = fresh;
+        void* const fresh = ::mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (fresh == MAP_FAILED) return nullptr;
+        pages_[page] = static_cast<Record*>(fresh);
         return &look_up(fd);
     }
 

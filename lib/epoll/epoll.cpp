@@ -76,7 +76,7 @@ std::int32_t lend_nothing(io_op& what, std::int32_t result) noexcept {
 }
 
 /// What epoll keeps for us: the record, which never moves, and in the upper bits, which no address
-/// of a process has, its generation.
+/// of what is mapped has (descriptors.hpp), its generation.
 constexpr int address_bits = 48;
 std::uint64_t mark_of(const record& r) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(&r);
@@ -160,7 +160,7 @@ class epoll_backend final : public posix_backend {
     int epoll_ = -1;
     bool has_pwait2_ = true;
     bool woken_ = false;
-    record wake_record_{};
+    record* wake_record_ = nullptr;  // that of wake_fd_
     descriptor_table<record> table_;
     buffer_pool buffers_;
     io_op* stranded_ = nullptr;  // polls whose descriptor was closed by its owner; linked by `data`
@@ -172,7 +172,9 @@ bool epoll_backend::open(std::string& why) {
     if (epoll_ < 0) return why = explain("epoll_create1", errno), false;
     if (wake_fd_ < 0) return why = explain("eventfd", errno), false;
     // Edge-triggered: the counter need not be read for the next write to be an event.
-    epoll_event event{EPOLLIN | EPOLLET, {.u64 = mark_of(wake_record_)}};
+    wake_record_ = table_.get(wake_fd_);
+    if (wake_record_ == nullptr) return why = explain("mmap", ENOMEM), false;
+    epoll_event event{EPOLLIN | EPOLLET, {.u64 = mark_of(*wake_record_)}};
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event) < 0)
         return why = explain("epoll_ctl", errno), false;
     return true;
@@ -670,7 +672,7 @@ inline void epoll_backend::on_event(const epoll_event& event, completions& done)
 }
 
 void epoll_backend::on_other_event(record& r, std::uint32_t events, completions& done) noexcept {
-    if (&r == &wake_record_) {
+    if (&r == wake_record_) {
         woken_ = true;
         return;
     }
