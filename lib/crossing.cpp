@@ -9,12 +9,14 @@
 
 #include "fork.hpp"
 #include "malloc_only.hpp"
+#include "thread_end.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace rondo::detail {
@@ -63,10 +65,8 @@ class depot {
     std::size_t count_ = 0;
 };
 
-depot& the_depot() noexcept {
-    static depot& d = *new depot;  // for ever: threads may outlive the statics
-    return d;
-}
+static_assert(std::is_trivially_destructible_v<depot>);  // threads may outlive the statics
+constinit depot the_depot;
 
 struct carver {
     chunk* from = nullptr;
@@ -76,27 +76,23 @@ struct carver {
 
     void retire() noexcept {
         if (from == nullptr) return;
-        if (from->out.fetch_add(made, std::memory_order_acq_rel) + made == 0) the_depot().give(*from);
+        if (from->out.fetch_add(made, std::memory_order_acq_rel) + made == 0) the_depot.give(*from);
         *this = {};
     }
 };
 
 constinit thread_local carver mine;
-struct retirer {
-    ~retirer() { mine.retire(); }
-    bool at_work = false;
-};
-thread_local retirer at_exit;
+constinit thread_local thread_end at_end{[]() noexcept { mine.retire(); }};
 
 [[gnu::noinline]] void begin_chunk() {
     mine.retire();
-    chunk* c = the_depot().take();
+    if (!at_thread_end(at_end)) throw std::bad_alloc();
+    chunk* c = the_depot.take();
     if (c == nullptr) {
         void* memory = std::aligned_alloc(chunk_size, chunk_size);
         if (memory == nullptr) throw std::bad_alloc();
         c = new (memory) chunk;
     }
-    at_exit.at_work = true;  // makes sure that it runs
     mine = {c, reinterpret_cast<char*>(c + 1), reinterpret_cast<char*>(c) + chunk_size, 0};
 }
 
@@ -116,7 +112,7 @@ void crossing_deallocate(void* memory, std::size_t size) noexcept {
     if (size > largest_block || malloc_only) [[unlikely]]
         return ::operator delete(memory);
     chunk& c = chunk::of(memory);
-    if (c.out.fetch_sub(1, std::memory_order_acq_rel) == 1) the_depot().give(c);
+    if (c.out.fetch_sub(1, std::memory_order_acq_rel) == 1) the_depot.give(c);
 }
 
 }  // namespace rondo::detail

@@ -6,6 +6,7 @@
 #include <rondo/detail/pool.hpp>
 
 #include "malloc_only.hpp"
+#include "thread_end.hpp"
 
 #include <cstdint>
 #include <cstdlib>
@@ -88,17 +89,13 @@ void give_back_chunks() noexcept {
     delete std::exchange(mine, nullptr);
 }
 
-// Gives everything back when the thread ends, unless someone still has a block: then it leaks.
-struct janitor {
-    ~janitor() { give_back_chunks(); }
-    bool at_work = false;
-};
-thread_local janitor cleaner;
+// Everything goes back when the thread ends, unless someone still has a block: then it leaks.
+constinit thread_local thread_end at_end{&give_back_chunks};
 
 // The calling thread's, made now if it has none. Throws bad_alloc.
 pool& own_pool() {
     if (mine == nullptr) [[unlikely]] {
-        cleaner.at_work = true;  // makes sure that it runs
+        if (!at_thread_end(at_end)) throw std::bad_alloc();
         frames_here = mine = new pool{};
     }
     return *mine;
@@ -147,7 +144,7 @@ void* allocate_slowly(std::size_t count) {
 }
 
 void deallocate_slowly(void* memory, std::size_t count) noexcept {
-    pool& own = own_pool();
+    pool& own = *mine;  // where the block came from
     if (malloc_only || count >= frame_classes) {
         --own.made;
         return std::free(memory);
@@ -156,7 +153,7 @@ void deallocate_slowly(void* memory, std::size_t count) noexcept {
     head = new (memory) block{head};
 }
 
-void fail_allocation(std::size_t n) noexcept {
+void fail_allocation(std::size_t n) {
     pool& own = own_pool();
     if (failing(own) != (n != 0)) std::swap(own.free, own.aside);
     own.fail_in = n;

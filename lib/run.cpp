@@ -5,6 +5,7 @@
 #include "places.hpp"
 #include "printable.hpp"
 #include "report.hpp"
+#include "thread_end.hpp"
 
 #include <cerrno>
 #include <charconv>
@@ -42,7 +43,14 @@ struct unwindings {
     std::uint64_t ages = 0;
 };
 
-thread_local std::unique_ptr<unwindings> remembered;  // made for the first
+constinit thread_local unwindings* remembered = nullptr;  // made for the first
+constinit thread_local thread_end at_end{[]() noexcept { delete std::exchange(remembered, nullptr); }};
+
+// Without memory nobody will know where the errors came from.
+bool remembers() noexcept {
+    if (remembered == nullptr && at_thread_end(at_end)) remembered = new (std::nothrow) unwindings;
+    return remembered != nullptr;
+}
 
 unwinding* find(const void* exception, const std::type_info* type) noexcept {
     if (exception == nullptr || remembered == nullptr) return nullptr;
@@ -72,8 +80,7 @@ void note_unwinding(promise_base& p) noexcept {
     const void* const thrown = identity(error);
     const std::type_info* const type = error.__cxa_exception_type();
     if (type == nullptr || *type == typeid(cancelled)) return;  // on its way to nobody
-    if (remembered == nullptr) remembered.reset(new (std::nothrow) unwindings);
-    if (remembered == nullptr) return;
+    if (!remembers()) return;
     unwinding* u = find(thrown, type);
     if (u == nullptr) u = &oldest();
     if (u->exception != thrown || u->next != &p) u->count = 0;

@@ -62,8 +62,8 @@ inline void frame_deallocate(void* memory, std::size_t size) noexcept {
 [[nodiscard]] RONDO_API void* crossing_allocate(std::size_t size);
 RONDO_API void crossing_deallocate(void* memory, std::size_t size) noexcept;
 
-/// For tests: the n-th allocation from now on throws bad_alloc (1 = the next); 0 switches off.
-RONDO_API void fail_allocation(std::size_t n) noexcept;
+/// For tests: the n-th allocation from now on throws bad_alloc (1 = the next); 0 switches off. Throws bad_alloc.
+RONDO_API void fail_allocation(std::size_t n);
 /// How many are still to come, the failing one included; 0: it has failed, or none is to.
 RONDO_API std::size_t allocations_to_failure() noexcept;
 
