@@ -82,8 +82,17 @@ task<> supervisor::manage() {
     }
     work_ = nullptr;
     ending_ = true;
-    co_await stop_all();
+    try {
+        co_await stop_all();
+    } catch (const std::bad_alloc&) {
+        children_.cancel();  // no memory to be patient with one after the other
+    }
     co_await detail::empty_awaiter(children_);
+    while (!all_.empty()) {
+        child& last = all_.back();
+        end_for_good(last);
+        forget(last);
+    }
     children_.leave();
     if (failed) std::rethrow_exception(failed);
 }
@@ -118,8 +127,20 @@ task<> supervisor::supervise() {
 // --- starting ------------------------------------------------------------------------------------------
 
 namespace {
-std::exception_ptr command_error(int error, const char* what, const detail::child_record& c, const char* state) {
-    return std::make_exception_ptr(io_error(errno_code(error), what, (c.name.empty() ? "a child" : c.name) + state));
+/// bad_alloc without memory.
+std::exception_ptr command_error(int error, const char* what, const detail::child_record& c, const char* state) noexcept {
+    try {
+        return std::make_exception_ptr(io_error(errno_code(error), what, (c.name.empty() ? "a child" : c.name) + state));
+    } catch (...) {
+        return std::current_exception();
+    }
+}
+std::exception_ptr empty_handle_error() noexcept {
+    try {
+        return std::make_exception_ptr(io_error(errno_code(ESRCH), "restart a child", "of an empty handle"));
+    } catch (...) {
+        return std::current_exception();
+    }
 }
 bool is_down(const detail::child_record& c) noexcept {
     return c.state == child_state::terminated || c.state == child_state::ended;
@@ -197,10 +218,7 @@ task<> supervisor::add(detail::command_wait& command) {
     c.state = child_state::ended;
     if (command_ != nullptr) {
         command_->error = c.exit.error;
-        if (!c.exit.error) {
-            command_->error = std::make_exception_ptr(
-                io_error(errno_code(ECANCELED), "start a child", c.name + ", which ended before it was ready"));
-        }
+        if (!c.exit.error) command_->error = command_error(ECANCELED, "start a child", c, ", which ended before it was ready");
     }
     end_for_good(c);
     forget(c);
@@ -472,9 +490,7 @@ const op_vtable command_wait::table = {
 };
 
 namespace {
-std::exception_ptr stopping_error(const child_record& c) {
-    return std::make_exception_ptr(io_error(errno_code(ECANCELED), "start a child", c.name));
-}
+std::exception_ptr stopping_error(const child_record& c) noexcept { return command_error(ECANCELED, "start a child", c, ""); }
 }  // namespace
 
 command_wait::command_wait(supervisor_core& s, child_record* c, act a) noexcept
@@ -490,7 +506,7 @@ command_wait::~command_wait() {
 bool command_wait::start() noexcept {
     if (child == nullptr) {
         if (what == act::restart)
-            error = std::make_exception_ptr(io_error(errno_code(ESRCH), "restart a child", "of an empty handle"));
+            error = empty_handle_error();
         return false;
     }
     if (of->ending_) {
