@@ -56,7 +56,6 @@ rate_limiter::acquire_awaiter rate_limiter::acquire(std::uint32_t n) { return {*
 // Those that were taken last: who waits gets them sooner.
 void rate_limiter::return_tokens(std::uint32_t n) noexcept {
     full_at_ -= static_cast<wide>(n) * per_;
-    disarm();
     serve();
 }
 
@@ -84,7 +83,6 @@ void rate_limiter::acquire_awaiter::cancel(op& o) noexcept {
     auto& self = static_cast<acquire_awaiter&>(o);
     rate_limiter& of = self.of_;
     const bool was_first = &of.waits_.front() == &self;
-    if (was_first) of.disarm();
     of.waits_.cancel(self);
     if (was_first) of.serve();
 }
@@ -103,10 +101,10 @@ const op_vtable rate_limiter::refill_op::table = {
 
 rate_limiter::refill_op::refill_op(rate_limiter& limiter) noexcept : op(table), of(limiter) {}
 
-// The timer is gone; its slot in the heap is free, so arming it anew needs no memory.
+// That needs no memory: the timer has a slot in the heap, or has just gone and left a free one.
 void rate_limiter::serve() noexcept {
     while (!waits_.empty() && take(first().count_, rondo::now())) waits_.complete_first();
-    if (!waits_.empty()) arm();
+    waits_.empty() ? disarm() : arm();
 }
 
 void rate_limiter::arm() {
@@ -114,7 +112,8 @@ void rate_limiter::arm() {
     const wide ns = (at + rate_ - 1) / rate_;  // positive: it lies in the future
     const bool ever = ns < never.time_since_epoch().count();
     refill_.owner = first().owner;  // of the loop's heap; it is not woken
-    detail::current->add_timer(refill_, ever ? time_point(duration(static_cast<std::int64_t>(ns))) : never);
+    const time_point when = ever ? time_point(duration(static_cast<std::int64_t>(ns))) : never;
+    refill_.pending() ? detail::current->move_timer(refill_, when) : detail::current->add_timer(refill_, when);
 }
 
 void rate_limiter::disarm() noexcept {

@@ -398,6 +398,7 @@ class RONDO_API loop {
     }
     /// Throws bad_alloc, and then the op is not armed.
     void add_timer(op& o, time_point deadline) { timers_.add(o, deadline); }
+    void move_timer(op& o, time_point deadline) noexcept { timers_.move(o, deadline); }
     void remove_timer(op& o) noexcept { timers_.remove(o); }
     /// Lives while a scope cancels what is in it.
     detail::timer_heap::clearing clear_timers() noexcept { return detail::timer_heap::clearing(timers_); }

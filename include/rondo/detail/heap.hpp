@@ -116,6 +116,13 @@ class timer_heap {
         o.state = op::armed_at + s;
         arm(s, deadline);
     }
+    /// Another deadline for an op that was added; a new timer among those of that deadline.
+    void move(op& o, time_point deadline) noexcept {
+        const slot s = slot_of(o);
+        RONDO_ASSERT(s < slots_ && owner_[s] == &o, "not an armed timer");
+        disarm(s);
+        arm(s, deadline);
+    }
     /// Disarms and releases; the state is the caller's to set.
     void remove(op& o) noexcept {
         const slot s = slot_of(o);
