@@ -543,6 +543,40 @@ TEST_CASE("receive: selective, by type or by a condition; what is skipped stays 
     CHECK(j.text() == "u1 3 1 2 u2");
 }
 
+TEST_CASE("receive: what the predicate throws is thrown to who receives, and the message stays") {
+    // It is asked in the step of who sends, in functions that cannot fail: the process ended.
+    struct local {
+        static bool refuses_two(int n) {
+            if (n == 2) throw std::runtime_error("two");
+            return n == 3;
+        }
+        static task<> actor(mailbox<int>& box, journal& j) {
+            for (int round = 0; round < 2; ++round) {  // the message comes later, or is there already
+                try {
+                    static_cast<void>(co_await box.receive_if(refuses_two));
+                } catch (const std::runtime_error& e) {
+                    j.add(e.what());
+                }
+            }
+            for (;;) {
+                auto got = co_await box.receive();
+                if (!got) co_return;
+                j.add(std::to_string(*got));
+            }
+        }
+        static task<> body(journal& j) {
+            auto a = spawn_actor({.capacity = 10}, actor, std::ref(j));
+            co_await test::others_first();
+            for (int n = 1; n < 4; ++n) co_await a.tell(n);  // the sender hears nothing of it
+            a.stop();
+            co_await a.ended();
+        }
+    };
+    journal j;
+    run(local::body, std::ref(j));
+    CHECK(j.text() == "two two 1 2 3");
+}
+
 TEST_CASE("receive: a selective one reaches a sender that waits behind a full mailbox" * doctest::test_suite("order")) {
     struct local {
         static task<> actor(mailbox<int>& box, journal& j) {

@@ -38,7 +38,8 @@ class mailbox : detail::mailbox_core {
     /// same. O(1).
     [[nodiscard]] auto receive() noexcept { return detail::any_awaiter<Message>(*this); }
     /// Waits for the first message for which `wanted(message)` holds. Those in front of it stay, in order. Empty
-    /// when none can come any more: the actor is asked to stop. O(messages in front of it).
+    /// when none can come any more: the actor is asked to stop. What `wanted` throws is thrown here, and the message
+    /// stays. O(messages in front of it).
     template <class Wanted>
     [[nodiscard]] auto receive_if(Wanted wanted) {
         RONDO_ASSERT_SAFE_CALLABLE(Wanted);
@@ -143,7 +144,7 @@ bool take_wait<Message>::start() noexcept {
     RONDO_ASSERT(box.taker == nullptr, "two tasks receive from one mailbox");
     const bool found = wants == nullptr ? box.take(got, [](const Message&) { return true; })
                                         : box.take(got, [this](const Message& m) { return wants(*this, m); });
-    if (found || box.mailbox_core::stopping) return false;
+    if (found || box.mailbox_core::stopping || gave_up()) return false;
     box.taker = this;
     state = op::armed;
     return true;
@@ -209,7 +210,11 @@ bool mailbox<Message>::try_accept(Message& m) noexcept {
 template <class Message>
 bool mailbox<Message>::hand_over(Message& m) noexcept {
     auto* const t = static_cast<detail::take_wait<Message>*>(taker);
-    if (t == nullptr || (t->wants != nullptr && !t->wants(*t, m))) return false;
+    if (t == nullptr) return false;
+    if (t->wants != nullptr && !t->wants(*t, m)) {
+        if (t->gave_up()) detail::current->complete(*std::exchange(taker, nullptr), 0);
+        return false;
+    }
     taker = nullptr;
     t->got.emplace(std::move(m));
     detail::current->complete(*t, 0);

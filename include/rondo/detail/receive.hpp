@@ -4,6 +4,7 @@
 #include <rondo/detail/mailbox.hpp>
 #include <rondo/detail/take.hpp>
 
+#include <exception>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -24,7 +25,7 @@ struct mail : mail_wait {
 
 template <class Message>
 struct take_wait : take_base {
-    explicit take_wait(mailbox<Message>& box, bool (*chooses)(const take_wait&, const Message&) = nullptr) noexcept
+    explicit take_wait(mailbox<Message>& box, bool (*chooses)(take_wait&, const Message&) noexcept = nullptr) noexcept
         : take_base(box), wants(chooses) {}
     bool start() noexcept;
     std::optional<Message> await_resume() {
@@ -37,7 +38,11 @@ struct take_wait : take_base {
             throw_failure(result, "receive");
     }
 
-    bool (*wants)(const take_wait&, const Message&);  // null: any
+    void give_up() noexcept { wants = &nothing; }
+    bool gave_up() const noexcept { return wants == &nothing; }
+    static bool nothing(take_wait&, const Message&) noexcept { return false; }
+
+    bool (*wants)(take_wait&, const Message&) noexcept;  // null: any
     std::optional<Message> got;
 };
 
@@ -85,16 +90,32 @@ template <class Message, class Chooses>
 struct choosing_awaiter : take_wait<Message>, awaits<choosing_awaiter<Message, Chooses>> {
     choosing_awaiter(mailbox<Message>& box, Chooses f)
         : take_wait<Message>(box, &wanted), chooses(std::move(f)) {}
-    static bool wanted(const take_wait<Message>& w, const Message& m) {
-        return static_cast<const choosing_awaiter&>(w).chooses(m);
+    std::optional<Message> await_resume() {
+        this->check();
+        if (error) std::rethrow_exception(error);
+        return std::move(this->got);
+    }
+    rondo::result<std::optional<Message>> finish() { return await_resume(); }
+
+    /// It may be the sender of a message who asks: what is thrown is for who receives.
+    static bool wanted(take_wait<Message>& w, const Message& m) noexcept {
+        auto& self = static_cast<choosing_awaiter&>(w);
+        try {
+            return self.chooses(m);
+        } catch (...) {
+            self.error = std::current_exception();
+            self.give_up();
+            return false;
+        }
     }
     Chooses chooses;
+    std::exception_ptr error;
 };
 
 template <class Message, class T>
 struct typed_awaiter : take_wait<Message>, awaits<typed_awaiter<Message, T>> {
     explicit typed_awaiter(mailbox<Message>& box) noexcept : take_wait<Message>(box, &wanted) {}
-    static bool wanted(const take_wait<Message>&, const Message& m) { return get_if<T>(&m) != nullptr; }
+    static bool wanted(take_wait<Message>&, const Message& m) noexcept { return get_if<T>(&m) != nullptr; }
     std::optional<T> await_resume() {
         std::optional<Message> any = take_wait<Message>::await_resume();
         if (!any) return std::nullopt;
