@@ -119,8 +119,8 @@ struct dropped_note {
         char text[200];
         int n;
         if (begins.empty()) {
-            n = std::snprintf(text, sizeof text, "(%u more %s like this dropped)", static_cast<unsigned>(count),
-                              count == 1 ? "message was" : "messages were");
+            n = std::snprintf(text, sizeof text, "(%u more %s dropped)", static_cast<unsigned>(count),
+                              count == 1 ? "message like this was" : "messages like this were");
         } else {
             n = std::snprintf(text, sizeof text, "(%u more %s dropped: \"%.*s...\")",
                               static_cast<unsigned>(count), count == 1 ? "message was" : "messages were",

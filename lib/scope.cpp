@@ -6,6 +6,7 @@
 #include <rondo/spawn.hpp>
 #include <rondo/start.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <typeinfo>
@@ -213,15 +214,21 @@ void empty_awaiter::describe(const op& o, char* text, std::size_t size) noexcept
 
 void scope::destroyed_with_tasks() const noexcept {
     constexpr std::size_t most = 8;
-    std::string text = "a scope was destroyed with ";
-    text.append(std::to_string(count)).append(count == 1 ? " live task in it: " : " live tasks in it: ");
+    char text[128 + most * sizeof(task_label)];
+    std::size_t size = 0;
+    const auto add = [&](const char* format, auto... values) {
+        const int n = std::snprintf(text + size, sizeof text - size, format, values...);
+        size = std::min(size + static_cast<std::size_t>(n), sizeof text - 1);
+    };
+    add(count == 1 ? "a scope was destroyed with %zu live task in it: " : "a scope was destroyed with %zu live tasks in it: ",
+        count);
     std::size_t named = 0;
     fibers.for_each([&](const fiber& f) {
-        if (named++ < most) text.append(named == 1 ? "" : ", ").append(task_label(f).text);
+        if (named++ < most) add("%s%s", named == 1 ? "" : ", ", task_label(f).text);
     });
-    if (named > most) text.append(" and ").append(std::to_string(named - most)).append(" more");
+    if (named > most) add(" and %zu more", named - most);
     const fiber& first = fibers.front();
-    assertion_failed(text.c_str(), nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
+    assertion_failed(text, nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
 }
 
 // --- handles -------------------------------------------------------------------------------------------
