@@ -59,6 +59,18 @@ class depot {
         }
         std::free(&c);
     }
+    void trim(std::size_t keep) noexcept {
+        for (;;) {
+            chunk* c;
+            {
+                const std::lock_guard lock(guard_);
+                if (count_ <= keep) return;
+                --count_;
+                c = std::exchange(first_, first_->next);
+            }
+            std::free(c);
+        }
+    }
 
  private:
     chunk* first_ = nullptr;
@@ -114,5 +126,7 @@ void crossing_deallocate(void* memory, std::size_t size) noexcept {
     chunk& c = chunk::of(memory);
     if (c.out.fetch_sub(1, std::memory_order_acq_rel) == 1) the_depot.give(c);
 }
+
+void trim_crossing(std::size_t keep) noexcept { the_depot.trim(keep); }
 
 }  // namespace rondo::detail

@@ -35,7 +35,6 @@ void timer_heap::bury() noexcept {
 
 // A few at a time: what is not used yet should not become resident.
 void timer_heap::add_slots() {
-    constexpr slot batch = 64;
     if (slots_ == due_.capacity()) {
         const std::size_t wanted = slots_ == 0 ? batch : std::size_t{slots_} * 2;
         if (wanted >= held) throw std::bad_alloc();  // 2^31 timers
@@ -46,6 +45,33 @@ void timer_heap::add_slots() {
     }
     slots_ += batch;
     for (slot s = slots_; s-- > slots_ - batch;) release(s);
+}
+
+// Numbers of slots stay as they are: their ops know them.
+void timer_heap::shrink() noexcept {
+    if (clearing_ || due_count_ != 0) return;
+    slot last = slots_;
+    while (last != 0 && owner_[last - 1] == nullptr) --last;
+    const slot wanted = (last + batch - 1) / batch * batch;
+    if (wanted == slots_) return;
+    slots_ = wanted;
+    free_ = none;
+    for (slot s = slots_; s-- > 0;)
+        if (owner_[s] == nullptr) release(s);
+    if (wanted == 0) {
+        entries_.clear();
+        owner_.clear();
+        where_.clear();
+        period_.clear();
+        due_.clear();
+        return;
+    }
+    // What is not given back stays: then only `due_`, which tells the size of all, may not be the larger one.
+    if (!due_.resize(wanted)) return;
+    static_cast<void>(entries_.resize(wanted + pad));
+    static_cast<void>(owner_.resize(wanted));
+    static_cast<void>(where_.resize(wanted));
+    static_cast<void>(period_.resize(wanted));
 }
 
 // After 2^32 timers the numbers run out. An array in order is a heap, and its indices serve as well.

@@ -187,6 +187,10 @@ loop::~loop() {
     if (!left_behind_) detail::flush_log();
     delete in_a_child_;
     delete own_decisions_;
+    if (detail::loops_here != nullptr) return;
+    // The last one of this thread: what a burst has left need not stay for ever.
+    if (detail::frames_here->chunks > detail::chunks_kept) detail::trim_frames(detail::chunks_kept);
+    detail::trim_crossing(detail::crossing_chunks_kept);
 }
 
 void loop::unlist() noexcept {
@@ -220,6 +224,14 @@ void loop::forked() noexcept {
         }
     }
     detail::every_loop_guard.unlock();
+}
+
+void loop::trim_all_here() noexcept {
+    for (loop* l = detail::loops_here; l != nullptr; l = l->next_on_thread_) {
+        l->timers_.shrink();
+        for (auto* ops : {&l->put_off_, &l->put_off_round_})
+            if (ops->empty()) std::vector<io_op*>().swap(*ops);
+    }
 }
 
 loop* loop::living(std::uint32_t serial) noexcept {
@@ -760,6 +772,8 @@ void loop::run_poll(bool may_block) {
     if (unwinding_) [[unlikely]]
         until = std::min(until, end_of_patience());
     if (until > now_) {
+        if (detail::frames_here->chunks > detail::chunks_kept) [[unlikely]]
+            detail::trim_frames_slowly(now_.time_since_epoch().count());
         backend_->set_outside(shared_->handle_count(), unwinding_ ? patience_at_the_end : duration::max());
         if (!shared_->sleep()) until = now_;  // a post came in meanwhile: look, but do not block
     }

@@ -220,6 +220,9 @@ task<> errors() {
     supervisor_group_options options;
     options.on_error = [](const std::exception_ptr&, std::source_location, void*) {};
     co_await with_supervisor_group(supervised, options);
+}
+
+task<> refused() {
     const auto result = co_await attempt(tcp_stream::connect(endpoint("127.0.0.1", 1)));
     if (result) throw std::logic_error("nobody listens there");
 }
@@ -489,7 +492,7 @@ TEST_CASE("no memory: the report of an error needs none") {
     char text[200] = "";
     static_cast<void>(read(ends[0], text, sizeof text - 1));
     close(ends[0]);
-    CHECK(std::string(text) == "rondo: connect [2001:db8::1:2:3:4]:8080: Connection refused (errno 111)\n");
+    CHECK(std::string_view(text).starts_with("rondo: connect [2001:db8::1:2:3:4]:8080: Connection refused (errno 111)\n"));
 }
 
 TEST_CASE("no memory: scopes, groups, deadlines and cleanup fail as a whole, or do not") { check_all({"scopes", scopes}); }
@@ -501,6 +504,7 @@ TEST_CASE("no memory: actors and supervisors") { check_all({"acting", acting}); 
 TEST_CASE("no memory: streams and serve") { 
     check_all({"streaming", streaming}, {1, 3});  // a server without memory tries again, for ever
  }
+TEST_CASE("no memory: a connection that is refused") { check_all({"refused", refused}, {1}); }
 TEST_CASE("no memory: callbacks, and what other threads send") { check_all({"callbacks", callbacks}); }
 TEST_CASE("no memory: reports") { check_all({"watched", watched}); }
 

@@ -480,6 +480,8 @@ class RONDO_API loop {
     }
     /// Asserts that this is the loop that runs `what`: another one would never hear of its end.
     void assert_here(const char* what, std::source_location place) const noexcept;
+    /// trim_memory() for the loops of this thread.
+    static void trim_all_here() noexcept;
     /// A cancelled task wants to wait: false, let it go on at once; true, put it behind the others.
     bool refuse_cancelled(detail::fiber& f) noexcept;
 

@@ -18,7 +18,7 @@ LAYERS = [
     ["op"],
     ["oracle", "replay"],
     ["backend"],
-    ["loop"],
+    ["loop", "memory"],
     ["suspend", "task"],
     ["spawn", "attempt", "start"],
     ["run", "task_local", "scope", "exception_group", "group", "cleanup"],

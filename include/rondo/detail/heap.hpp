@@ -58,6 +58,9 @@ class timer_heap {
             if (owner_[s] != nullptr) f(*owner_[s], where_[s] < held ? at(where_[s]).deadline : never);
     }
 
+    /// Gives back what is behind the last slot in use, unless it is busy. O(slots).
+    void shrink() noexcept;
+
     // armed or not
 
     bool armed(slot s) const noexcept { return where_[s] != idle; }
@@ -174,6 +177,8 @@ class timer_heap {
     static constexpr std::uint32_t idle = none;
     static constexpr std::uint32_t held = 0x7fff'ffff;
     static constexpr std::uint32_t due_bit = 0x8000'0000;
+
+    static constexpr slot batch = 64;  // slots are added, and given back, so many at a time
 
     static constexpr std::uint32_t last_sequence = ~std::uint32_t{0};
     /// Entries left empty in front. Large blocks of malloc begin 16 bytes into a page: with these

@@ -29,6 +29,11 @@ class plain_array {
         capacity_ = wanted;
         return true;
     }
+    void clear() noexcept {
+        std::free(items_);
+        items_ = nullptr;
+        capacity_ = 0;
+    }
     bool grow() noexcept { return resize(capacity_ == 0 ? 64 : capacity_ * 2); }
 
  private:

@@ -4,6 +4,7 @@
 #include <rondo/detail/config.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <new>
 
 namespace rondo::detail {
@@ -21,7 +22,10 @@ struct frame_lists {
     };
     block* free[frame_classes];
     std::size_t fast_limit;  // blocks up to so many granules go back to `free`; 0: none does
+    std::size_t chunks;      // that they were carved from
 };
+/// A thread keeps so many chunks, a megabyte, whatever it needs of them.
+inline constexpr std::size_t chunks_kept = 32;
 /// (The initial-exec kind: one load, also in a shared library.)
 extern RONDO_API constinit thread_local frame_lists* frames_here __attribute__((tls_model("initial-exec")));
 
@@ -69,7 +73,15 @@ RONDO_API std::size_t allocations_to_failure() noexcept;
 
 /// Blocks handed out by this thread and not yet given back: a leak check for tests. O(free blocks).
 RONDO_API std::size_t frames_live() noexcept;
-/// Gives this thread's free lists back to malloc if no block of it is in use.
-RONDO_API void trim_frames() noexcept;
+/// Gives this thread's chunks back that are wholly free, but for so many. O(free blocks).
+RONDO_API void trim_frames(std::size_t keep = 0) noexcept;
+/// A little of that, at most every 100 ms of a loop's time: for a thread that has more than `chunks_kept`.
+void trim_frames_slowly(std::int64_t now_ns) noexcept;
+/// Bytes of this thread's chunks.
+RONDO_API std::size_t frame_bytes() noexcept;
+
+/// Gives the chunks of crossing blocks back that lie ready for all threads, but for so many. (They have 4 KiB.)
+inline constexpr std::size_t crossing_chunks_kept = 256;
+void trim_crossing(std::size_t keep) noexcept;
 
 }  // namespace rondo::detail
