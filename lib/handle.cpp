@@ -133,6 +133,9 @@ handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
 }
 
 void loop::arm(handle_node& node, std::uint32_t slot, delay after) noexcept {
+    // Of an interval that did not wait, virtual time would stand still.
+    if (after.value() <= duration::zero() && node.what == handle_node::sort::interval) [[unlikely]]
+        after = duration(1);
     timers_.period(slot) = after.value();
     if (timers_.armed(slot)) {
         timers_.disarm(slot);

@@ -2,6 +2,8 @@
 #include "support/test.hpp"
 
 #include <functional>
+#include <limits>
+#include <string>
 #include <thread>
 
 #include <poll.h>
@@ -194,6 +196,40 @@ TEST_CASE("timers: the handle of a cancelled timer is harmless when its loop is 
     stopped.start();
     other.run();
     CHECK(other.stats().timers == 0);
+}
+
+TEST_CASE("timers: an interval waits one nanosecond at least, whatever it was given") {
+    // Virtual time stood still: it was due again at the same moment, for ever.
+    const delay too_short[] = {0ms, -5ms, std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())};
+    for (const bool again : {false, true}) {
+        for (const delay period : too_short) {
+            loop l;
+            const time_point begun = l.now();
+            int runs = 0;
+            timer every = l.set_interval(again ? delay(1h) : period, [&] {
+                ++runs;
+                CHECK(l.now() >= begun + runs * 1ns);
+            });
+            if (again) every.rearm(period);
+            bool over = false;
+            l.set_timeout(1us, [&] {
+                over = true;
+                every.cancel();
+            });
+            l.run();
+            CHECK(over);
+            CHECK(runs >= 1);
+            CHECK(runs <= (l.now() - begun).count());
+        }
+    }
+    // A timeout, and one that is armed anew, may be due at once.
+    loop l;
+    int left = 3;
+    timer once = l.set_timeout(-1ms, [&] {
+        if (--left > 0) once.rearm(0ms);
+    });
+    l.run();
+    CHECK(left == 0);
 }
 
 TEST_CASE("timers: an interval is active while its callback runs, and may cancel or drop itself there") {
