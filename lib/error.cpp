@@ -21,6 +21,8 @@ io_error::~io_error() = default;
 
 deadlock_error::deadlock_error(const std::string& report) : std::runtime_error(report) {}
 deadlock_error::~deadlock_error() = default;
+livelock_error::livelock_error(const std::string& report) : std::runtime_error(report) {}
+livelock_error::~livelock_error() = default;
 
 namespace detail {
 

@@ -5,11 +5,13 @@
 #include <rondo/detail/extras.hpp>
 #include <rondo/task.hpp>
 
+#include "environment.hpp"
 #include "fork.hpp"
 #include "left_behind.hpp"
 #include "places.hpp"
 #include "remote_state.hpp"
 #include "report.hpp"
+#include "step_counts.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -149,6 +151,11 @@ loop::loop(const loop_options& options)
     set_observer(options_.watch);
     root_.hears_successes = false;
     checks_waits_ = options_.track_waits || detail::debug_enabled;
+    if (chosen->kind() != backend_kind::sim || how.machine != nullptr) {
+        options_.step_limit = no_limit;
+    } else if (const char* text = detail::variable("RONDO_SIM_STEPS")) {
+        options_.step_limit = detail::number_in("RONDO_SIM_STEPS", text);
+    }
     put_off_.reserve(64);
     put_off_round_.reserve(64);
     in_a_child_ = new detail::left_behind(std::move(chosen));
@@ -264,12 +271,19 @@ class loop::running_scope {
         loop_.enter(phase::none);
         loop_.running_ = false;
         loop_.until_ = nullptr;
+        loop_.limit_steps(no_limit);
         loop_.stopped_ = std::exchange(loop_.stopping_, false);
         detail::current = outer_;
     }
     /// After a turn: what the error hook threw leaves run() here, between turns.
     void rethrow() {
         if (loop_.escaped_) std::rethrow_exception(std::exchange(loop_.escaped_, nullptr));
+    }
+    /// The same, and a loop that goes on for ever ends here.
+    void after_turn() {
+        rethrow();
+        if (loop_.steps_taken() > loop_.step_limit_) [[unlikely]]
+            loop_.report_live_lock();
     }
 
  private:
@@ -279,16 +293,17 @@ class loop::running_scope {
 
 void loop::run() {
     running_scope scope(*this);
+    limit_run();
     drain();
-    scope.rethrow();
+    scope.after_turn();
     // Like libuv, it asks whether anything keeps it alive before those timers, not after: they may
     // leave only unreferenced callbacks, and these still get one turn.
     bool more = alive() && !stopping_;
     if (more) run_timers();
-    scope.rethrow();
+    scope.after_turn();
     while (more && !stopping_ && !stuck_) {
         turn(true);
-        scope.rethrow();
+        scope.after_turn();
         more = alive();
     }
 }
@@ -298,12 +313,12 @@ bool loop::run_until(bool (*done)(void*), void* context) {
     until_ = done;
     until_context_ = context;
     drain();
-    scope.rethrow();
+    scope.after_turn();
     if (!done(context) && alive()) run_timers();
-    scope.rethrow();
+    scope.after_turn();
     while (!done(context) && !stopping_ && !stuck_ && alive()) {
         turn(true);
-        scope.rethrow();
+        scope.after_turn();
     }
     return done(context);
 }
@@ -357,6 +372,7 @@ void loop::drain_root() noexcept {
     bool again;
     do {
         again = false;
+        if (drops_callbacks_) judged_from_ = 0;
         try {
             // What is being closed or cancelled is waited for, as its end is near; and what is shielded.
             const bool done = run_until([](void* self) {
@@ -370,6 +386,7 @@ void loop::drain_root() noexcept {
             again = !running_ && (root_.count != 0 || armed_io_ != 0);
         }
     } while (again);
+    drops_callbacks_ = false;
     stopped_ = was_stopped;  // that of the program's own run
     unwinding_ = false;
     if (root_.count != 0 && !gave_up_) detail::log_stranded(*this);
@@ -511,11 +528,12 @@ void loop::drain_queues() noexcept {
     inline_left_ = inline_completions;
     others_ = 0;
     if constexpr (Watched) tell_ready();  // what became ready since: by the phase, or from outside
+    bool ends = false;
     do {
-        while (!ticks_.empty()) run_other<Watched>(take<Watched>(ticks_, told_tick_), observer::step::tick);
-        while (!cut && !microtasks_.empty()) {
+        while (!ticks_.empty() && !ends) ends = !run_other<Watched>(ticks_, told_tick_, observer::step::tick);
+        while (!cut && !ends && !microtasks_.empty()) {
             if (microtasks_.front()->what >= kind::explicit_microtask) {
-                run_other<Watched>(take<Watched>(microtasks_, told_microtask_), observer::step::microtask);
+                ends = !run_other<Watched>(microtasks_, told_microtask_, observer::step::microtask);
             } else if (budget == 0) {
                 cut = true;
             } else if (microtasks_.front()->what == kind::first_step) {
@@ -530,19 +548,66 @@ void loop::drain_queues() noexcept {
                          microtasks_.front()->what == kind::wake_up);
             }
         }
-    } while (!ticks_.empty());
+    } while (!ticks_.empty() && !ends);
     stats_.drains_cut += cut;
     stats_.steps += wakeups_per_drain - budget;
 }
 
-// Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported.
+// Callbacks, and tasks that asked for a microtask or a tick: no budget, but a storm is reported. False: the
+// drain ends here.
 template <bool Watched>
-[[gnu::noinline]] void loop::run_other(detail::ready_node& node, observer::step what) noexcept {
-    if (++others_ == storm_threshold) [[unlikely]]
-        report_storm(node);
-    if (node.what == detail::ready_node::kind::callback) return call(static_cast<detail::callback&>(node), what);
-    node.what = detail::ready_node::kind::wake_up;
-    step<Watched>(static_cast<detail::fiber&>(node));
+[[gnu::noinline]] bool loop::run_other(detail::queue<detail::ready_node>& queue, detail::ready_node*& told,
+                                         observer::step what) noexcept {
+    if (++others_ >= judged_from_) [[unlikely]] {
+        const verdict v = judge_next(queue, told);
+        if (v != verdict::run_it) return v == verdict::skip_it;
+    }
+    detail::ready_node& node = take<Watched>(queue, told);
+    if (node.what == detail::ready_node::kind::callback) {
+        call(static_cast<detail::callback&>(node), what);
+    } else {
+        ++stats_.steps;
+        node.what = detail::ready_node::kind::wake_up;
+        step<Watched>(static_cast<detail::fiber&>(node));
+    }
+    return true;
+}
+
+// On `sim` a storm does not go on for ever: at the limit of steps everything stays where it is, and run() or
+// the world sees it after the turn. Then the tasks have to unwind, and callbacks must not keep them from it.
+loop::verdict loop::judge_next(detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept {
+    if (others_ == storm_threshold) report_storm(*queue.front());
+    if (drops_callbacks_) {
+        if (queue.front()->what != detail::ready_node::kind::callback) return verdict::run_it;
+        auto& c = static_cast<detail::callback&>(take<true>(queue, told));
+        c.invoke(c, detail::callback::act::drop);
+        return verdict::skip_it;
+    }
+    return steps_taken() > step_limit_ ? verdict::end_drain : verdict::run_it;
+}
+
+void loop::limit_steps(std::uint64_t more) noexcept {
+    step_limit_ = more < no_limit - steps_taken() ? steps_taken() + more : no_limit;
+    judged_from_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(more, storm_threshold));
+}
+
+/// Lets it go on a little, and counts.
+void loop::report_live_lock() {
+    const std::uint64_t taken = steps_taken();
+    detail::step_counts counted;
+    observer* const before = watch_;
+    set_observer(&counted);
+    limit_steps(detail::counted_steps);
+    const auto goes_on = [&] {
+        return steps_taken() <= step_limit_ && !stopping_ && !stuck_ && alive() && poll_deadline(true) != never;
+    };
+    for (int i = 0; i < detail::counted_turns && goes_on(); ++i) turn(true);
+    set_observer(before);
+    drops_callbacks_ = true;
+    std::vector<detail::step_counts::one> all;
+    counted.append_to(all, {});
+    throw livelock_error("live-lock: " + std::to_string(taken) + " steps were taken by " + detail::written_time(now_) +
+                         ", and there is no end" + detail::busiest_of(std::move(all)));
 }
 
 void loop::report_storm(const detail::ready_node& last) noexcept {

@@ -273,8 +273,14 @@ std::string deadlock_report(const loop& l) noexcept {
 }  // namespace
 
 void run_to_end(loop& l, fiber& main) {
-    const bool ended = l.run_until(
-        [](void* f) { return (static_cast<fiber*>(f)->flags & fiber::ended) != 0; }, &main);
+    bool ended = false;
+    l.limit_run();
+    try {
+        ended = l.run_until([](void* f) { return (static_cast<fiber*>(f)->flags & fiber::ended) != 0; }, &main);
+    } catch (const livelock_error&) {
+        l.drain_root();
+        throw;
+    }
     std::string report;
     const bool stopped = !ended && l.stopped();
     const bool stuck = !ended && !stopped;

@@ -8,6 +8,7 @@
 
 #include <rondo/detail/pool.hpp>
 
+#include "environment.hpp"
 #include "places.hpp"
 
 #include <algorithm>
@@ -217,29 +218,16 @@ std::string difference(const decision_log& one, const decision_log& other) {
 
 // --- the environment ------------------------------------------------------------------------------
 
-const char* variable(const char* name) noexcept {
-    const char* value = std::getenv(name);
-    return value != nullptr && *value != '\0' ? value : nullptr;
-}
-
-std::uint64_t number(const char* name, const char* text) {
-    char* end = nullptr;
-    errno = 0;
-    const std::uint64_t value = std::strtoull(text, &end, 0);
-    if (errno != 0 || *end != '\0' || *text == '-') throw io_error(errno_code(EINVAL), name, "is not a number: " + std::string(text));
-    return value;
-}
-
 bool is_on(const char* text) noexcept { return std::strcmp(text, "0") != 0; }
 
 simulation with_environment(simulation what) {
-    if (const char* text = variable("RONDO_SIM_SEEDS")) what.runs = number("RONDO_SIM_SEEDS", text);
+    if (const char* text = variable("RONDO_SIM_SEEDS")) what.runs = number_in("RONDO_SIM_SEEDS", text);
     if (const char* text = variable("RONDO_SIM_SEED")) {
-        what.first_seed = number("RONDO_SIM_SEED", text);
+        what.first_seed = number_in("RONDO_SIM_SEED", text);
         what.runs = 1;
         what.every_choice = false;
     }
-    if (const char* text = variable("RONDO_SIM_STEPS")) what.step_limit = number("RONDO_SIM_STEPS", text);
+    if (const char* text = variable("RONDO_SIM_STEPS")) what.step_limit = number_in("RONDO_SIM_STEPS", text);
     if (const char* text = variable("RONDO_SIM_TRACE_DIR")) what.trace_folder = text;
     if (const char* text = variable("RONDO_SIM_REPLAY")) what.replay = text;
     if (const char* text = variable("RONDO_SIM_CHECK")) what.check = is_on(text);

@@ -165,7 +165,16 @@ class run {
 
     void to_its_end(loop& l, fiber& main) {
         counter_.watch(l, main);
-        bool over = l.run_until(&has_ended, &main);
+        l.limit_run();  // time that stands still never comes to the limit
+        bool over = false;
+        try {
+            over = l.run_until(&has_ended, &main);
+        } catch (const livelock_error& e) {
+            counter_.forget();
+            hangs_ = true;
+            wrong(e.what());
+            return break_down(l);
+        }
         if (!over && !hangs_ && what_ == disturbance::cancel_after_a_look && counter_.struck()) {
             l.run_nowait();  // hands its operations to the kernel: now they are really under way
             detail::cancel_fiber(main);

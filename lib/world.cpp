@@ -7,6 +7,7 @@
 #include "places.hpp"
 #include "sim/network.hpp"
 #include "sim/sim.hpp"
+#include "step_counts.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -18,8 +19,6 @@
 
 namespace rondo {
 
-livelock_error::livelock_error(const std::string& report) : runtime_error(report) {}
-livelock_error::~livelock_error() = default;
 leak_error::leak_error(const std::string& report) : runtime_error(report) {}
 leak_error::~leak_error() = default;
 
@@ -48,29 +47,6 @@ rule_base::~rule_base() = default;
 
 // --- state ----------------------------------------------------------------------------------------
 
-namespace {
-
-/// How often each task of a host took a step: who goes on for ever.
-struct step_counts {
-    struct entry {
-        std::uint32_t task;
-        std::uint64_t steps;
-        std::source_location place;
-    };
-    std::vector<entry> all;
-    void add(std::uint32_t task, std::source_location place) {
-        for (entry& e : all) {
-            if (e.task != task) continue;
-            ++e.steps;
-            e.place = place;
-            return;
-        }
-        all.push_back({task, 1, place});
-    }
-};
-
-}  // namespace
-
 struct host_state final : observer {
     host_state(world_state& w, std::string its_name, simulated::machine& m)
         : of(w), name(std::move(its_name)), machine(m), face(new host(*this)) {}
@@ -96,7 +72,7 @@ struct host_state final : observer {
     bool began = false;
     bool going_down = false;  // it crashed itself; it unwinds when its step has ended
     bool ignore_errors = false;
-    std::optional<step_counts> counting;
+    std::optional<step_counts> counting;  // in a live-lock
 };
 
 struct world_state final : simulated::wire_tap {
@@ -144,6 +120,7 @@ struct world_state final : simulated::wire_tap {
     std::uint64_t era = 0;          // of partitions: heal_all() begins a new one
     std::size_t frozen = 0;
     std::uint64_t steps = 0;
+    std::uint64_t most_steps = options.step_limit;
     const std::size_t lost_before = permits_lost().count;
     bool began = false;
     bool stopped_early = false;
@@ -292,14 +269,14 @@ bool world_state::run_round() {
 
 void world_state::run(host_state& h) {
     running = &h;
-    const loop_stats before = h.loop->stats();
+    const std::uint64_t before = h.loop->steps_taken();
+    h.loop->limit_steps(most_steps - std::min(steps, most_steps));  // also in the middle of a step: a storm of ticks
     try {
         h.loop->step(!std::exchange(h.began, true));
     } catch (...) {
         fail(h, std::current_exception(), {});
     }
-    const loop_stats after = h.loop->stats();
-    steps += 1 + after.steps - before.steps + after.callbacks - before.callbacks;
+    steps += h.loop->steps_taken() - before;
     if (h.loop->stopped()) h.loop->root().cancel();
     running = nullptr;
     if (h.going_down) unwind(h);
@@ -324,7 +301,7 @@ bool world_state::pass_time() {
 void world_state::run_until(bool (*done)(world_state&, void*), void* context) {
     while (!failure && !stopped_early && !done(*this, context)) {
         if (run_round()) {
-            if (steps > options.step_limit) throw livelock_error(livelock_report());
+            if (steps > most_steps) throw livelock_error(livelock_report());
         } else if (!pass_time()) {
             throw deadlock_error(deadlock_report());
         }
@@ -370,15 +347,6 @@ void world_state::stop_all() noexcept {
 
 // --- reports --------------------------------------------------------------------------------------
 
-namespace {
-std::string written(time_point t) {
-    const std::int64_t ns = t.time_since_epoch().count();
-    char text[48];
-    std::snprintf(text, sizeof text, "%" PRId64 ".%09" PRId64 " s", ns / 1'000'000'000, ns % 1'000'000'000);
-    return text;
-}
-}  // namespace
-
 /// The lines of an await tree but the first, which counts, each below the name of its host.
 static std::string indented(std::string_view tree) {
     std::string text;
@@ -393,7 +361,7 @@ static std::string indented(std::string_view tree) {
 }
 
 std::string world_state::deadlock_report() {
-    std::string text = "deadlock at " + written(net.now()) + ": nothing is left that could wake these tasks";
+    std::string text = "deadlock at " + written_time(net.now()) + ": nothing is left that could wake these tasks";
     if (frozen != 0) text += " (time is frozen, and nobody advances it)";
     for (const auto& h : hosts) {
         text += "\n  host '" + h->name + "'" + (h->loop ? "" : " is down");
@@ -410,35 +378,16 @@ std::string world_state::livelock_report() {
         h->counting.emplace();
         h->loop->set_observer(h.get());
     }
-    for (int i = 0; i < 1000 && !failure && (run_round() || pass_time()); ++i) {
+    most_steps = steps + counted_steps;
+    for (int i = 0; i < counted_turns && steps <= most_steps && !failure && (run_round() || pass_time()); ++i) {
     }
-    struct busy {
-        const host_state* where;
-        step_counts::entry who;
-    };
-    std::vector<busy> all;
-    std::uint64_t total = 0;
+    std::vector<step_counts::one> all;
     for (const auto& h : hosts) {
-        if (!h->counting) continue;
-        for (const step_counts::entry& e : h->counting->all) {
-            all.push_back({h.get(), e});
-            total += e.steps;
-        }
+        if (h->counting) h->counting->append_to(all, h->name);
+        if (h->loop) h->loop->drop_callbacks();
     }
-    std::sort(all.begin(), all.end(), [](const busy& a, const busy& b) {
-        if (a.who.steps != b.who.steps) return a.who.steps > b.who.steps;
-        if (a.where != b.where) return a.where->machine.index < b.where->machine.index;
-        return a.who.task < b.who.task;
-    });
-    std::string text = "live-lock: " + std::to_string(options.step_limit) + " steps were taken by " +
-                       written(net.now()) + ", and there is no end; the busiest:";
-    for (std::size_t i = 0; i < all.size() && i < 5; ++i) {
-        const step_counts::entry& e = all[i].who;
-        text += "\n  host '" + all[i].where->name + "', " +
-                (e.task == 0 ? "callbacks" : "task " + std::to_string(e.task)) + ": " +
-                std::to_string(e.steps * 100 / total) + " % of the steps" + at_place(e.place);
-    }
-    return text;
+    return "live-lock: " + std::to_string(options.step_limit) + " steps were taken by " + written_time(net.now()) +
+           ", and there is no end" + busiest_of(std::move(all));
 }
 
 void world_state::tell(world_observer::event what, const host_state* h) noexcept {
@@ -449,6 +398,7 @@ void world_state::tell(world_observer::event what, const host_state* h) noexcept
 
 void host_state::on_phase(phase p, time_point when) noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_phase(*face, p, when);
+    if (counting) counting->on_phase(p, when);
 }
 
 void host_state::on_polled(std::size_t completions, time_point now) noexcept {
@@ -469,7 +419,7 @@ void host_state::on_ready(task_view task) noexcept {
 
 void host_state::on_step(step what, task_view task, std::source_location place) noexcept {
     if (of.options.watch != nullptr) of.options.watch->on_step(*face, what, task, place);
-    if (counting) counting->add(task.number(), place);
+    if (counting) counting->on_step(what, task, place);
 }
 
 void host_state::on_wait(task_view task) noexcept {
@@ -573,7 +523,7 @@ const op_vtable blocked_awaiter::table = {
     &wake_owner_elsewhere,
     [](const op& o, char* text, std::size_t size) noexcept {
         std::snprintf(text, size, "the moment at which no host can run, at %s or later",
-                      written(static_cast<const blocked_awaiter&>(o).moment).c_str());
+                      written_time(static_cast<const blocked_awaiter&>(o).moment).c_str());
     },
 };
 

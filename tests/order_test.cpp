@@ -836,4 +836,116 @@ TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") 
     CHECK(seen.ends_with("order_test.cpp"));
 }
 
+
+// --- the limit of steps ------------------------------------------------------------------------------
+
+/// A program that goes on for ever, on `sim`; what it ends with.
+struct endless {
+    const char* told;  // in the report
+    void (*begin)();
+    static void ticks() { this_loop().next_tick([] { ticks(); }); }
+    static void microtasks() { this_loop().queue_microtask([] { microtasks(); }); }
+    static void immediates() { this_loop().set_immediate([] { immediates(); }); }
+    static task<> sleeps() {
+        for (;;) co_await sleep_for(0ms);
+    }
+    static task<> is_late() {
+        for (;;) co_await sleep_until(now() - 1h);
+    }
+    static task<> asks_for_microtasks() {
+        for (;;) co_await microtask();
+    }
+    static task<> asks_for_ticks() {
+        for (;;) co_await next_tick();
+    }
+};
+
+std::string ends_with(const std::function<void(const loop_options&)>& program) {
+    loop_options options;
+    options.kind = backend_kind::sim;
+    options.step_limit = 5000;
+    try {
+        program(options);
+    } catch (const livelock_error& e) {
+        return e.what();
+    }
+    return "";
+}
+
+TEST_CASE("fairness: on sim a program that goes on for ever ends, and is told who did") {
+    // An interval that never lets the clock move, or two retries without a pause, hung without a word.
+    const endless programs[] = {
+        {"timer: ", [] { this_loop().set_interval(1ns, [] {}); }},
+        {"timer: ", [] { this_loop().set_interval(1h, [] {}); }},
+        {"callback: ", [] { endless::immediates(); }},
+        {"callback: ", [] { this_loop().on_idle([] {}); }},
+        {"microtask or tick: ", [] { endless::ticks(); }},
+        {"microtask or tick: ", [] { endless::microtasks(); }},
+        {"task 2: ", [] { spawn(endless::sleeps).discard(); }},
+        {"task 2: ", [] { spawn(endless::is_late).discard(); }},
+        {"task 2: ", [] { spawn(endless::asks_for_microtasks).discard(); }},
+        {"task 2: ", [] { spawn(endless::asks_for_ticks).discard(); }},
+    };
+    set_log_level(log_level::error);
+    for (const endless& each : programs) {
+        CAPTURE(&each - programs);
+        bool unwound = false;
+        const auto body = [&](const endless& which) -> task<> {
+            struct note {
+                bool& set;
+                ~note() { set = true; }
+            };
+            const note at_the_end{unwound};
+            which.begin();
+            co_await event().wait();
+        };
+        const std::string told =
+            ends_with([&](const loop_options& options) { run(options, body, std::cref(each)); });
+        CHECK(told.find("live-lock: ") == 0);
+        CHECK(told.find(std::string("\n  ") + each.told) != std::string::npos);
+        CHECK(told.find("% of the steps at ") != std::string::npos);
+        CHECK(told.find("order_test.cpp") != std::string::npos);
+        CHECK(unwound);
+    }
+    // The same of a loop without tasks; it can run again.
+    const std::string told = ends_with([](const loop_options& options) {
+        loop l(options);
+        int runs = 0;
+        timer every = l.set_interval(0ms, [&] { ++runs; });
+        CHECK_THROWS_AS(l.run(), livelock_error);
+        CHECK(runs > 2000);
+        CHECK(runs < 20'000);
+        every.cancel();
+        l.run();
+        bool ran = false;
+        l.queue_microtask([&] { ran = true; });
+        l.run();
+        CHECK(ran);
+        l.queue_microtask([] { endless::microtasks(); });
+        l.run();
+    });
+    CHECK(told.find("microtask or tick: 100 % of the steps at ") != std::string::npos);
+    set_log_level(log_level::warning);
+}
+
+TEST_CASE("fairness: the limit of steps is that of one run, and only on sim") {
+    loop_options options;
+    options.step_limit = 100;
+    const auto takes = [](int steps) -> task<> {
+        for (int i = 0; i < steps; ++i) co_await yield();
+    };
+    for (const backend_kind kind : {backend_kind::sim, backend_kind::epoll}) {
+        options.kind = kind;
+        loop l(options);
+        for (int i = 0; i < 10; ++i) run_on(l, takes, 50);
+        if (kind == backend_kind::sim) {
+            CHECK_THROWS_AS(run_on(l, takes, 500), livelock_error);
+        } else {
+            run_on(l, takes, 500);
+        }
+        run_on(l, takes, 50);
+        for (int i = 0; i < 1000; ++i) l.run_nowait();  // who turns it by hand sees what it does
+    }
+}
+
 }  // namespace

@@ -289,6 +289,51 @@ TEST_CASE("world: a live-lock is told with the busiest tasks") {
 
 TEST_CASE("world: a descriptor that is left is a leak") {
     std::optional<tcp_listener> kept;
+TEST_CASE("world: a storm of ticks or microtasks is a live-lock, too") {
+    // The step in which it runs never ended, so that nobody looked at the limit.
+    const auto storm_of = [](void (*again)(), const char* place) {
+        rondo::world_options options;
+        options.step_limit = 20'000;
+        world w(options);
+        w.host("a").run([again]() -> task<> {
+            again();
+            co_await rondo::sleep_for(1h);
+        });
+        const std::string what = message_of([&] { w.run([]() -> task<> { co_await rondo::sleep_for(1s); }); });
+        CHECK(what.find("live-lock: 20000 steps") == 0);
+        CHECK(what.find(place) != std::string::npos);
+        CHECK(w.steps() < 2'000'000);
+    };
+    struct storm {
+        static void ticks() { rondo::this_loop().next_tick([] { ticks(); }); }
+        static void microtasks() { rondo::this_loop().queue_microtask([] { microtasks(); }); }
+        static void tasks() {
+            rondo::spawn([]() -> task<> {
+                for (;;) co_await rondo::microtask();
+            }).discard();
+        }
+    };
+    storm_of(&storm::ticks, "host 'a', microtask or tick: ");
+    storm_of(&storm::microtasks, "host 'a', microtask or tick: ");
+    storm_of(&storm::tasks, "host 'a', task 2: ");
+}
+
+TEST_CASE("world: a live-lock of very many tasks is told in time that grows with their number") {
+    rondo::world_options options;
+    options.step_limit = 200'000;
+    world w(options);
+    w.host("a").run([]() -> task<> {
+        const auto sleeper = []() -> task<> {
+            for (;;) co_await rondo::sleep_for(0ms);
+        };
+        for (int i = 0; i < 20'000; ++i) rondo::spawn(sleeper).discard();
+        co_await rondo::sleep_for(1h);
+    });
+    const std::string what = message_of([&] { w.run([]() -> task<> { co_await rondo::sleep_for(1s); }); });
+    CHECK(what.find("live-lock: 200000 steps") == 0);
+    CHECK(w.steps() < 300'000);  // those that were counted included
+}
+
     const std::string what = message_of([&] {
         world w;
         w.run([&]() -> task<> {

@@ -38,6 +38,13 @@ class RONDO_API deadlock_error : public std::runtime_error {
     ~deadlock_error() override;
 };
 
+/// On `sim`, tasks or callbacks go on for ever without getting anywhere. what() names the busiest.
+class RONDO_API livelock_error : public std::runtime_error {
+ public:
+    explicit livelock_error(const std::string& report);
+    ~livelock_error() override;
+};
+
 /// The errno `code` (positive) as an error_code.
 [[nodiscard]] inline std::error_code errno_code(int code) noexcept {
     return {code, std::generic_category()};

@@ -222,6 +222,9 @@ struct loop_options {
     backend_kind kind = backend_kind::automatic;  // automatic: RONDO_BACKEND decides, else the best
     backend_options backend = {};
     observer* watch = nullptr;  // must outlive the loop
+    /// On `sim`: what one run() or run_on() may take, in turns and steps of tasks and callbacks, until it is said to be
+    /// stuck in a live-lock (livelock_error). RONDO_SIM_STEPS goes before it. Without effect for a host of a world.
+    std::uint64_t step_limit = 10'000'000;
     /// Tasks remember since when they wait, for the await tree (docs/await_tree.md tells what it costs).
     bool track_waits = false;
 };
@@ -306,7 +309,7 @@ class RONDO_API loop {
     // --- running ------------------------------------------------------------------------------
 
     /// Turns until nothing keeps the loop alive or stop() is called. Throws logic_error when the
-    /// loop runs already, and what an error hook threw.
+    /// loop runs already, what an error hook threw, and on `sim` livelock_error after loop_options::step_limit.
     void run();
     /// One turn, which may block in poll. True while something keeps the loop alive.
     bool run_once();
@@ -463,6 +466,17 @@ class RONDO_API loop {
     /// For a world of several loops: the `first` step is how run() begins, each further one a turn that
     /// does not block. Throws what the error hook threw.
     void step(bool first);
+    /// Turns, and steps of tasks and callbacks, so far.
+    std::uint64_t steps_taken() const noexcept { return stats_.turns + stats_.steps + stats_.callbacks; }
+    /// After so many more, in the run that comes or is, drains end where they are.
+    void limit_steps(std::uint64_t more) noexcept;
+    /// To what the options say.
+    void limit_run() noexcept {
+        drops_callbacks_ = false;
+        limit_steps(options_.step_limit);
+    }
+    /// drain_root() will drop ticks and microtasks that are callbacks: they go on for ever.
+    void drop_callbacks() noexcept { drops_callbacks_ = true; }
     /// While the loop does not run.
     void set_observer(observer* watch) noexcept;
     /// From now on ready tasks run in any order (order::chaos); the same.
@@ -552,12 +566,15 @@ class RONDO_API loop {
         ++home.count;
     }
     void adopt_unusual(detail::fiber& f, detail::scope& home);
+    enum class verdict : std::uint8_t { run_it, skip_it, end_drain };
+    verdict judge_next(detail::queue<detail::ready_node>& queue, detail::ready_node*& told) noexcept;
+    [[noreturn]] void report_live_lock();
     void report_storm(const detail::ready_node& last) noexcept;
     void drain() noexcept;
     template <bool Watched>
     void drain_queues() noexcept;
     template <bool Watched>
-    void run_other(detail::ready_node& node, observer::step what) noexcept;
+    bool run_other(detail::queue<detail::ready_node>& queue, detail::ready_node*& told, observer::step what) noexcept;
 
     void push_tick(detail::callback& c) noexcept {
         check_thread("next_tick", c.place);
@@ -594,6 +611,7 @@ class RONDO_API loop {
     std::int32_t inline_left_ = 0;   // I/O the tasks of this drain may still finish without waiting
     std::int32_t at_once_left_ = waits_at_once;
     std::uint32_t others_ = 0;       // ticks and explicit microtasks this drain has run
+    std::uint32_t judged_from_ = storm_threshold;  // from this one on each is looked at before it runs
     std::uint32_t next_task_id_ = 0;
     phase phase_ = phase::none;
     bool running_ = false;
@@ -605,12 +623,15 @@ class RONDO_API loop {
     bool gave_up_ = false;     // the latest drain_root() has left tasks, and nothing has run since
     bool checks_waits_ = false;  // for RONDO_DEBUG, or to remember since when a task waits
     bool any_order_ = false;     // order::chaos; then there is an observer
+    bool drops_callbacks_ = false;  // after a live-lock
     observer* watch_ = nullptr;
     // Of each queue, the last node that the observer has heard of; null if it has of none.
     detail::ready_node* told_tick_ = nullptr;
     detail::ready_node* told_microtask_ = nullptr;
     loop_options options_;
     loop_stats stats_;
+    std::uint64_t step_limit_ = no_limit;  // of steps_taken()
+    static constexpr std::uint64_t no_limit = ~std::uint64_t{0};
 
     detail::timer_heap timers_;
     detail::ring<detail::linked_op> immediates_;

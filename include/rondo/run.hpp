@@ -25,7 +25,8 @@ struct hold {
 
 /// Runs `fn(args...)`, which gives a task<T>, as the main task of `l`; returns its value or rethrows
 /// its error. When it ends, tasks left in the root scope are cancelled and awaited. Throws
-/// deadlock_error, with the await tree, when the main task waits for what can never happen.
+/// deadlock_error, with the await tree, when the main task waits for what can never happen, and on `sim`
+/// livelock_error, with the busiest tasks and callbacks, after loop_options::step_limit.
 /// loop::stop() cancels the main task as well; if that ends it, io_error(operation_canceled) "run was
 /// ended by loop::stop()" is thrown, and stopped() is true.
 template <class F, class... Args>

@@ -44,13 +44,6 @@ struct chance {
 [[nodiscard]] constexpr chance percent(std::uint32_t n) noexcept { return {n * 10'000}; }
 [[nodiscard]] constexpr chance one_in(std::uint32_t n) noexcept { return {n == 0 ? 0 : 1'000'000 / n}; }
 
-/// A world in which tasks go on for ever without getting anywhere. what() names the busiest.
-class RONDO_API livelock_error : public std::runtime_error {
- public:
-    explicit livelock_error(const std::string& report);
-    ~livelock_error() override;
-};
-
 /// Something was left when a world ended: descriptors, or tasks that do not end.
 class RONDO_API leak_error : public std::runtime_error {
  public:
