@@ -70,7 +70,8 @@ struct host_state final : observer {
     std::vector<std::unique_ptr<program>> programs;
     std::unique_ptr<rondo::loop> loop;  // while it is up
     bool began = false;
-    bool going_down = false;  // it crashed itself; it unwinds when its step has ended
+    bool going_down = false;  // it crashed in the middle of its step; it unwinds when that has ended
+    bool unwinding = false;
     bool ignore_errors = false;
     std::optional<step_counts> counting;  // in a live-lock
 };
@@ -103,6 +104,9 @@ struct world_state final : simulated::wire_tap {
     bool ended_by_caller() const { return options.failed != nullptr && options.failed(options.context); }
 
     fate judge(const simulated::packet& p) noexcept override;
+    verdict ask(rule_base& r, const packet_info& about) noexcept;
+    rule_base* rule_after(std::uint64_t number) const noexcept;
+    void end_rule(std::unique_ptr<rule_base> r) noexcept;
     void on_packet(event what, const simulated::packet& p, time_point when) noexcept override;
     packet_info info(const simulated::packet& p) noexcept;
 
@@ -118,6 +122,9 @@ struct world_state final : simulated::wire_tap {
     ring<foreign_join> calls;       // who waits for a task of another host
     ring<rule_base> rules;          // oldest first
     std::uint64_t era = 0;          // of partitions: heal_all() begins a new one
+    ring<rule_base> ended_rules;    // while rules judge: gone for the user
+    std::uint64_t last_rule = 0;    // its number
+    std::size_t judging = 0;        // calls of rules in progress
     std::size_t frozen = 0;
     std::uint64_t steps = 0;
     std::uint64_t most_steps = options.step_limit;
@@ -190,11 +197,12 @@ void world_state::start(host_state& h, program& p) {
 }
 
 void world_state::crash(host_state& h, bool silently, world_observer::event why) {
-    if (!h.loop || h.going_down) return;
+    RONDO_ASSERT(judging == 0, "a rule judges a packet: it cannot crash a host in the middle of a step");
+    if (!h.loop || h.going_down || h.unwinding) return;
     crash_machine(h.loop->io(), silently);
     h.ignore_errors = true;
     tell(why, &h);
-    if (running == &h) {
+    if (h.loop->running()) {
         h.going_down = true;
         h.loop->root().cancel();
     } else {
@@ -215,12 +223,14 @@ foreign_join* world_state::call_from(const host_state& h) const noexcept {
 void world_state::unwind(host_state& h) {
     while (foreign_join* const call = call_from(h)) call->abandon();
     h.going_down = false;
+    h.unwinding = true;
     host_state* const outer = std::exchange(running, &h);
     h.loop->set_observer(nullptr);
     const lost_permits before = permits_lost();
     h.loop->drain_root();
     h.loop.reset();
     permits_lost() = before;  // who is killed gives nothing back
+    h.unwinding = false;
     running = outer;
 }
 
@@ -449,19 +459,48 @@ packet_info world_state::info(const simulated::packet& p) noexcept {
             endpoint(syn ? p.to->remote : p.to->local)};
 }
 
+/// The oldest rule that is younger than the one of that number.
+rule_base* world_state::rule_after(std::uint64_t number) const noexcept {
+    rule_base* at = rules.empty() ? nullptr : &rules.front();
+    while (at != nullptr && at->number <= number) at = rules.after(*at);
+    return at;
+}
+
+verdict world_state::ask(rule_base& r, const packet_info& about) noexcept {
+    try {
+        return r.judge(about);
+    } catch (...) {
+        if (!failure) failure = std::current_exception();
+    }
+    return verdict::pass();
+}
+
+/// A rule is the user's code, and may end itself and others, and make new ones: the next one is looked for by its
+/// number, and none is freed while one is asked.
 simulated::wire_tap::fate world_state::judge(const simulated::packet& p) noexcept {
     fate decided;
-    bool open = true;
     if (rules.empty()) return decided;
     const packet_info about = info(p);
-    rules.for_each([&](rule_base& r) {
-        if (!open) return;
-        const verdict v = r.judge(about);
-        open = v.is_pass();
-        decided.drop = v.is_drop();
-        decided.extra = v.extra();
-    });
+    ++judging;
+    for (rule_base* r = rule_after(0); r != nullptr;) {
+        const std::uint64_t number = r->number;
+        const verdict v = ask(*r, about);
+        if (!v.is_pass()) {
+            decided.drop = v.is_drop();
+            decided.extra = std::max(v.extra(), duration::zero());
+            break;
+        }
+        r = r->number == number && r->linked() ? rules.after(*r) : rule_after(number);
+    }
+    if (--judging == 0)
+        while (!ended_rules.empty()) delete &ended_rules.pop_front();
     return decided;
+}
+
+void world_state::end_rule(std::unique_ptr<rule_base> r) noexcept {
+    if (r->linked()) r->unlink();
+    r->number = 0;
+    if (judging != 0) ended_rules.push_back(*r.release());
 }
 
 void world_state::on_packet(event what, const simulated::packet& p, time_point when) noexcept {
@@ -532,6 +571,9 @@ blocked_awaiter::blocked_awaiter(world_state& w, time_point not_before) noexcept
 
 void blocked_awaiter::start() noexcept {
     state = armed;
+    if (!world_.running->machine.up) {  // it has crashed, and unwinds: the world goes on without it
+        return owner->inside->of.complete(*this, -ECANCELED);
+    }
     world_.blocked.insert_ordered(*this, [&](const blocked_awaiter& other) { return other.moment <= moment; });
 }
 
@@ -545,7 +587,7 @@ using detail::world_state;
 const std::string& host::name() const noexcept { return state_->name; }
 ip_address host::address() const noexcept { return endpoint(state_->machine.v4).address(); }
 ip_address host::address_v6() const noexcept { return endpoint(state_->machine.v6).address(); }
-bool host::up() const noexcept { return state_->loop != nullptr && !state_->going_down; }
+bool host::up() const noexcept { return state_->loop != nullptr && !state_->going_down && !state_->unwinding; }
 std::size_t host::descriptors() const noexcept { return state_->machine.open; }
 std::size_t host::tasks() const noexcept { return state_->loop ? state_->loop->stats().tasks : 0; }
 
@@ -648,7 +690,9 @@ void partition_guard::heal() noexcept {
 }
 
 packet_rule::~packet_rule() {
-    if (rule_ && rule_->linked()) rule_->unlink();
+    if (!rule_) return;
+    world_state& w = *rule_->of;
+    w.end_rule(std::move(rule_));
 }
 
 frozen_time::frozen_time(world_state& w) noexcept : world_(&w) { ++w.frozen; }
@@ -662,15 +706,14 @@ world::~world() = default;
 host& world::host(std::string_view name) { return *state_->host_named(name).face; }
 
 link_settings world::link(std::string_view a, std::string_view b) {
-    const auto& one = state_->host_named(a).machine;
-    const auto& other = state_->host_named(b).machine;
-    return {state_->net.between(one, other), &state_->net.between(other, one)};
+    auto& one = state_->host_named(a).machine;
+    auto& other = state_->host_named(b).machine;
+    return {state_->net.link_between(one, other), &state_->net.link_between(other, one)};
 }
 
 link_settings world::link_from(std::string_view from, std::string_view to) {
-    const auto& one = state_->host_named(from).machine;
-    const auto& other = state_->host_named(to).machine;
-    return {state_->net.between(one, other), nullptr};
+    auto& one = state_->host_named(from).machine;
+    return {state_->net.link_between(one, state_->host_named(to).machine), nullptr};
 }
 
 partition_guard world::cut(names a, names b, bool both) {
@@ -679,16 +722,18 @@ partition_guard world::cut(names a, names b, bool both) {
     std::vector<simulated::link*> links;
     for (const std::string_view from : a) {
         for (const std::string_view to : b) {
-            const auto& one = state_->host_named(from).machine;
-            const auto& other = state_->host_named(to).machine;
-            links.push_back(&state_->net.between(one, other));
-            if (both) links.push_back(&state_->net.between(other, one));
+            auto& one = state_->host_named(from).machine;
+            auto& other = state_->host_named(to).machine;
+            links.push_back(&state_->net.link_between(one, other));
+            if (both) links.push_back(&state_->net.link_between(other, one));
         }
     }
     return partition_guard(*state_, std::move(links));
 }
 
 packet_rule world::add(std::unique_ptr<detail::rule_base> rule) {
+    rule->of = state_.get();
+    rule->number = ++state_->last_rule;
     state_->rules.push_back(*rule);
     return packet_rule(std::move(rule));
 }
@@ -696,12 +741,7 @@ packet_rule world::add(std::unique_ptr<detail::rule_base> rule) {
 void world::heal_all() noexcept {
     ++state_->era;
     while (!state_->rules.empty()) state_->rules.pop_front();
-    for (const auto& from : state_->hosts) {
-        for (const auto& to : state_->hosts) {
-            simulated::link& l = state_->net.between(from->machine, to->machine);
-            l.cuts = l.loss = l.copies = l.held_up = 0;
-        }
-    }
+    state_->net.for_each_link([](simulated::link& l) { l.cuts = l.loss = l.copies = l.held_up = 0; });
     state_->tell(world_observer::event::healed, nullptr);
 }
 
@@ -717,7 +757,7 @@ std::uint64_t world::steps() const noexcept { return state_->steps; }
 rondo::loop& world::test_loop() {
     RONDO_ASSERT(!std::exchange(state_->began, true), "a world runs once");
     RONDO_ASSERT(detail::current == nullptr, "a world is not run from inside a loop");
-    return *state_->hosts.front()->loop;
+    return state_->hosts.front()->face->loop();
 }
 
 void world::run_to_end(detail::fiber& main) {

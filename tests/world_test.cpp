@@ -3,6 +3,8 @@
 
 #include "support/net.hpp"
 
+#include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -287,8 +289,6 @@ TEST_CASE("world: a live-lock is told with the busiest tasks") {
     }), rondo::livelock_error);
 }
 
-TEST_CASE("world: a descriptor that is left is a leak") {
-    std::optional<tcp_listener> kept;
 TEST_CASE("world: a storm of ticks or microtasks is a live-lock, too") {
     // The step in which it runs never ended, so that nobody looked at the limit.
     const auto storm_of = [](void (*again)(), const char* place) {
@@ -334,6 +334,8 @@ TEST_CASE("world: a live-lock of very many tasks is told in time that grows with
     CHECK(w.steps() < 300'000);  // those that were counted included
 }
 
+TEST_CASE("world: a descriptor that is left is a leak") {
+    std::optional<tcp_listener> kept;
     const std::string what = message_of([&] {
         world w;
         w.run([&]() -> task<> {
@@ -541,6 +543,50 @@ TEST_CASE("world: a host may crash itself, in the middle of a step") {
         co_await rondo::sleep_for(2s);
     });
     CHECK(seen.text() == "begin begin");
+}
+
+namespace {
+/// Does something when its frame goes.
+struct on_the_way_out {
+    std::function<void()> act;
+    ~on_the_way_out() { act(); }
+};
+}  // namespace
+
+TEST_CASE("world: what unwinds after a crash may crash hosts, also its own and the one that crashed it") {
+    world w;
+    int gone = 0;
+    const auto victim = [&]() -> task<> {
+        const on_the_way_out last{[&] {
+            w.host("victim").crash();
+            w.host("other").crash();
+            w.host("villain").crash();
+            w.host("made while it unwinds");
+            CHECK_FALSE(w.host("victim").up());
+            w.host("victim").restart();  // no effect: it is not down yet
+            ++gone;
+        }};
+        co_await rondo::sleep_for(1h);
+    };
+    const auto other = [&]() -> task<> {
+        const on_the_way_out last{[&] { ++gone; }};
+        co_await rondo::sleep_for(1h);
+    };
+    w.host("victim").run(victim);
+    w.host("other").run(other);
+    w.host("villain").run([&]() -> task<> {
+        co_await rondo::sleep_for(1ms);
+        w.host("victim").crash();
+        CHECK(gone == 2);
+        co_await rondo::sleep_for(1h);
+    });
+    w.run([&]() -> task<> {
+        co_await rondo::sleep_for(1s);
+        CHECK_FALSE(w.host("victim").up());
+        CHECK_FALSE(w.host("other").up());
+        CHECK_FALSE(w.host("villain").up());
+        CHECK(gone == 2);
+    });
 }
 
 TEST_CASE("world: what a crashed program still waits for ends at once, in no time of the world") {
@@ -799,6 +845,26 @@ TEST_CASE("world: a partition holds back what is sent, and heals when it goes") 
     });
 }
 
+TEST_CASE("world: a partition heals although hosts were made while it lasted") {
+    // It remembered where its links lay, in a table that moved when a host was made.
+    world w;
+    w.host("srv").run(echo_server);
+    auto settings = w.link("srv", "test");
+    std::optional<rondo::partition_guard> cut(w.partition({"srv"}, {"test"}));
+    for (int i = 0; i < 100; ++i) w.host("host" + std::to_string(i));
+    settings.latency(1ms);
+    w.run([&]() -> task<> {
+        for (int i = 100; i < 200; ++i) w.host("host" + std::to_string(i));
+        CHECK(cut.has_value());
+        cut->heal();
+        const time_point before = w.now();
+        auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+        CHECK(w.now() == before + 2ms);
+        const std::string answer = co_await ask(peer, "healed");
+        CHECK(answer == "healed");
+    });
+}
+
 TEST_CASE("world: a partition that lasts is a time-out for who writes") {
     world w;
     with_peer(w, [&](tcp_stream& peer) -> task<> {
@@ -867,6 +933,72 @@ TEST_CASE("world: rules decide about packets, the first that does not pass") {
         std::byte one[1];
         const std::size_t n = co_await peer.read_exactly(one);
         CHECK(n == 1);
+    });
+}
+
+TEST_CASE("world: a rule may make hosts, end itself and others, make new ones and heal, while it judges") {
+    // Packets are judged in the middle of a step: what the network was about to use must not go.
+    const auto ends_itself = [](int what) {
+        CAPTURE(what);
+        world w;
+        std::vector<rondo::packet_rule> rules;
+        int asked = 0;
+        int others = 0;
+        std::string copied = "in memory that is freed with the rule, too long for the string itself";
+        with_peer(w, [&](tcp_stream& peer) -> task<> {
+            rules.push_back(w.rule([&, copied](const rondo::packet_info&) {
+                ++asked;
+                for (int i = 0; i < 50; ++i) w.host("made" + std::to_string(what) + "_" + std::to_string(i));
+                if (what == 0) rules.clear();
+                if (what == 1) w.heal_all();
+                if (what == 2 && asked == 1)
+                    rules.push_back(w.rule([&](const rondo::packet_info&) { return ++others, verdict::pass(); }));
+                return copied.empty() ? verdict::drop() : verdict::pass();
+            }));
+            if (what != 2) rules.push_back(w.rule([&](const rondo::packet_info&) { return ++others, verdict::pass(); }));
+            for (int i = 0; i < 3; ++i) {
+                const std::string answer = co_await ask(peer, "ping");
+                CHECK(answer == "ping");
+            }
+            rules.clear();
+        });
+        CHECK(asked == (what == 2 ? 6 : 1));
+        CHECK(others == (what == 2 ? 6 : 0));
+    };
+    for (int what = 0; what < 3; ++what) ends_itself(what);
+}
+
+TEST_CASE("world: what a rule throws ends the run") {
+    world w;
+    const auto refuse = [](const rondo::packet_info&) -> verdict { throw std::runtime_error("a rule's own bug"); };
+    const std::string what = message_of([&] {
+        const auto rule = w.rule(refuse);
+        w.host("srv").run(echo_server);
+        w.run([&]() -> task<> { auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777)); });
+    });
+    CHECK(what == "a rule's own bug");
+}
+
+TEST_CASE("world: latencies, delays and clocks without an end are the end of time") {
+    world w;
+    w.host("srv").run(echo_server);
+    w.host("far").clock_drift(500'000).clock_offset(rondo::duration::max());
+    w.link("srv", "test").latency(std::chrono::hours::max()).reordering(percent(100));
+    const auto held = w.rule([](const rondo::packet_info&) { return verdict::hold(std::chrono::hours::max()); });
+    const auto past = [](const rondo::packet_info&) { return verdict::hold(-1h); };
+    w.run([&]() -> task<> {
+        const auto connects = [&](std::string_view to) -> task<> {
+            auto peer = co_await tcp_stream::connect(w.address_of(to, 7777));
+        };
+        const bool connected = co_await rondo::move_on_after(1h, [&] { return connects("srv"); });
+        CHECK_FALSE(connected);
+        w.heal_all();
+        const auto never_early = w.rule(past);
+        w.link("srv", "test").latency(1ms);
+        const time_point before = w.now();
+        co_await connects("srv");
+        CHECK(w.now() == before + 2ms);
+        CHECK(w.host("far").loop().io().wall_now() == std::numeric_limits<std::int64_t>::max());
     });
 }
 

@@ -317,6 +317,8 @@ namespace detail {
 struct RONDO_API rule_base : links {
     virtual ~rule_base();
     virtual verdict judge(const packet_info& p) = 0;
+    world_state* of = nullptr;
+    std::uint64_t number = 0;  // a later one has a higher one; 0: it has ended
 };
 template <class F>
 struct rule_of final : rule_base {
@@ -391,7 +393,8 @@ class RONDO_API world {
     /// Only from `a` to `b`; what comes back still arrives.
     [[nodiscard]] partition_guard partition_from(names a, names b) { return cut(a, b, false); }
     /// `fn(const packet_info&)` gives a verdict about each packet between hosts. The oldest rule that does
-    /// not pass decides.
+    /// not pass decides. It is called in the middle of a step: it may make rules and hosts, end rules, also itself, and
+    /// heal, but not crash a host. What it throws ends the run of the world.
     template <class F>
     [[nodiscard]] packet_rule rule(F&& fn) {
         return add(std::make_unique<detail::rule_of<std::decay_t<F>>>(std::forward<F>(fn)));

@@ -138,18 +138,31 @@ network::~network() {
 }
 
 machine& network::add_machine(const raw_address& v4, const raw_address& v6) {
-    const std::size_t count = machines_.size();
-    for (std::vector<link>& row : links_) row.resize(count + 1);
-    links_.resize(count + 1);
-    links_[count].resize(count + 1);
     machines_.push_back(
-        std::make_unique<machine>(*this, static_cast<std::uint32_t>(count), v4, v6));
+        std::make_unique<machine>(*this, static_cast<std::uint32_t>(machines_.size()), v4, v6));
     return *machines_.back();
 }
 
-link& network::between(const machine& from, const machine& to) noexcept {
-    return links_[from.index][to.index];
+link& network::link_between(machine& from, const machine& to) {
+    if (from.links.size() <= to.index) from.links.resize(to.index + 1);
+    std::unique_ptr<link>& there = from.links[to.index];
+    if (there == nullptr) there = std::make_unique<link>();
+    return *there;
 }
+
+/// Before anything is sent between them: packets are under way where nothing may fail.
+bool network::make_links(machine& one, machine& other) noexcept {
+    if (&one == &other) return true;
+    try {
+        link_between(one, other);
+        link_between(other, one);
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return true;
+}
+
+link& network::between(const machine& from, const machine& to) noexcept { return *from.links[to.index]; }
 
 machine* network::machine_at(const raw_address& host) const noexcept {
     for (const auto& m : machines_)
@@ -211,9 +224,9 @@ time_point machine::local_time() const noexcept {
     const time_point world = std::max(of.now(), busy_until);
     if (drift == 0 && drift_since == time_point{}) return world;
     __extension__ using wide = __int128;
-    const duration passed = world - drift_since;
-    return drift_since_local + passed +
-           duration(static_cast<std::int64_t>(static_cast<wide>(passed.count()) * drift / 1'000'000));
+    const wide passed = (world - drift_since).count();
+    const wide local = drift_since_local.time_since_epoch().count() + passed + passed * drift / 1'000'000;
+    return time_point(duration(static_cast<std::int64_t>(std::min<wide>(local, last_moment.time_since_epoch().count()))));
 }
 
 /// The first moment at which local_time() is at least `local`.
@@ -223,7 +236,8 @@ time_point machine::world_time(time_point local) const noexcept {
     const wide passed = (local - drift_since_local).count();
     if (passed <= 0) return drift_since;
     const wide world = (passed * 1'000'000 + 999'999 + drift) / (1'000'000 + drift);
-    return drift_since + std::min<duration>(duration(static_cast<std::int64_t>(world)), last_moment - drift_since);
+    const wide most = (last_moment - drift_since).count();  // one that gains may show a moment the world has not
+    return drift_since + duration(static_cast<std::int64_t>(std::min(world, most)));
 }
 
 half& machine::take_due(std::size_t n) noexcept {
@@ -546,7 +560,7 @@ int network::connect(socket& s, const raw_address& to) noexcept {
     if (is_any(remote)) remote = loopback(remote.kind, remote.port);
     machine* const there = machine_for(s.home, remote);
     if (there == nullptr) return -ENETUNREACH;
-    if (!make_room()) return -ENOMEM;
+    if (!make_room() || !make_links(s.home, *there)) return -ENOMEM;
     if (s.local.port == 0) {
         const std::uint16_t port = s.home.free_port();
         if (port == 0) return -EADDRNOTAVAIL;

@@ -97,7 +97,12 @@ class network {
 
     /// One more machine; the network keeps it. Without addresses it is the only one. Throws bad_alloc.
     machine& add_machine(const raw_address& v4 = {}, const raw_address& v6 = {});
-    link& between(const machine& from, const machine& to) noexcept;
+    /// The link of that direction, which keeps its address as long as the network lives; made when it is first
+    /// asked for. Throws bad_alloc.
+    link& link_between(machine& from, const machine& to);
+    /// Calls f(link&) for all that were made.
+    template <class F>
+    void for_each_link(F f);
     /// The machine that has this address; null if none does.
     machine* machine_at(const raw_address& host) const noexcept;
     void set_tap(wire_tap* tap) noexcept { tap_ = tap; }
@@ -152,6 +157,8 @@ class network {
     void discard(socket& s) noexcept;
     bool lacks(const socket& s, std::uint32_t shortages::*what) noexcept;
     machine* machine_for(machine& from, const raw_address& to) const noexcept;
+    bool make_links(machine& one, machine& other) noexcept;
+    static link& between(const machine& from, const machine& to) noexcept;
     void choose_local_address(socket& s, const raw_address& remote) noexcept;
 
     // Readiness.
@@ -194,7 +201,6 @@ class network {
     time_point moment_{};
 
     std::vector<std::unique_ptr<machine>> machines_;
-    std::vector<std::vector<link>> links_;  // [from][to]
     std::size_t all_count_ = 0;  // sockets, also those that are closed or not accepted yet
 
     std::vector<packet> packets_;  // under way: a heap, the earliest on top
@@ -261,6 +267,9 @@ struct machine {
     std::vector<socket*> listeners;  // oldest first
     std::array<std::uint32_t, 65536 - first_ephemeral> port_users{};
     std::uint16_t next_port = 0;  // where the search goes on
+
+    // To other machines, by their number; null: there was nothing to send yet. Others keep pointers to them.
+    std::vector<std::unique_ptr<link>> links;
 
     detail::ring<half> due;  // who can go on
     std::size_t due_count = 0;
@@ -374,6 +383,13 @@ struct packet {
     std::uint64_t number = 0;
     std::uint64_t sending = 0;  // for the tap: the same when it is sent and when it arrives
 };
+
+template <class F>
+void network::for_each_link(F f) {
+    for (const auto& m : machines_)
+        for (const auto& l : m->links)
+            if (l != nullptr) f(*l);
+}
 
 inline bool network::make_room() noexcept {
     const std::size_t wanted = packets_.size() + all_count_ + 1;

@@ -481,7 +481,11 @@ int sim::call(sys_op& what) noexcept {
 
 std::int64_t sim::wall_now() noexcept {
     constexpr std::int64_t year_2000 = 946'684'800'000'000'000;  // in ns since 1970
-    return year_2000 + (now().time_since_epoch() + machine_.wall_offset).count();
+    std::int64_t wall = year_2000;
+    for (const duration more : {machine_.wall_offset, now().time_since_epoch()})
+        if (__builtin_add_overflow(wall, more.count(), &wall))
+            wall = more < duration::zero() ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+    return wall;
 }
 
 bool sim::advance(duration by) noexcept {

@@ -84,9 +84,8 @@ void network::depart(packet p) noexcept {
     }
     const std::int64_t k = oracle_.choose(choice::network_delay, steps);
     const duration spread = std::max(l.latency_max - l.latency_min, duration::zero());
-    duration way = l.latency_min + spread / parts * (k * k) + wanted.extra;
-    if (oracle_.happens(choice::packet_order, l.held_up)) way += 2 * l.latency_max;
-    p.at = after(gone, way);
+    p.at = after(after(gone, l.latency_min + spread / parts * (k * k)), wanted.extra);
+    if (oracle_.happens(choice::packet_order, l.held_up)) p.at = after(after(p.at, l.latency_max), l.latency_max);
     put_under_way(p);
     if (oracle_.happens(choice::packet_copy, l.copies) &&
         packets_.capacity() > packets_.size() + all_count_) {  // a copy must not take the room of others
