@@ -29,7 +29,7 @@ struct dump_on_signal::notice : detail::signal_notice {
 };
 
 dump_on_signal::dump_on_signal(int signal, loop& l)
-    : notice_(new notice(l, {signal}, [](void* of) { print_tree(of); }, &l)) {}
+    : notice_(new notice(l, {signal}, [](void* of, std::uint64_t) { print_tree(of); }, &l)) {}
 
 dump_on_signal::~dump_on_signal() { delete notice_; }
 

@@ -1,10 +1,12 @@
 #include "posix.hpp"
 
 #include "fork.hpp"
+#include "process_signals.hpp"
 
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,6 +15,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 namespace rondo::detail {
 namespace {
@@ -206,6 +209,16 @@ void posix_backend::wake() noexcept {
     while (::write(wake_fd_, &one, sizeof one) < 0 && errno == EINTR) {
     }
     errno = saved;
+}
+
+int posix_backend::watch_signals(signal_watch& who) noexcept { return watch_process_signals(who); }
+void posix_backend::unwatch_signals(signal_watch& who) noexcept { unwatch_process_signals(who); }
+
+std::size_t posix_backend::descriptor_limit() noexcept {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return std::numeric_limits<std::size_t>::max();
+    return static_cast<std::size_t>(limit.rlim_cur);
 }
 
 bool posix_backend::forked() const noexcept {

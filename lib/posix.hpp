@@ -91,6 +91,9 @@ class posix_backend : public backend {
     std::uint64_t random() noexcept final;
     void wake() noexcept final;
     std::size_t armed() const noexcept final { return armed_; }
+    int watch_signals(signal_watch& who) noexcept final;
+    void unwatch_signals(signal_watch& who) noexcept final;
+    std::size_t descriptor_limit() noexcept final;
 
  protected:
     posix_backend() noexcept;

@@ -4,13 +4,13 @@
 
 #include "signal_notice.hpp"
 
-#include <sys/resource.h>
-
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <new>
 #include <optional>
 
@@ -89,10 +89,10 @@ class room_awaiter : op {
     sessions& sessions_;
 };
 
-std::size_t default_limit() noexcept {
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 100'000;
-    const auto all = static_cast<std::size_t>(limit.rlim_cur);
+std::size_t default_limit(loop& l) noexcept {
+    constexpr std::size_t without_limit = 100'000;
+    const std::size_t all = l.io().descriptor_limit();
+    if (all == std::numeric_limits<std::size_t>::max()) return without_limit;
     return all > 5 ? all / 5 * 4 : 1;
 }
 
@@ -138,13 +138,11 @@ struct stop_request {
     scope& all;
     int count = 0;
 
-    static void signalled(void* self) {
+    static void signalled(void* self, std::uint64_t signals) {
         auto& stop = *static_cast<stop_request*>(self);
-        if (++stop.count == 1) {
-            stop.acceptor.cancel();
-        } else {
-            stop.all.cancel();
-        }
+        if (stop.count == 0) stop.acceptor.cancel();
+        stop.count += std::popcount(signals);
+        if (stop.count > 1) stop.all.cancel();
     }
 };
 
@@ -152,7 +150,7 @@ struct stop_request {
 
 task<> serve(tcp_listener& listener, session_starter starter, serve_options options) {
     loop& l = this_loop();
-    sessions all(l, options.max_connections != 0 ? options.max_connections : default_limit());
+    sessions all(l, options.max_connections != 0 ? options.max_connections : default_limit(l));
     acceptor_scope acceptor(l);
     stop_request stop{acceptor, all};
     std::optional<signal_notice> signals;

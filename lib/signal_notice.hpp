@@ -3,17 +3,21 @@
 
 #include "remote_state.hpp"
 
+#include <cstdint>
 #include <initializer_list>
 
 namespace rondo::detail {
 
 /// While one of these lives, its signals run `react` on its loop, in the pending phase of the next turn,
-/// instead of what they did. What was installed before comes back with the last one of that signal. A signal
-/// that comes again before `react` has run is the same one. At most 32 of these at a time in a process.
+/// instead of what they did. A signal that comes again before `react` has run is the same one. What signals
+/// are, the loop's backend knows: those of the process, or those of a simulated host.
 class signal_notice {
  public:
-    /// Throws io_error for a signal that cannot be caught, or with too many of these; then nothing is installed.
-    signal_notice(loop& l, std::initializer_list<int> signals, void (*react)(void*), void* context);
+    /// `signals`: all that have come since it was called last, bit n - 1 for signal n.
+    using reaction = void (*)(void* context, std::uint64_t signals);
+
+    /// Throws io_error for a signal that cannot be caught; then nothing is watched. Throws bad_alloc.
+    signal_notice(loop& l, std::initializer_list<int> signals, reaction react, void* context);
     ~signal_notice();
     signal_notice(const signal_notice&) = delete;
     signal_notice& operator=(const signal_notice&) = delete;
@@ -21,6 +25,7 @@ class signal_notice {
     struct letter;
 
  private:
+    backend& of_;
     letter* letter_;
 };
 

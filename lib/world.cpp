@@ -5,13 +5,14 @@
 #include <rondo/semaphore.hpp>
 
 #include "places.hpp"
+#include "signal_list.hpp"
 #include "sim/network.hpp"
 #include "sim/sim.hpp"
 #include "step_counts.hpp"
 
 #include <algorithm>
 #include <cerrno>
-#include <cinttypes>
+#include <csignal>
 #include <cstdio>
 #include <new>
 #include <optional>
@@ -88,6 +89,7 @@ struct world_state final : simulated::wire_tap {
     void boot(host_state& h);
     void start(host_state& h, program& p);
     void crash(host_state& h, bool silently, world_observer::event why = world_observer::event::crashed);
+    void signal(host_state& h, int number);
     void unwind(host_state& h);
     foreign_join* call_from(const host_state& h) const noexcept;
 
@@ -163,7 +165,7 @@ raw_address v6_of(std::uint32_t n) {
 host_state& world_state::host_named(std::string_view name) {
     for (const auto& h : hosts)
         if (h->name == name) return *h;
-    RONDO_ASSERT(hosts.size() < 1000, "a world of more than a thousand hosts");
+    RONDO_ASSERT(hosts.size() < simulated::most_machines, "a world of more than two thousand hosts");
     const auto n = static_cast<std::uint32_t>(hosts.size() + 1);
     hosts.reserve(n);
     runnable.reserve(n);
@@ -208,6 +210,25 @@ void world_state::crash(host_state& h, bool silently, world_observer::event why)
     } else {
         unwind(h);
     }
+}
+
+void world_state::signal(host_state& h, int number) {
+    if (!is_signal(number)) throw io_error(errno_code(EINVAL), "signal a host", std::to_string(number));
+    if (!h.loop || h.going_down || h.unwinding) return;
+    tell(world_observer::event::signalled, &h);
+    if (number != SIGKILL && signal_machine(h.loop->io(), number)) return;
+    switch (number) {  // what it does by default
+        case SIGCHLD:
+        case SIGCONT:
+        case SIGURG:
+        case SIGWINCH: return;
+        case SIGSTOP:
+        case SIGTSTP:
+        case SIGTTIN:
+        case SIGTTOU:
+            throw io_error(errno_code(EINVAL), "signal a host", std::to_string(number) + ": it would stop the program");
+    }
+    crash(h, false);
 }
 
 /// A wait of that host for another; null if there is none.
@@ -605,6 +626,8 @@ host& host::add(std::unique_ptr<detail::program> p) {
 }
 
 void host::crash(crash_mode how) { state_->of.crash(*state_, how == crash_mode::silent); }
+
+void host::signal(int number) { state_->of.signal(*state_, number); }
 
 void host::restart() {
     RONDO_ASSERT(!state_->going_down, "a host that crashes itself is restarted by another one");

@@ -1,4 +1,6 @@
 // The await tree: what it shows, as text and JSON, and that it is bounded; signals, deadlocks, leftovers.
+#include <rondo/world.hpp>
+
 #include "support/test.hpp"
 
 #include <rondo/detail/extras.hpp>
@@ -684,6 +686,45 @@ TEST_CASE("dump_on_signal: each loop of two prints its own; one that is gone doe
     of_a.reset();  // its tree was still to be printed
     a.run_nowait();
     CHECK(errors.text().find("'in a'") == std::string::npos);
+}
+
+TEST_CASE("dump_on_signal: any number may watch a signal, and each is told") {
+    // There were places for 32.
+    loop l;
+    auto task = spawn_on(l, named_sleeper, "watched");
+    l.run_nowait();
+    const caught_errors errors;
+    std::vector<std::unique_ptr<dump_on_signal>> all;
+    for (int i = 0; i < 100; ++i) all.push_back(std::make_unique<dump_on_signal>(SIGQUIT, l));
+    for (std::size_t i = 0; i < all.size(); i += 3) all[i].reset();
+    ::raise(SIGQUIT);
+    l.run_nowait();
+    const std::string seen = errors.text();
+    std::size_t trees = 0;
+    for (std::size_t at = seen.find("'watched'"); at != seen.npos; at = seen.find("'watched'", at + 1)) ++trees;
+    CHECK(trees == 66);
+}
+
+TEST_CASE("dump_on_signal: in a world it is the host's signal") {
+    const caught_errors errors;
+    world w;
+    auto& a = w.host("a").run([]() -> task<> {
+        const dump_on_signal dump(SIGQUIT);
+        co_await named_sleeper("in a");
+    });
+    auto& b = w.host("b").run([]() -> task<> { co_await named_sleeper("in b"); });
+    w.run([&]() -> task<> {
+        co_await sleep_for(1ms);
+        a.signal(SIGQUIT);
+        co_await sleep_for(1ms);
+        CHECK(a.up());
+        b.signal(SIGQUIT);
+        CHECK_FALSE(b.up());
+    });
+    const std::string seen = errors.text();
+    const std::size_t first = seen.find("rondo: 1 task on ");
+    CHECK(first != std::string::npos);
+    CHECK(seen.find("rondo: 1 task on ", first + 1) == std::string::npos);
 }
 
 TEST_CASE("dump_on_signal: a signal that cannot be caught is refused, and nothing is changed") {

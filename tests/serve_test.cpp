@@ -5,6 +5,9 @@
 #include <set>
 #include <stdexcept>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace rondo;
 using namespace std::chrono_literals;
 using test::bytes;
@@ -337,6 +340,59 @@ TEST_CASE("serve: a signal stops accepting, and the server ends when its session
         }, signal, std::cref(before));
         CHECK(dispositions() == before);
     }
+}
+
+TEST_CASE("serve: SIGINT and SIGTERM that were ignored when it began stay ignored") {
+    // A program started with nohup, or in the background of a shell's script, was stopped by the Ctrl-C that
+    // was meant for another.
+    for (const int ignored : {SIGINT, SIGTERM}) {
+        CAPTURE(ignored);
+        struct sigaction usual {};
+        struct sigaction none {};
+        none.sa_handler = SIG_IGN;
+        sigaction(ignored, &none, &usual);
+        test::run([](int number) -> task<> {
+            tcp_listener listener = test::listen();
+            auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
+            tcp_listener another = test::listen();
+            auto other = spawn(serving<decltype(&echo)>, std::ref(another), &echo, signalled());
+            co_await test::settle();
+            std::raise(number);
+            co_await test::settle();
+            CHECK_FALSE(server.done());
+            const std::string answer = co_await asks(listener.local(), "still here");
+            CHECK(answer == "still here");
+            std::raise(number == SIGINT ? SIGTERM : SIGINT);
+            const auto ended = co_await attempt(server);
+            CHECK(ended);
+            const auto other_ended = co_await attempt(other);
+            CHECK(other_ended);
+        }, ignored);
+        struct sigaction left {};
+        sigaction(ignored, nullptr, &left);
+        const bool is_ignored = left.sa_handler == SIG_IGN;
+        CHECK(is_ignored);
+        sigaction(ignored, &usual, nullptr);
+    }
+}
+
+TEST_CASE("serve: a forked child takes signals as if no server watched them") {
+    test::run([]() -> task<> {
+        const dispositions usual;
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
+        co_await test::settle();
+        CHECK_FALSE(dispositions() == usual);
+        const pid_t child = ::fork();
+        if (child == 0) ::_exit(dispositions() == usual ? 0 : 1);
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        CHECK(status == 0);
+        CHECK_FALSE(dispositions() == usual);
+        std::raise(SIGTERM);
+        const auto ended = co_await attempt(server);
+        CHECK(ended);
+    });
 }
 
 TEST_CASE("serve: a second signal cancels the sessions") {

@@ -3,11 +3,16 @@
 
 #include "support/net.hpp"
 
+#include <csignal>
 #include <functional>
 #include <limits>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
+#include <vector>
+
+#include <sys/resource.h>
 
 using namespace std::literals;
 using rondo::crash_mode;
@@ -739,6 +744,227 @@ TEST_CASE("world: a crash at any moment frees all, and a restarted server serves
         CHECK(rondo::detail::frames_live() == frames);
     }
     CHECK(answered > 500);
+}
+
+// Signals, and what the process may have.
+
+namespace {
+
+/// A server that tells its end.
+task<> told_server(int& ended, rondo::delay grace) {
+    auto listener = tcp_listener::bind("0.0.0.0", 7777);
+    rondo::serve_options options;
+    options.grace = grace;
+    co_await rondo::serve(listener, test::echo_session, options);
+    ++ended;
+}
+
+/// What the process does with signals.
+std::vector<void (*)(int)> dispositions() {
+    std::vector<void (*)(int)> all;
+    for (const int signal : {SIGINT, SIGTERM, SIGQUIT}) {
+        struct sigaction at {};
+        sigaction(signal, nullptr, &at);
+        all.push_back(at.sa_handler);
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("world: a server is stopped by a signal at any moment, and its sessions drain") {
+    const auto usual = dispositions();
+    for (const int signal : {SIGTERM, SIGINT}) {
+        for (int at = 0; at < 60; ++at) {
+            CAPTURE(at);
+            rondo::seeded_oracle decisions(static_cast<std::uint64_t>(at));
+            world w(decided_by(decisions));
+            int ended = 0;
+            auto& srv = w.host("srv").run(told_server, std::ref(ended), 1h);
+            w.run([&]() -> task<> {
+                bool is_session = false;
+                auto client = rondo::spawn([&]() -> task<> {
+                    try {
+                        auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+                        const std::string first = co_await ask(peer, "first");
+                        is_session = first == "first";
+                        if (!is_session) co_return;  // it waited in the queue when the listener was closed
+                        for (int i = 0; i < 10; ++i) {
+                            const std::string answer = co_await ask(peer, "ping");
+                            CHECK(answer == "ping");
+                        }
+                        CHECK(ended == 0);
+                    } catch (const std::system_error&) {
+                        CHECK_FALSE(is_session);  // it came too late
+                    }
+                });
+                const auto moment = at * 500us;
+                co_await rondo::sleep_for(moment);
+                CHECK(dispositions() == usual);  // what its host has is not the process's
+                srv.signal(signal);
+                co_await client;
+                co_await rondo::sleep_for(1s);
+                CHECK(ended == srv.up());  // it was not up yet, or ended by itself
+                CHECK(srv.descriptors() == 0);
+                CHECK(srv.tasks() == 0);
+            });
+            if (at > 0) CHECK(ended == 1);
+        }
+    }
+    CHECK(dispositions() == usual);
+}
+
+TEST_CASE("world: a second signal cancels the sessions of a server; one that comes twice at once is one") {
+    const auto second_signal = [](bool at_once) {
+        world w;
+        int ended = 0;
+        auto& srv = w.host("srv").run(told_server, std::ref(ended), 1h);
+        exact(w, "test", "srv");
+        w.run([&]() -> task<> {
+            auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+            co_await ask(peer, "first");
+            const time_point asked = w.now();
+            srv.signal(SIGTERM);
+            srv.signal(at_once ? SIGINT : SIGTERM);
+            if (!at_once) {
+                co_await rondo::sleep_for(30min);
+                CHECK(ended == 0);
+                const std::string answer = co_await ask(peer, "second");
+                CHECK(answer == "second");
+                srv.signal(SIGTERM);
+            }
+            auto end = co_await peer.receive();
+            CHECK(end.empty());
+            CHECK(w.now() == asked + (at_once ? 1ms : 30min + 3ms));
+            CHECK(ended == 1);
+        });
+    };
+    second_signal(false);
+    second_signal(true);
+}
+
+TEST_CASE("world: sessions that outlast the grace are cancelled, to the nanosecond") {
+    world w;
+    int ended = 0;
+    auto& srv = w.host("srv").run(told_server, std::ref(ended), 10s);
+    exact(w, "test", "srv");
+    w.run([&]() -> task<> {
+        auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+        co_await ask(peer, "x");
+        const time_point asked = w.now();
+        srv.signal(SIGINT);
+        auto end = co_await peer.receive();
+        CHECK(end.empty());
+        CHECK(w.now() == asked + 10s + 1ms);
+        CHECK(ended == 1);
+    });
+}
+
+TEST_CASE("world: a signal that nobody watches does what it does by default") {
+    world w;
+    int begun = 0;
+    auto& a = w.host("a").run([&]() -> task<> {
+        ++begun;
+        co_await rondo::sleep_for(1h);
+    });
+    w.run([&]() -> task<> {
+        co_await rondo::sleep_for(1ms);
+        for (const int ignored : {SIGCHLD, SIGCONT, SIGURG, SIGWINCH}) a.signal(ignored);
+        co_await rondo::sleep_for(1ms);
+        CHECK(a.up());
+        for (const int none : {0, -1, 65, SIGSTOP, SIGTSTP}) CHECK_THROWS_AS(a.signal(none), rondo::io_error);
+        CHECK(a.up());
+        int times = 1;
+        for (const int deadly : {SIGTERM, SIGINT, SIGKILL, SIGHUP, SIGUSR1}) {
+            a.signal(deadly);
+            CHECK_FALSE(a.up());
+            a.signal(deadly);  // nobody is there
+            a.restart();
+            co_await rondo::sleep_for(1ms);
+            CHECK(begun == ++times);
+        }
+    });
+    // A program that signals itself ends when its step has ended.
+    world other;
+    bool went_on = false;
+    other.host("a").run([&]() -> task<> {
+        other.host("a").signal(SIGTERM);
+        went_on = true;
+        co_await rondo::sleep_for(1h);
+    });
+    other.run([&]() -> task<> {
+        co_await rondo::sleep_for(1ms);
+        CHECK(went_on);
+        CHECK_FALSE(other.host("a").up());
+    });
+}
+
+TEST_CASE("world: SIGKILL asks nobody, and what cannot be caught cannot be watched") {
+    world w;
+    int ended = 0;
+    auto& srv = w.host("srv").run(told_server, std::ref(ended), 1h);
+    w.run([&]() -> task<> {
+        co_await rondo::sleep_for(1ms);
+        CHECK_THROWS_AS(rondo::dump_on_signal(SIGKILL, srv.loop()), rondo::io_error);
+        CHECK_THROWS_AS(rondo::dump_on_signal(65, srv.loop()), rondo::io_error);
+        srv.signal(SIGKILL);
+        CHECK_FALSE(srv.up());
+        CHECK(ended == 0);
+    });
+}
+
+TEST_CASE("world: a thousand servers are one run, whatever the process may have") {
+    // Each took one of 32 places for real signal handlers, and its limit of sessions from the process.
+    const auto hash_of = [](rlim_t descriptors, int servers) {
+        rlimit usual{};
+        getrlimit(RLIMIT_NOFILE, &usual);
+        const rlimit lowered{std::min(descriptors, usual.rlim_max), usual.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &lowered);
+        rondo::seeded_oracle decisions(7);
+        world w(decided_by(decisions));
+        int ended = 0;
+        const auto name = [](int i) { return "srv" + std::to_string(i); };
+        for (int i = 0; i < servers; ++i) w.host(name(i)).run(told_server, std::ref(ended), 1h);
+        w.run([&]() -> task<> {
+            const auto client = [&](std::string_view to) -> task<> {
+                auto peer = co_await tcp_stream::connect(w.address_of(to, 7777));
+                co_await ask(peer, "ping");
+                co_await rondo::sleep_for(10ms);
+            };
+            const auto all = [&](rondo::task_group& g) -> task<> {
+                for (int i = 0; i < 40; ++i) g.spawn(client, std::string_view("srv0")).discard();
+                g.spawn(client, std::string_view("srv9")).discard();
+                co_return;
+            };
+            co_await rondo::with_task_group(all);
+            for (int i = 0; i < servers; ++i) w.host(name(i)).signal(SIGTERM);
+            co_await rondo::sleep_for(1s);
+            CHECK(ended == servers);
+        });
+        setrlimit(RLIMIT_NOFILE, &usual);
+        return w.hash();
+    };
+    CHECK(hash_of(20, 1000) == hash_of(1'000'000, 1000));
+    CHECK(hash_of(20, 40) != hash_of(20, 41));
+}
+
+TEST_CASE("world: how many sessions a server has follows from the descriptors of its host") {
+    world w;
+    w.host("srv").descriptor_limit(10).run(echo_server);
+    w.run([&]() -> task<> {
+        int answered = 0;
+        const auto client = [&]() -> task<> {
+            auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+            co_await ask(peer, "ping");
+            ++answered;
+            co_await rondo::sleep_for(1h);
+        };
+        std::vector<rondo::task_handle<>> clients;
+        for (int i = 0; i < 20; ++i) clients.push_back(rondo::spawn(client));
+        co_await rondo::sleep_for(1s);
+        CHECK(answered == 8);
+        for (auto& each : clients) each.cancel();
+    });
 }
 
 // Clocks.

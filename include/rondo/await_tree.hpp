@@ -99,8 +99,8 @@ class RONDO_API await_tree {
 /// any thread. The tree is printed in the pending phase of the loop's next turn, so not while a callback or a
 /// task keeps the loop busy; a second signal until then is the same one. It waits 100 ms at most for a
 /// reader that is slow; then the rest is lost. It does not keep the loop alive. To be made and destroyed on the
-/// loop's thread, before the loop goes. Throws io_error for a signal that cannot be caught, or when 32 of these,
-/// and servers that stop on signals, live already.
+/// loop's thread, before the loop goes. Throws io_error for a signal that cannot be caught, and bad_alloc. Of a
+/// host of a world, it is the signal that host::signal sends.
 class RONDO_API dump_on_signal {
  public:
     explicit dump_on_signal(int signal, loop& l = this_loop());

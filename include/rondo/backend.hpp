@@ -19,6 +19,7 @@
 #include <rondo/oracle.hpp>
 #include <rondo/time.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -103,6 +104,21 @@ struct sys_op {
     std::size_t size = 0;
 };
 
+/// Someone who is told of signals: what backend::watch_signals takes, and keeps until unwatch_signals.
+struct signal_watch {
+    /// Runs on any thread, inside a signal handler: it may only do what is async-signal-safe, as posting to a
+    /// loop something that was made beforehand is.
+    using notice = void (*)(signal_watch& who, int signal) noexcept;
+
+    explicit signal_watch(notice n) noexcept : notify(n) {}
+    signal_watch(const signal_watch&) = delete;
+    signal_watch& operator=(const signal_watch&) = delete;
+
+    notice notify;
+    std::uint64_t signals = 0;                 // which: bit n - 1 is signal n
+    std::atomic<signal_watch*> next{nullptr};  // the backend's
+};
+
 /// A finished op, as `backend::wait` reports it.
 struct completion {
     io_op* what;
@@ -159,6 +175,17 @@ class RONDO_API backend {
     virtual bool submit(io_op& what) noexcept = 0;
     virtual void cancel(io_op& what) noexcept = 0;
     virtual int control(sys_op& what) noexcept = 0;
+
+    /// From now on `who` is told when one of its signals comes, and that does not do what it would. SIGINT,
+    /// SIGTERM and SIGHUP stay ignored if they are. 0, or -errno: -EINVAL for one that cannot be caught. Any number
+    /// may watch a signal; they are told in the order in which they came. A host of a world has signals of its own
+    /// (host::signal); a loop of its own on `sim` has the process's, as all others.
+    virtual int watch_signals(signal_watch& who) noexcept = 0;
+    /// Afterwards `who` is not told, nor being told, any more. What the signals did before they do again with the
+    /// last one.
+    virtual void unwatch_signals(signal_watch& who) noexcept = 0;
+    /// How many descriptors the program may have open; the largest number if there is no limit.
+    virtual std::size_t descriptor_limit() noexcept = 0;
 
     /// Gives a borrowed buffer back. `data` and `size` are as `borrow` set them.
     virtual void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept = 0;

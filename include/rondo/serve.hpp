@@ -13,11 +13,12 @@ namespace rondo {
 /// Trivially copyable on purpose.
 struct serve_options {
     /// Sessions at the same time; further connections wait in the kernel's backlog. 0: four fifths of
-    /// the descriptors this process may have.
+    /// the descriptors this process, or simulated host, may have.
     std::uint32_t max_connections = 0;
     /// How long sessions may go on after the server was asked to stop; then they are cancelled.
     delay grace = std::chrono::seconds(10);
-    /// SIGINT and SIGTERM ask it to stop; a second one cancels the sessions at once.
+    /// SIGINT and SIGTERM ask it to stop; a second one cancels the sessions at once. One that is ignored when
+    /// the server begins (nohup, a shell's `&`) stays ignored. In a world they are those of the host.
     bool stop_on_signals = true;
 };
 

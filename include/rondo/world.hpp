@@ -94,7 +94,8 @@ class verdict {
 class RONDO_API world_observer {
  public:
     enum class packet : std::uint8_t { sent, arrived, lost, copied, gave_up };
-    enum class event : std::uint8_t { started, crashed, cut, healed, stopped };  // stopped: its world ends
+    /// stopped: its world ends.
+    enum class event : std::uint8_t { started, crashed, cut, healed, stopped, signalled };
 
     virtual ~world_observer();
     // What an observer of each host's loop sees; times are the host's own.
@@ -235,6 +236,11 @@ class RONDO_API host {
     /// what they throw is ignored. Its sockets are gone. No effect when it is down. A host that crashes
     /// itself unwinds when its step has ended. Throws bad_alloc.
     void crash(crash_mode how = crash_mode::reset);
+    /// Its program gets a signal (SIGTERM, ...), at this moment of the world. If it does not watch that, the signal does
+    /// what it does by default: it ends the program, as crash() does, or is ignored. Nobody gets it when the
+    /// host is down. Throws io_error(invalid_argument) for what is no signal, and for one that would stop the
+    /// program, which is not simulated; bad_alloc.
+    void signal(int number);
     /// Starts the programs of run() once more. No effect when it is up.
     void restart();
     bool up() const noexcept;

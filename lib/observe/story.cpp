@@ -186,7 +186,7 @@ class teller {
 
     void happened(const recorded_event& e) {
         using what = world_observer::event;
-        constexpr const char* names[] = {"started", "crashed", "links cut", "links healed", "stopped"};
+        constexpr const char* names[] = {"started", "crashed", "links cut", "links healed", "stopped", "signalled"};
         s_.moments.push_back({e.host, e.when, names[e.detail]});
         if (e.host >= hosts_.size()) return;
         if (static_cast<what>(e.detail) == what::crashed) close(hosts_[e.host], e.when, life_span::fate::crashed);

@@ -43,6 +43,7 @@ struct machine;
 /// has a range of its own, so that a number of another one's is EBADF, too.
 inline constexpr int first_descriptor = 1'000'000;
 inline constexpr int descriptors_per_machine = 1'000'000;
+inline constexpr int most_machines = 2000;  // whose numbers are ints
 
 inline constexpr duration one_way = std::chrono::microseconds(50);
 /// What the oracle may add to it: mostly little, and now and then much.

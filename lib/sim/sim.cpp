@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cinttypes>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -16,6 +17,8 @@
 #include <span>
 
 #include "../buffers.hpp"
+#include "../process_signals.hpp"
+#include "../signal_list.hpp"
 #include "network.hpp"
 
 namespace rondo {
@@ -49,6 +52,9 @@ class sim final : public backend {
     void cancel(io_op& op) noexcept override;
     int control(sys_op& call) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
+    int watch_signals(signal_watch& who) noexcept override;
+    void unwatch_signals(signal_watch& who) noexcept override;
+    std::size_t descriptor_limit() noexcept override { return machine_.descriptor_limit; }
 
     bool wait(time_point until, completions& done) noexcept override;
     void wake() noexcept override;
@@ -69,6 +75,7 @@ class sim final : public backend {
 
     std::uint64_t hash() const noexcept { return network_.hash(); }
     void crash(bool silently);
+    bool signal(int number) noexcept;
 
  private:
     bool wait_after_crash(time_point until, completions& done) noexcept;
@@ -101,6 +108,7 @@ class sim final : public backend {
     bool left_ = false;  // this is a forked child's copy of the world, in which nothing happens any more
     time_point afterlife_{};
     std::vector<io_op*> aborted_;  // not reported yet
+    detail::signal_list watches_;  // of a machine of several; a single one is this process
     std::atomic<int> woken_{0};  // any thread sets it; an int, so that waiting is a futex
 };
 
@@ -477,6 +485,28 @@ int sim::call(sys_op& what) noexcept {
     return -EINVAL;
 }
 
+// Signals.
+
+int sim::watch_signals(signal_watch& who) noexcept {
+    if (own_ != nullptr) return detail::watch_process_signals(who);
+    constexpr std::uint64_t never_caught = detail::signal_bit(SIGKILL) | detail::signal_bit(SIGSTOP);
+    if ((who.signals & never_caught) != 0) return -EINVAL;
+    watches_.add(who);
+    return 0;
+}
+
+void sim::unwatch_signals(signal_watch& who) noexcept {
+    if (own_ != nullptr) return detail::unwatch_process_signals(who);
+    watches_.remove(who);
+}
+
+/// False: the program does not watch it.
+bool sim::signal(int number) noexcept {
+    const bool told = watches_.tell(number);
+    network_.record(300 + static_cast<std::uint32_t>(number), -1, told);
+    return told;
+}
+
 // The rest.
 
 std::int64_t sim::wall_now() noexcept {
@@ -529,6 +559,11 @@ void crash_machine(backend& simulated, bool silently) {
     auto* const machine = dynamic_cast<sim*>(&simulated);
     RONDO_ASSERT(machine != nullptr, "a simulated world cannot go on in a forked child");
     machine->crash(silently);
+}
+bool signal_machine(backend& simulated, int number) noexcept {
+    auto* const machine = dynamic_cast<sim*>(&simulated);
+    RONDO_ASSERT(machine != nullptr, "a simulated world cannot go on in a forked child");
+    return machine->signal(number);
 }
 
 std::uint64_t event_hash(const backend& simulated) noexcept {

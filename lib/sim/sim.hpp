@@ -19,4 +19,8 @@ namespace rondo {
 /// all ops ending at once and no further effect. Throws bad_alloc, and then nothing has happened.
 void crash_machine(backend& simulated, bool silently);
 
+/// The program of this `sim`, one of a world's, gets a signal. False: it does not watch that, and nothing has
+/// happened.
+bool signal_machine(backend& simulated, int number) noexcept;
+
 }  // namespace rondo
