@@ -15,6 +15,13 @@
 
 namespace rondo::detail {
 
+/// Whether it is a task that unwinds who calls, in a forked child. It may have got what it waited for when it was
+/// cancelled, and goes on until its next wait: what it calls meanwhile is no bug, and has no effect.
+bool unwinding_in_child() noexcept;
+
+/// Asserts that `what` was done with the parent's in a forked child.
+[[noreturn]] void used_in_child(const char* what) noexcept;
+
 class left_behind final : public backend {
  public:
     explicit left_behind(std::unique_ptr<backend> parents) noexcept : parents_(std::move(parents)) {}
@@ -46,6 +53,10 @@ class left_behind final : public backend {
     int poll_fd() noexcept override;
     void flush() noexcept override {}
     void left_to_parent() noexcept override {}
+    /// A signal of the child's is none of the parent's, and nobody here would hear of it.
+    int watch_signals(signal_watch&) noexcept override { used_in_child("watching signals"); }
+    void unwatch_signals(signal_watch& who) noexcept override { parents_->unwatch_signals(who); }
+    std::size_t descriptor_limit() noexcept override { return parents_->descriptor_limit(); }
 
     std::size_t armed() const noexcept override { return parents_->armed(); }
     std::string describe() const override { return parents_->describe(); }
@@ -58,12 +69,5 @@ class left_behind final : public backend {
     std::unique_ptr<backend> parents_;
     bool silenced_ = false;
 };
-
-/// Whether it is a task that unwinds who calls, in a forked child. It may have got what it waited for when it was
-/// cancelled, and goes on until its next wait: what it calls meanwhile is no bug, and has no effect.
-bool unwinding_in_child() noexcept;
-
-/// Asserts that `what` was done with the parent's in a forked child.
-[[noreturn]] void used_in_child(const char* what) noexcept;
 
 }  // namespace rondo::detail
