@@ -30,6 +30,24 @@ class entered {
     scope& scope_;
 };
 
+/// Errors that say no more than that the peer, or the way to it, is gone: what every server meets every day.
+bool peer_is_gone(const std::error_code& error) noexcept {
+    if (error.category() != std::generic_category() && error.category() != std::system_category()) return false;
+    switch (error.value()) {
+        case ECONNRESET:
+        case ECONNABORTED:
+        case EPIPE:
+        case ETIMEDOUT:
+        case EHOSTUNREACH:
+        case EHOSTDOWN:
+        case ENETUNREACH:
+        case ENETDOWN:
+        case ENETRESET:
+        case ENONET: return true;
+        default: return false;
+    }
+}
+
 /// The sessions of a server: their failures are logged, and one that ends makes room.
 struct sessions : session_scope {
     sessions(loop& l, std::size_t max) noexcept : session_scope(l, &ended, "sessions"), limit(max) {}
@@ -44,9 +62,7 @@ struct sessions : session_scope {
     static void report(const std::exception_ptr& error, const endpoint& peer,
                        std::source_location place) noexcept {
         static log_gate gate;
-        const std::error_code code = code_of(error);
-        const bool gone = code == std::errc::connection_reset || code == std::errc::broken_pipe ||
-                          code == std::errc::timed_out;
+        const bool gone = peer_is_gone(code_of(error));
         try {
             write_log(gate, gone ? log_level::debug : log_level::warning, place, "session with %s ended: %s",
                       peer.to_string().c_str(), message_of(error).c_str());

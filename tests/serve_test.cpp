@@ -257,6 +257,46 @@ struct heard {
     std::string text;
 };
 
+TEST_CASE("serve: a peer that is gone, in whatever way, is logged at debug, anything else as a warning") {
+    struct levels {
+        std::vector<log_level> seen;
+        levels() {
+            set_log_level(log_level::debug);
+            set_log_sink([](const log_record& r, void* to) noexcept {
+                if (r.message.find("session with") != std::string_view::npos)
+                    static_cast<levels*>(to)->seen.push_back(r.level);
+            }, this);
+        }
+        ~levels() {
+            set_log_sink(nullptr);
+            set_log_level(log_level::warning);
+        }
+    } told;
+    const std::vector<int> gone = {ECONNRESET,  ECONNABORTED, EPIPE,      ETIMEDOUT, EHOSTUNREACH,
+                                   EHOSTDOWN, ENETUNREACH,  ENETDOWN, ENETRESET, ENONET};
+    const std::vector<int> other = {EIO, ENOMEM};
+    test::run([](const std::vector<int>& first, const std::vector<int>& second) -> task<> {
+        for (const auto& errors : {first, second})
+            for (const int error : errors) {
+                tcp_listener listener = test::listen();
+                const auto session = [error](tcp_stream&) -> task<> {
+                    co_await yield();
+                    throw io_error(errno_code(error), "read");
+                };
+                auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled());
+                static_cast<void>(co_await asks(listener.local(), "?"));
+                co_await test::settle();
+                co_await ends(server);
+                detail::pass_log_second();
+            }
+    }, std::cref(gone), std::cref(other));
+    REQUIRE(told.seen.size() == gone.size() + other.size());
+    for (std::size_t i = 0; i < told.seen.size(); ++i) {
+        CAPTURE(i);
+        CHECK(told.seen[i] == (i < gone.size() ? log_level::debug : log_level::warning));
+    }
+}
+
 /// Time enough for a server to meet its fate, without a frame of the test's own.
 constexpr int a_few = 20;
 
