@@ -4,8 +4,12 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <climits>
 #include <csignal>
+#include <cstdio>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <vector>
 
 using namespace rondo;
@@ -1463,6 +1467,112 @@ TEST_CASE("tcp: streams and listeners may outlive their loop; they close, and re
         rondo::run(local::use, &old);
     }
     CHECK(test::open_descriptors() == before);
+}
+
+// --- a peer that sends urgent bytes ---------------------------------------------------------------------
+
+/// How the reader asks for what is there: at least one byte, as a text; empty at the end.
+using reads = task<std::string> (*)(tcp_stream& from, std::size_t left);
+
+task<std::string> by_read_some(tcp_stream& from, std::size_t) {
+    char into[64];
+    const std::size_t n = co_await from.read_some(into);
+    co_return std::string(into, n);
+}
+task<std::string> by_receive(tcp_stream& from, std::size_t) {
+    const buffer data = co_await from.receive();
+    co_return std::string(data.text());
+}
+task<std::string> by_read_exactly(tcp_stream& from, std::size_t left) {
+    std::string into(left, '?');
+    const std::size_t n = co_await from.read_exactly(into);
+    co_return into.substr(0, n);
+}
+task<std::string> by_an_arm(tcp_stream& from, std::size_t) {
+    event never_set;
+    const auto got = co_await select_one(from.receive(), never_set.wait());
+    co_return std::string(got.get<0>().text());
+}
+task<std::string> by_trying(tcp_stream& from, std::size_t) {
+    for (;;) {
+        char into[64];
+        const auto n = from.try_read_some(into);
+        if (n) co_return std::string(into, *n);
+        co_await sleep_for(1ms);
+    }
+}
+
+task<> reads_it_all(tcp_stream& from, reads how, std::size_t wanted, std::string& got) {
+    while (got.size() < wanted) {
+        const std::string part = co_await how(from, wanted - got.size());
+        if (part.empty()) co_return;
+        got += part;
+    }
+}
+
+task<> sends_urgently(std::size_t at, reads how, bool waits_first, bool at_intervals) {
+    constexpr std::string_view message = "0123456789";
+    connection c = co_await connected();
+    std::string got;
+    auto reader = spawn(reads_it_all, std::ref(c.server), how, message.size(), std::ref(got));
+    if (waits_first) co_await test::settle();
+    const int fd = c.client.native_handle();
+    const auto send = [&](std::string_view part, int flags) -> task<> {
+        if (part.empty()) co_return;
+        const ssize_t sent = ::send(fd, part.data(), part.size(), flags);
+        CHECK(sent == static_cast<ssize_t>(part.size()));
+        if (at_intervals) co_await test::settle();
+    };
+    co_await send(message.substr(0, at), 0);
+    co_await send("!", MSG_OOB);
+    co_await send(message.substr(at), 0);
+    // And nothing more is ever sent.
+    const auto in_time = co_await attempt(with_timeout(5s, [&]() -> task<> { co_await reader; }));
+    CHECK(in_time);
+    CHECK(got == message);
+}
+
+// On epoll a reader once took `abc`, an urgent byte in front of `def` ended that read early, this was taken for an
+// empty socket, and it waited for ever.
+TEST_CASE("tcp: an urgent byte, wherever in a message, keeps no reader waiting") {
+    if (test::on_sim()) {
+        MESSAGE("skipped: the simulated network has no urgent bytes");
+        return;
+    }
+    for (const reads how : {&by_read_some, &by_receive, &by_read_exactly, &by_an_arm, &by_trying})
+        for (std::size_t at = 0; at <= 10; ++at)
+            for (const bool waits_first : {false, true}) {
+                CAPTURE(at);
+                test::run(sends_urgently, at, how, waits_first, false);
+            }
+    for (const reads how : {&by_read_some, &by_receive, &by_read_exactly, &by_an_arm, &by_trying})
+        test::run(sends_urgently, 5, how, true, true);
+}
+
+TEST_CASE("tcp: several urgent bytes in a stream of requests, and every answer comes") {
+    if (test::on_sim()) {
+        MESSAGE("skipped: the simulated network has no urgent bytes");
+        return;
+    }
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        auto server = spawn(test::echo_session, std::ref(c.server));
+        for (int i = 0; i < 20; ++i) {
+            const std::string request = "request " + std::to_string(i);
+            const std::size_t cut = static_cast<std::size_t>(i) % request.size();
+            co_await c.client.write_all(std::string_view(request).substr(0, cut));
+            CHECK(::send(c.client.native_handle(), "!", 1, MSG_OOB) == 1);
+            co_await c.client.write_all(std::string_view(request).substr(cut));
+            std::string answer;
+            const auto in_time = co_await attempt(with_timeout(5s, [&]() -> task<> {
+                answer = co_await test::receive_text(c.client, request.size());
+            }));
+            CHECK(in_time);
+            CHECK(answer == request);
+        }
+        c.client.shutdown();
+        co_await server;
+    });
 }
 
 }  // namespace

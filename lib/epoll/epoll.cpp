@@ -5,11 +5,20 @@
 // wait on it, for both directions and edge-triggered, and from then on the record remembers what
 // the edges said:
 //
-//   `dry`   reading would find nothing. Set when recv answers EAGAIN, or fewer bytes than asked:
-//           on TCP that means the queue was emptied, and whatever comes later is an edge. It saves
-//           the EAGAIN of every request-response exchange (0.2 us). Other sockets may stop short
-//           for other reasons (a Unix socket does at every message that carries descriptors), so
-//           they are read until EAGAIN.
+//   `dry`   reading would find nothing. Set when recv answers EAGAIN, or, on `plain` TCP, fewer bytes
+//           than asked: then the queue was emptied, and whatever comes later is an edge. It saves
+//           the EAGAIN of every request-response exchange (0.2 us). What else makes recv stop short:
+//             - An urgent byte: recv stops in front of it, whatever lies behind, and perhaps nothing
+//               ever comes again. The second witness is EPOLLPRI. The kernel sets it before it queues
+//               the byte, so either the event that made us read has it, or the byte came after
+//               that event and is an edge of its own, which has it. A socket that has shown it once
+//               is read until EAGAIN from then on.
+//             - The end of the stream, and a reset: see `hung`.
+//             - Something on top of TCP, or another kind of socket (kTLS hands out records, a Unix
+//               socket stops at each message that carries descriptors). The sockets made here are
+//               none; of others the kernel is asked when they first wait. They are read until EAGAIN.
+//           SO_RCVLOWAT, if someone has set it, is no reason: what is below that mark is not
+//           readable for poll(2) either, and waits until there is more, or the end.
 //   `full`  writing would find no room. Set by EAGAIN or a short write, which also make the kernel
 //           announce the room to come. A new send tries all the same: it almost always succeeds.
 //   `hung`  the peer is done (RDHUP), or the connection is (HUP, ERR). No edge will ever announce
@@ -32,6 +41,7 @@
 #include "../descriptors.hpp"
 #include "../posix.hpp"
 
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -51,8 +61,8 @@ struct record {
         dry = 1,
         full = 2,
         hung = 4,
-        tcp = 8,          // a short read empties it
-        known = 16,       // `tcp` has been found out
+        plain = 8,        // TCP without urgent bytes: a short read empties it
+        known = 16,       // `plain` has been found out
         registered = 32,  // edge-triggered, for good
         foreign = 64,     // one-shot
         ending = 128,     // `closer` waits
@@ -75,6 +85,16 @@ std::int32_t lend_nothing(io_op& what, std::int32_t result) noexcept {
     return result;
 }
 
+/// Asked of a descriptor that was not made here: whether a short read says that it is empty.
+bool is_plain_tcp(int fd) noexcept {
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 || protocol != IPPROTO_TCP) return false;
+    char on_top[16];
+    size = sizeof on_top;
+    return ::getsockopt(fd, IPPROTO_TCP, TCP_ULP, on_top, &size) == 0 && size == 0;
+}
+
 /// What epoll keeps for us: the record, which never moves, and in the upper bits, which no address
 /// of what is mapped has (descriptors.hpp), its generation.
 constexpr int address_bits = 48;
@@ -91,7 +111,7 @@ constexpr int window_size = 64;      // iovecs per sendmsg
 constexpr int accepts_per_event = 16;  // transient failures in a row before others get a turn
 // Few enough that the buffers which one wait fills stay in the cache until they are looked at.
 constexpr int most_events = 32;
-constexpr auto read_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+constexpr auto read_events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 constexpr auto write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 
 class epoll_backend final : public posix_backend {
@@ -317,7 +337,7 @@ int epoll_backend::control(sys_op& what) noexcept {
             return call(what);
         case sys_op::call::tcp_socket: {
             const int fd = call(what);
-            if (fd >= 0) forget(fd, record::known | record::tcp);
+            if (fd >= 0) forget(fd, record::known | record::plain);
             return fd;
         }
         case sys_op::call::stream_pair: {
@@ -386,7 +406,7 @@ std::int32_t epoll_backend::attempt_receive(record& r, io_op& what) noexcept {
         if (n > 0) {
             what.moved += static_cast<std::uint32_t>(n);
             const bool emptied = static_cast<std::size_t>(n) < wanted &&
-                                 (r.bits & (record::tcp | record::hung)) == record::tcp;
+                                 (r.bits & (record::plain | record::hung)) == record::plain;
             if (emptied) r.bits |= record::dry;
             if (!(what.flags & io_op::all) || left_to_move(what) == 0)
                 return static_cast<std::int32_t>(what.moved);
@@ -425,7 +445,7 @@ inline ssize_t epoll_backend::receive_into(io_op& what) noexcept {
 inline std::uint16_t epoll_backend::bits_after(unsigned bits, ssize_t n) const noexcept {
     static_assert(record::dry == 1);
     const bool emptied = static_cast<std::size_t>(n) < buffers_.size() &&
-                         (bits & (record::tcp | record::hung)) == record::tcp;
+                         (bits & (record::plain | record::hung)) == record::plain;
     return static_cast<std::uint16_t>(bits | unsigned{emptied});
 }
 
@@ -491,7 +511,7 @@ std::int32_t epoll_backend::attempt_accept(record& r, io_op& what) noexcept {
     for (int i = 0; i < accepts_per_event; ++i) {
         const int fd = ::accept4(what.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            if (forget(fd, r.bits & (record::known | record::tcp)) == nullptr) {
+            if (forget(fd, r.bits & (record::known | record::plain)) == nullptr) {
                 refuse_connection(fd);
                 return -ENOMEM;
             }
@@ -541,12 +561,9 @@ std::int32_t epoll_backend::attempt_poll(record& r, io_op& what) noexcept {
 
 int epoll_backend::enroll(record& r, int fd) noexcept {
     if (!(r.bits & record::known)) {
-        int protocol = 0;
-        socklen_t size = sizeof protocol;
-        if (::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0) protocol = 0;
-        r.bits |= protocol == IPPROTO_TCP ? record::known | record::tcp : record::known;
+        r.bits |= is_plain_tcp(fd) ? record::known | record::plain : record::known;
     }
-    const int error = change(EPOLL_CTL_ADD, r, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    const int error = change(EPOLL_CTL_ADD, r, fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET);
     if (error == 0) {
         r.bits |= record::registered;
         r.bits &= static_cast<std::uint16_t>(~record::foreign);
@@ -679,6 +696,7 @@ void epoll_backend::on_other_event(record& r, std::uint32_t events, completions&
     if (events & read_events) r.bits &= static_cast<std::uint16_t>(~record::dry);
     if (events & write_events) r.bits &= static_cast<std::uint16_t>(~record::full);
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) r.bits |= record::hung;
+    if (events & EPOLLPRI) r.bits &= static_cast<std::uint16_t>(~record::plain);
     look(r, done);
     if (!(r.bits & record::registered)) [[unlikely]]
         renew_foreign(r);
