@@ -1,7 +1,10 @@
 // What a backend knows of each descriptor, and which of them it has to look at.
 #pragma once
 
+#include <fcntl.h>
+
 #include <bit>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -53,11 +56,12 @@ class descriptor_table {
         return page < pages_size_ && pages_[page] != blank_ ? &look_up(fd) : nullptr;
     }
 
-    /// Null for a negative number, or out of memory.
+    /// Null for a number that is no open descriptor, or out of memory; `why_none` knows which.
     Record* get(int fd) noexcept {
         Record* known = find(fd);
-        return known != nullptr || fd < 0 ? known : grow(fd);
+        return known != nullptr || !is_open(fd) ? known : grow(fd);
     }
+    static int why_none(int fd) noexcept { return is_open(fd) ? -ENOMEM : -EBADF; }
 
     bool idle() const noexcept { return first_ == nullptr; }
     void enqueue(Record& record) noexcept {
@@ -87,6 +91,9 @@ class descriptor_table {
  private:
     static constexpr std::size_t page_records = 64;
     static constexpr std::size_t page_bytes = page_records * sizeof(Record);
+
+    // The number may come from anywhere. The table must not grow for one before the kernel has been asked.
+    static bool is_open(int fd) noexcept { return fd >= 0 && ::fcntl(fd, F_GETFD) >= 0; }
 
     [[gnu::noinline]] Record* grow(int fd) noexcept {
         const std::size_t page = static_cast<unsigned>(fd) / page_records;

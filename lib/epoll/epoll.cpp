@@ -238,7 +238,7 @@ bool epoll_backend::send_the_rest(io_op& what, ssize_t n) noexcept {
 bool epoll_backend::submit_any(io_op& what) noexcept {
     record* r = table_.get(what.fd);
     if (r == nullptr || r->closer != nullptr) [[unlikely]]
-        return finish(what, r != nullptr || what.fd < 0 ? -EBADF : -ENOMEM);
+        return finish(what, r != nullptr ? -EBADF : table_.why_none(what.fd));
     what.moved = 0;
     switch (what.kind) {
         case io_kind::borrow: return begin<&epoll_backend::attempt>(*r, r->reader, what);

@@ -108,7 +108,7 @@ void uring_backend::drop_all() noexcept {
 bool uring_backend::submit(io_op& what) noexcept {
     record* r = table_.get(what.fd);
     if (r == nullptr) [[unlikely]]
-        return finish(what, what.fd < 0 ? -EBADF : -ENOMEM);
+        return finish(what, table_.why_none(what.fd));
     if (r->closer != nullptr) [[unlikely]]
         return finish(what, -EBADF);
     r->fd = what.fd;
