@@ -23,6 +23,7 @@ static bool is_ending(const detail::fiber& f) noexcept {
 // Takes no time and no memory, since most children are about to exec.
 void loop::leave_behind(bool of_this_thread) noexcept {
     if (std::exchange(left_behind_, true)) return;
+    in_a_child_->begin();
     backend_ = in_a_child_;
     shared_->leave_behind(*in_a_child_);
     if (!of_this_thread) return;

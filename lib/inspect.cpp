@@ -125,7 +125,7 @@ std::size_t task_view::waits_for(char* text, std::size_t room) const noexcept {
 
 bool loop::alive() const noexcept {
     return timers_.size() > unref_timers_ || immediate_count_ > unref_immediates_ || armed_io_ != 0 ||
-           closing_count_ != 0 || watcher_count_ > unref_watchers_ || work_queued() ||
+           backend_->reaping() != 0 || closing_count_ != 0 || watcher_count_ > unref_watchers_ || work_queued() ||
            shared_->handle_count() != 0 || shared_->has_posts() || !ready_at_fork_.empty();
 }
 
@@ -198,8 +198,8 @@ std::vector<alive_entry> loop::why_alive(std::source_location called_at) const {
         all.push_back({std::to_string(put_off_.size()) +
                            (put_off_.size() == 1 ? " operation" : " operations") + " put off to the next turn",
                        {}});
-    if (reaping_ != 0)
-        all.push_back({std::to_string(reaping_) + (reaping_ == 1 ? " socket is" : " sockets are") +
+    if (const std::size_t n = backend_->reaping(); n != 0)
+        all.push_back({std::to_string(n) + (n == 1 ? " socket is" : " sockets are") +
                            " being closed",
                        {}});
     if (escaped_) all.push_back({"an error that the error hook threw", {}});
@@ -211,7 +211,7 @@ loop_stats loop::stats() const noexcept {
     loop_stats now = stats_;
     scopes_.for_each([&](const detail::scope& s) { now.tasks += s.count; });
     now.timers = timers_.size();
-    now.operations = armed_io_;
+    now.operations = armed_io_ + backend_->reaping();
     now.remotes = shared_->handle_count();
     return now;
 }

@@ -33,6 +33,11 @@ bool left_behind::submit(io_op& what) noexcept {
     used_in_child(text);
 }
 
+void left_behind::reap(int fd) noexcept {
+    silenced().reap(fd);
+    reaping_ = parents_->reaping();
+}
+
 void left_behind::cancel(io_op& what) noexcept { silenced().cancel(what); }
 
 int left_behind::control(sys_op& what) noexcept {
@@ -54,11 +59,15 @@ void left_behind::give_back(void* data, std::uint32_t size, std::uint16_t buffer
     parents_->give_back(data, size, buffer);
 }
 
-void left_behind::look(completions& done) noexcept { silenced().wait(time_point::min(), done); }
+void left_behind::look(completions& done) noexcept {
+    silenced().wait(time_point::min(), done);
+    reaping_ = parents_->reaping();
+}
 
 bool left_behind::wait(time_point until, completions& done) noexcept {
+    const std::size_t reaped_before = reaping_;
     look(done);
-    if (done.size() == 0 && until > now()) used_in_child("waiting for something");
+    if (done.size() == 0 && reaping_ == reaped_before && until > now()) used_in_child("waiting for something");
     return true;
 }
 

@@ -28,6 +28,8 @@ class left_behind final : public backend {
 
     /// What it stands in for.
     backend& parents() noexcept { return *parents_; }
+    /// From now on, in the child.
+    void begin() noexcept { reaping_ = parents_->reaping(); }
 
     backend_kind kind() const noexcept override { return parents_->kind(); }
     time_point now() noexcept override { return parents_->now(); }
@@ -40,6 +42,7 @@ class left_behind final : public backend {
     /// Only a close is no bug.
     bool submit(io_op& what) noexcept override;
     void cancel(io_op& what) noexcept override;
+    void reap(int fd) noexcept override;
     /// Only closing and looking are no bugs.
     int control(sys_op& what) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;

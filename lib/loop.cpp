@@ -362,7 +362,7 @@ void loop::stop(std::source_location place) noexcept {
 }
 
 void loop::drain_root() noexcept {
-    if (root_.count == 0 && armed_io_ == 0) return;
+    if (root_.count == 0 && armed_io_ == 0 && backend_->reaping() == 0) return;
     root_.cancel();
     unwinding_ = true;
     refresh_now();
@@ -377,13 +377,13 @@ void loop::drain_root() noexcept {
             // What is being closed or cancelled is waited for, as its end is near; and what is shielded.
             const bool done = run_until([](void* self) {
                 auto& l = *static_cast<loop*>(self);
-                return l.root_.count == 0 && l.armed_io_ == 0;
+                return l.root_.count == 0 && l.armed_io_ == 0 && l.backend_->reaping() == 0;
             }, this);
             again = !done && stopped_;  // a task that unwound has called stop(): the others still must
         } catch (...) {
             const std::exception_ptr thrown = std::current_exception();
             detail::log_lost(thrown, {});
-            again = !running_ && (root_.count != 0 || armed_io_ != 0);
+            again = !running_ && (root_.count != 0 || armed_io_ != 0 || backend_->reaping() != 0);
         }
     } while (again);
     drops_callbacks_ = false;

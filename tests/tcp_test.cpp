@@ -1575,6 +1575,57 @@ TEST_CASE("tcp: several urgent bytes in a stream of requests, and every answer c
     });
 }
 
+// --- what is dropped
+
+std::size_t descriptors_in_use() {
+    return test::on_sim() ? test::simulated_descriptors(this_loop()) : test::open_descriptors();
+}
+
+// Dropping a stream once made an op on the heap, and without memory its peer never saw the end.
+TEST_CASE("tcp: a stream that is dropped needs no memory to be closed, also with a reader under way") {
+    test::run([]() -> task<> {
+        for (const bool with_reader : {false, true}) {
+            CAPTURE(with_reader);
+            connection c = co_await connected();
+            const std::size_t before = descriptors_in_use();
+            auto reader = with_reader ? spawn(error_of<detail::borrow_awaiter>, c.server.receive())
+                                      : task_handle<std::error_code>();
+            co_await test::settle();
+            detail::fail_allocation(1);
+            c.server = tcp_stream();
+            CHECK(detail::allocations_to_failure() == 1);  // nobody has asked for any
+            detail::fail_allocation(0);
+            CHECK((this_loop().alive() || !with_reader));
+            const buffer end = co_await c.client.receive();
+            CHECK(end.empty());
+            co_await test::settle();
+            CHECK(descriptors_in_use() == before - 1);
+            if (with_reader) {
+                const std::error_code ended = co_await reader;
+                CHECK(ended == std::errc::bad_file_descriptor);
+            }
+        }
+    });
+}
+
+TEST_CASE("tcp: streams that are dropped last close before their loop ends") {
+    const std::size_t before = test::open_descriptors();
+    test::run([]() -> task<> {
+        auto c = std::make_unique<connection>(co_await connected());
+        static_cast<void>(co_await attempt(with_timeout(1ms, [&]() -> task<> {
+            static_cast<void>(co_await c->server.receive());  // leaves a request of io_uring's behind
+        })));
+        c.reset();
+        if (test::backend_under_test() == backend_kind::uring) {
+            CHECK(this_loop().alive());
+            bool listed = false;
+            for (const alive_entry& e : this_loop().why_alive()) listed |= e.what.find("being closed") != std::string::npos;
+            CHECK(listed);
+        }
+    });
+    CHECK(test::open_descriptors() == before);
+}
+
 // --- what the kernel answers and nobody can use -------------------------------------------------------------
 
 // The table of descriptors grew by 256 MiB before the kernel was asked about the number.

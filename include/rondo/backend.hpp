@@ -12,7 +12,7 @@
 //   wait(...)    the poll phase: reports finished ops as {op, result}. It marks a reported op `done`
 //                first, so a cancel that comes between the report and its delivery does nothing.
 //   close        is an io_op too: it ends every armed op of the descriptor with -EBADF, waits until
-//                the kernel has let go of them, and then closes.
+//                the kernel has let go of them, and then closes. `reap` is the same for nobody.
 #pragma once
 
 #include <rondo/op.hpp>
@@ -56,7 +56,6 @@ struct io_op : op {
         all = 1,         // receive: until `size` bytes or the end; send: until all is written
         closing = 2,     // (backend) ended by close: report -EBADF
         foreign = 4,     // poll_*: not a descriptor of rondo's; nothing is cached about it
-        orphan = 8,      // (loop) no one waits for it: the reaper's
     };
 
     io_op(const op_vtable& table, io_kind k, int descriptor) noexcept
@@ -186,6 +185,12 @@ class RONDO_API backend {
     virtual void unwatch_signals(signal_watch& who) noexcept = 0;
     /// How many descriptors the program may have open; the largest number if there is no limit.
     virtual std::size_t descriptor_limit() noexcept = 0;
+    /// Closes `fd` as io_kind::close does, but nobody waits for it. It needs no memory and cannot fail: what
+    /// is dropped when memory has run out is closed, too.
+    virtual void reap(int fd) noexcept = 0;
+    /// How many of those are not closed yet, because armed ops have to end first. When the last one is, `wait`
+    /// returns.
+    std::size_t reaping() const noexcept { return reaping_; }
 
     /// Gives a borrowed buffer back. `data` and `size` are as `borrow` set them.
     virtual void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept = 0;
@@ -220,6 +225,9 @@ class RONDO_API backend {
     /// `sim` only: while > 0, someone outside the world may still call `wake`. A wait that only they could end
     /// lasts so long at most, in real time: then it gives false.
     virtual void set_outside(std::size_t handles, duration patience = duration::max()) noexcept;
+
+  protected:
+    std::size_t reaping_ = 0;
 };
 
 namespace simulated {

@@ -431,8 +431,8 @@ class RONDO_API loop {
     static bool was_simulated(std::uint32_t serial) noexcept { return (serial & simulated_bit) != 0; }
     int control(sys_op& o) noexcept { return backend_->control(o); }
     backend& io() noexcept { return *backend_; }
-    /// Closes `fd` without anyone waiting for it.
-    void reap(int fd) noexcept;
+    /// Closes `fd` without anyone waiting for it; needs no memory.
+    void reap(int fd) noexcept { backend_->reap(fd); }
     detail::scope& root() noexcept { return root_; }
     const detail::scope& root() const noexcept { return root_; }
     /// The task that runs right now; null in a callback.
@@ -455,7 +455,6 @@ class RONDO_API loop {
     void for_each_task(F&& f) const {
         scopes_.for_each([&](const detail::scope& s) { s.fibers.for_each(f); });
     }
-    void reaped() noexcept { --reaping_; }
     void add_dead_letter(const dead_letter& letter) noexcept {
         ++stats_.dead_letters;
         if (dead_letter_hook_ != nullptr) dead_letter_hook_(letter, dead_letter_context_);
@@ -650,7 +649,6 @@ class RONDO_API loop {
     detail::ring<detail::scope> scopes_;
     detail::asked_starts asked_to_end_;
     detail::scope root_;
-    std::size_t reaping_ = 0;  // descriptors that close without anyone waiting
     time_point give_up_at_{};             // of drain_root(): when no task has taken a step until then
     std::uint64_t steps_when_asked_ = 0;
     error_hook hook_ = nullptr;

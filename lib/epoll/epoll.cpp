@@ -65,7 +65,7 @@ struct record {
         known = 16,       // `plain` has been found out
         registered = 32,  // edge-triggered, for good
         foreign = 64,     // one-shot
-        ending = 128,     // `closer` waits
+        ending = 128,     // closes when no op is left; `closer` waits for that, if anyone does
         asked = 256,      // an op that waits was cancelled
     };
 
@@ -73,6 +73,7 @@ struct record {
     io_op* writer;
     io_op* closer;
     record* next;
+    int fd;  // of a descriptor that closes
     std::uint16_t generation;
     std::uint16_t bits;
     bool queued;
@@ -132,6 +133,7 @@ class epoll_backend final : public posix_backend {
     bool submit(io_op& what) noexcept override;
     void cancel(io_op& what) noexcept override;
     int control(sys_op& what) noexcept override;
+    void reap(int fd) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
     bool wait(time_point until, completions& done) noexcept override;
     int poll_fd() noexcept override { return epoll_; }
@@ -148,6 +150,7 @@ class epoll_backend final : public posix_backend {
     [[gnu::noinline]] bool submit_rare(record& r, io_op& what) noexcept;
     bool submit_poll(record& r, io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
+    void begin_close(record& r, int fd) noexcept;
 
     [[gnu::noinline]] std::int32_t attempt(record& r, io_op& what) noexcept;
     std::int32_t attempt_receive(record& r, io_op& what) noexcept;
@@ -237,7 +240,7 @@ bool epoll_backend::send_the_rest(io_op& what, ssize_t n) noexcept {
 
 bool epoll_backend::submit_any(io_op& what) noexcept {
     record* r = table_.get(what.fd);
-    if (r == nullptr || r->closer != nullptr) [[unlikely]]
+    if (r == nullptr || r->bits & record::ending) [[unlikely]]
         return finish(what, r != nullptr ? -EBADF : table_.why_none(what.fd));
     what.moved = 0;
     switch (what.kind) {
@@ -302,15 +305,32 @@ bool epoll_backend::submit_poll(record& r, io_op& what) noexcept {
 // The ops that wait are reported by the next `wait`, and the number is not free before.
 bool epoll_backend::submit_close(record& r, io_op& what) noexcept {
     if (r.reader == nullptr && r.writer == nullptr) return finish(what, release(r, what.fd));
+    begin_close(r, what.fd);
+    r.closer = &what;
+    return park(what);
+}
+
+void epoll_backend::begin_close(record& r, int fd) noexcept {
     for (io_op* each : {r.reader, r.writer}) {
         if (each == nullptr || each->state != op::armed) continue;
         each->flags |= io_op::closing;
         each->state = op::cancelling;
     }
-    r.closer = &what;
+    r.fd = fd;
     r.bits |= record::ending;
     table_.enqueue(r);
-    return park(what);
+}
+
+void epoll_backend::reap(int fd) noexcept {
+    record* const r = table_.find(fd);
+    if (r == nullptr) {  // no op was ever submitted for it
+        ::close(fd);
+    } else if (r->reader == nullptr && r->writer == nullptr) {
+        release(*r, fd);
+    } else if (!(r->bits & record::ending)) {
+        begin_close(*r, fd);
+        ++reaping_;
+    }
 }
 
 // Nothing was taken from the kernel for an op that waits, so nothing can be lost.
@@ -638,11 +658,16 @@ void epoll_backend::look(record& r, completions& done) noexcept {
     r.bits &= static_cast<std::uint16_t>(~record::asked);
     if (r.reader != nullptr) settle(r.reader, r, record::dry, done);
     if (r.writer != nullptr) settle(r.writer, r, record::full, done);
-    if (r.closer == nullptr || r.reader != nullptr || r.writer != nullptr) return;
+    if (!(r.bits & record::ending) || r.reader != nullptr || r.writer != nullptr) return;
     if (done.full()) return table_.enqueue(r);
-    io_op& closer = *std::exchange(r.closer, nullptr);
-    --armed_;
-    done.report(closer, release(r, closer.fd));
+    const int result = release(r, r.fd);
+    if (io_op* const closer = std::exchange(r.closer, nullptr)) {
+        --armed_;
+        done.report(*closer, result);
+    } else {
+        --reaping_;
+        woken_ = true;
+    }
 }
 
 void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,

@@ -51,6 +51,7 @@ class sim final : public backend {
     bool submit(io_op& op) noexcept override;
     void cancel(io_op& op) noexcept override;
     int control(sys_op& call) noexcept override;
+    void reap(int fd) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
     int watch_signals(signal_watch& who) noexcept override;
     void unwatch_signals(signal_watch& who) noexcept override;
@@ -83,7 +84,7 @@ class sim final : public backend {
     void report_ended(completions& done) noexcept;
     bool arm(half& place, io_op& op) noexcept;
     bool finish_now(io_op& op, int result) noexcept;
-    bool submit_close(socket& s, io_op& op) noexcept;
+    bool begin_close(socket& s) noexcept;
     void report_due(completions& done) noexcept;
     int settle(half& place) noexcept;
     int attempt(socket& s, io_op& op) noexcept;
@@ -100,6 +101,10 @@ class sim final : public backend {
     network& network_;
     detail::buffer_pool buffers_;
     std::size_t armed_ = 0;
+    // What waits in the place of a close that nobody waits for.
+    static constexpr op_vtable told_to_nobody{nullptr, nullptr, nullptr};
+    io_op nobody_{told_to_nobody, io_kind::close, -1};
+    bool reaped_ = false;  // in this wait
     std::size_t outside_ = 0;
     duration patience_ = duration::max();
     // A program whose machine has crashed still unwinds: nothing it does has an effect, and its time is
@@ -146,7 +151,11 @@ bool sim::submit(io_op& op) noexcept {
     if (crashed_) return finish_now(op, op.kind == io_kind::close ? 0 : -ENETDOWN);
     socket* s = machine_.find(op.fd);
     if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
-    if (op.kind == io_kind::close) return submit_close(*s, op);
+    if (op.kind == io_kind::close) {
+        if (!begin_close(*s)) return arm(s->closer, op);
+        if (!left_) network_.close(*s);
+        return finish_now(op, 0);
+    }
 
     half& place = place_of(*s, op.kind);
     if (place.op != nullptr) return finish_now(op, -EBUSY);
@@ -177,8 +186,8 @@ bool sim::finish_now(io_op& op, int result) noexcept {
     return true;
 }
 
-/// The ops that wait at `s` end first, and then the close, which waits behind them.
-bool sim::submit_close(socket& s, io_op& op) noexcept {
+/// The ops that wait at `s` end first, and then the close, which waits behind them. True: there are none.
+bool sim::begin_close(socket& s) noexcept {
     bool alone = true;
     for (half* place : {&s.reader, &s.writer}) {
         if (place->op == nullptr) continue;
@@ -189,9 +198,20 @@ bool sim::submit_close(socket& s, io_op& op) noexcept {
         }
         network_.make_due(*place);
     }
-    if (!alone) return arm(s.closer, op);
-    if (!left_) network_.close(s);
-    return finish_now(op, 0);
+    return alone;
+}
+
+void sim::reap(int fd) noexcept {
+    socket* const s = crashed_ ? nullptr : machine_.find(fd);
+    if (s == nullptr || s->closer.op != nullptr) return;
+    if (begin_close(*s)) {
+        if (!left_) network_.close(*s);
+        network_.record(static_cast<std::uint32_t>(io_kind::close), fd, 0);
+    } else {
+        s->closer.op = &nobody_;
+        ++armed_;
+        ++reaping_;
+    }
 }
 
 void sim::cancel(io_op& op) noexcept {
@@ -214,6 +234,7 @@ bool sim::wait(time_point until, completions& done) noexcept {
     if (crashed_) [[unlikely]]
         return wait_after_crash(until, done);
     const std::size_t before = done.size();
+    reaped_ = false;
     if (own_ == nullptr) {  // whoever steps this loop has delivered, and lets it block never
         report_due(done);
         woken_.exchange(0);
@@ -223,7 +244,7 @@ bool sim::wait(time_point until, completions& done) noexcept {
         network_.deliver();
         report_due(done);
         const bool woken = woken_.exchange(0) != 0;
-        if (woken || done.size() > before || done.full() || network_.now() >= until) return true;
+        if (woken || reaped_ || done.size() > before || done.full() || network_.now() >= until) return true;
         const time_point next = std::min(until, network_.next_arrival());
         if (next != never) {
             network_.move_to(next);
@@ -278,7 +299,9 @@ void sim::report_ended(completions& done) noexcept {
             --machine_.due_count;
         }
         --armed_;
-        done.report(*std::exchange(place.op, nullptr), result);
+        io_op& what = *std::exchange(place.op, nullptr);
+        if (&what != &nobody_) return done.report(what, result);
+        --reaping_;
     };
     for (socket* s : machine_.table) {
         if (s == nullptr) continue;
@@ -301,7 +324,13 @@ void sim::crash(bool silently) {
                 place->unlink();
                 --machine_.due_count;
             }
-            if (io_op* const op = std::exchange(place->op, nullptr)) aborted_.push_back(op);
+            io_op* const op = std::exchange(place->op, nullptr);
+            if (op == &nobody_) {
+                --armed_;
+                --reaping_;
+            } else if (op != nullptr) {
+                aborted_.push_back(op);
+            }
         }
     }
     std::reverse(aborted_.begin(), aborted_.end());
@@ -317,11 +346,17 @@ void sim::report_due(completions& done) noexcept {
         const auto alternatives = static_cast<std::uint32_t>(std::min(machine_.due_count, reach));
         half& place = machine_.take_due(oracle_.choose(choice::completion_order, alternatives));
         io_op& op = *place.op;
+        const int fd = place.of.fd;
         const int result = settle(place);
         if (!finished(result)) continue;
-        network_.record(static_cast<std::uint32_t>(op.kind), op.fd, result);
+        network_.record(static_cast<std::uint32_t>(op.kind), fd, result);
         --armed_;
-        done.report(op, result);
+        if (&op != &nobody_) {
+            done.report(op, result);
+        } else {
+            --reaping_;
+            reaped_ = true;
+        }
     }
 }
 

@@ -55,6 +55,7 @@ struct record {
         one_shot = 2,    // multishot was refused
         from_ring = 4,   // the receive of ours is a multishot one
         crowd = 8,       // the latest try to accept found a connection
+        ending = 16,     // closes when no request and no op is left; `closer` waits for that, if anyone does
     };
 
     io_op* reader;
@@ -96,6 +97,7 @@ class uring_backend final : public posix_backend {
     bool submit(io_op& what) noexcept override;
     void cancel(io_op& what) noexcept override;
     int control(sys_op& what) noexcept override;
+    void reap(int fd) noexcept override;
     void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
     bool wait(time_point until, completions& done) noexcept override;
     int poll_fd() noexcept override;
@@ -107,6 +109,7 @@ class uring_backend final : public posix_backend {
     bool submit_read(record& r, io_op& what) noexcept;
     bool submit_write(record& r, io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
+    void begin_close(record& r) noexcept;
 
     // requests
     void start(record& r, std::uint16_t request) noexcept;

@@ -121,7 +121,7 @@ void uring_backend::on_stopped(record& r) noexcept {
     const auto still = [&](io_op* what, std::uint16_t request) {
         return what != nullptr && what->state == op::cancelling && r.kernel & request;
     };
-    if (r.closer != nullptr) {
+    if (r.bits & record::ending) {
         if (r.kernel != 0) start(r, record::stop_all);
         return;
     }
@@ -132,7 +132,7 @@ void uring_backend::on_stopped(record& r) noexcept {
 
 /// Starts the request the reader waits for, unless one is under way that will serve it.
 void uring_backend::drive(record& r) noexcept {
-    if (r.reader == nullptr || r.reader->state != op::armed || r.closer != nullptr) return;
+    if (r.reader == nullptr || r.reader->state != op::armed || r.bits & record::ending) return;
     if (r.is(record::read | record::fill | record::take)) return;
     switch (r.reader->kind) {
         case io_kind::borrow: return start(r, record::fill);

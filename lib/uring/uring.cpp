@@ -109,7 +109,7 @@ bool uring_backend::submit(io_op& what) noexcept {
     record* r = table_.get(what.fd);
     if (r == nullptr) [[unlikely]]
         return finish(what, table_.why_none(what.fd));
-    if (r->closer != nullptr) [[unlikely]]
+    if (r->bits & record::ending) [[unlikely]]
         return finish(what, -EBADF);
     r->fd = what.fd;
     what.moved = 0;
@@ -157,16 +157,37 @@ bool uring_backend::submit_close(record& r, io_op& what) noexcept {
     r.wanted = 0;
     if (r.kernel == 0 && r.reader == nullptr && r.writer == nullptr)
         return finish(what, release(r));
+    begin_close(r);
+    r.closer = &what;
+    return park(what);
+}
+
+void uring_backend::begin_close(record& r) noexcept {
     for (io_op* each : {r.reader, r.writer}) {
         if (each == nullptr || each->state != op::armed) continue;
         each->flags |= io_op::closing;
         each->state = op::cancelling;
     }
-    r.closer = &what;
-    park(what);
+    r.bits |= record::ending;
     if (r.kernel != 0) start(r, record::stop_all);
     table_.enqueue(r);  // ops that have nothing in the kernel
-    return false;
+}
+
+void uring_backend::reap(int fd) noexcept {
+    record* const r = table_.find(fd);
+    if (r == nullptr) {  // no op was ever submitted for it
+        ::close(fd);
+        return;
+    }
+    if (r->bits & record::ending) return;
+    r->fd = fd;
+    r->wanted = 0;
+    if (r->kernel == 0 && r->reader == nullptr && r->writer == nullptr) {
+        release(*r);
+    } else {
+        begin_close(*r);
+        ++reaping_;
+    }
 }
 
 void uring_backend::cancel(io_op& what) noexcept {
@@ -536,7 +557,7 @@ void uring_backend::on_own(io_op& what, std::int32_t result, completions& done) 
     slot = nullptr;
     if (!reading) drop_block(r);
     report(what, conclusion, done);
-    if (r.closer != nullptr) table_.enqueue(r);
+    if (r.bits & record::ending) table_.enqueue(r);
 }
 
 /// The result of the op, or would_block when it goes on.
@@ -603,7 +624,7 @@ void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned fl
     }
     if (buffer != nullptr) recycle(*buffer);
     after(r, done);
-    if (r.queued_bytes > most_queued_bytes && r.bits & record::from_ring && r.closer == nullptr) {
+    if (r.queued_bytes > most_queued_bytes && r.bits & record::from_ring && !(r.bits & record::ending)) {
         r.bits &= static_cast<std::uint8_t>(~record::from_ring);  // asked for
         start(r, record::stop_fill);
     }
@@ -614,7 +635,7 @@ void uring_backend::on_take(record& r, std::int32_t result, completions& done) n
     r.kernel &= static_cast<std::uint16_t>(~record::take);
     if (result >= 0) {
         r.bits |= record::crowd;
-        r.accepted = r.closer == nullptr ? forget(result) : nullptr;
+        r.accepted = r.bits & record::ending ? nullptr : forget(result);
         if (r.accepted == nullptr) refuse_connection(result);  // too late, or no memory to remember it
     } else if (result != -ECANCELED && result != -EAGAIN && r.reader != nullptr &&
                r.reader->state == op::armed) {
@@ -629,7 +650,7 @@ void uring_backend::on_take(record& r, std::int32_t result, completions& done) n
 
 /// A request of ours has brought something, or ended.
 void uring_backend::after(record& r, completions& done) noexcept {
-    if (r.closer != nullptr) return table_.enqueue(r);
+    if (r.bits & record::ending) return table_.enqueue(r);
     if (r.reader == nullptr || r.reader->state != op::armed) return;
     const std::int32_t result = serve(r, *r.reader);
     if (result == would_block) return drive(r);
@@ -670,10 +691,15 @@ void uring_backend::look(record& r, completions& done) noexcept {
         if (slot == &r.writer) drop_block(r);
         report(*what, result, done);
     }
-    if (r.closer == nullptr || r.kernel != 0 || r.reader != nullptr || r.writer != nullptr) return;
+    if (!(r.bits & record::ending) || r.kernel != 0 || r.reader != nullptr || r.writer != nullptr) return;
     if (done.full()) return table_.enqueue(r);
-    io_op& closer = *std::exchange(r.closer, nullptr);
-    report(closer, release(r), done);
+    const int result = release(r);
+    if (io_op* const closer = std::exchange(r.closer, nullptr)) {
+        report(*closer, result, done);
+    } else {
+        --reaping_;
+        woken_ = true;
+    }
 }
 
 }  // namespace uring
