@@ -280,8 +280,9 @@ std::size_t write_awaiter::slow_resume() {
 }
 
 bool close_awaiter::start() noexcept {
-    if (of_ != current) [[unlikely]]
-        of_->assert_here("closing a socket", owner->leaf->site);
+    if (loop* const of = socket_.of(); of != current) [[unlikely]]
+        of->assert_here("closing a socket", owner->leaf->site);
+    fd = socket_.release();
     return !current->submit(*this);
 }
 

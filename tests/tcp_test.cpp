@@ -1575,10 +1575,57 @@ TEST_CASE("tcp: several urgent bytes in a stream of requests, and every answer c
     });
 }
 
-// --- what is dropped
+// --- what is made and never awaited -----------------------------------------------------------------------
 
 std::size_t descriptors_in_use() {
     return test::on_sim() ? test::simulated_descriptors(this_loop()) : test::open_descriptors();
+}
+
+// The awaiter had taken the descriptor, and nobody closed it.
+TEST_CASE("tcp: a close that nobody awaits closes all the same") {
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        tcp_listener listener = test::listen();
+        const std::size_t before = descriptors_in_use();
+        {
+            auto dropped = c.server.close();
+            CHECK_FALSE(c.server.is_open());
+            auto moved = std::move(dropped);
+        }
+        static_cast<void>(listener.close());
+        static_cast<void>(attempt(c.server.close()));  // of a closed one: nothing
+        CHECK_FALSE(listener.is_open());
+        co_await test::settle();
+        CHECK(descriptors_in_use() == before - 2);
+        const buffer end = co_await c.client.receive();
+        CHECK(end.empty());
+    });
+}
+
+TEST_CASE("tcp: a close that nobody awaits ends the reader of the stream") {
+    test::run([]() -> task<> {
+        connection c = co_await connected();
+        const std::size_t before = descriptors_in_use();
+        auto reader = spawn(error_of<detail::borrow_awaiter>, c.server.receive());
+        co_await test::settle();
+        static_cast<void>(c.server.close());
+        const std::error_code ended = co_await reader;
+        CHECK(ended == std::errc::bad_file_descriptor);
+        co_await test::settle();
+        CHECK(descriptors_in_use() == before - 1);
+    });
+}
+
+TEST_CASE("tcp: a close that is kept beyond its loop closes, too") {
+    const std::size_t before = test::open_descriptors();
+    {
+        std::optional<detail::close_awaiter> kept;
+        test::run([](std::optional<detail::close_awaiter>& close) -> task<> {
+            connection c = co_await connected();
+            close.emplace(c.server.close());
+        }, std::ref(kept));
+    }
+    CHECK(test::open_descriptors() == before);
 }
 
 // Dropping a stream once made an op on the heap, and without memory its peer never saw the end.

@@ -222,14 +222,15 @@ class RONDO_API write_awaiter : public stream_awaiter {
     std::size_t* written_;
 };
 
+/// Has taken the socket over from the stream or listener, and drops it if nobody awaits this.
 class RONDO_API close_awaiter : public io_awaiter {
  public:
-    explicit close_awaiter(socket_handle& socket) noexcept : io_awaiter(io_kind::close, -1), of_(socket.of()) {
-        if (of_ != nullptr) fd = socket.release();
-        socket = {};
+    explicit close_awaiter(socket_handle& socket) noexcept
+        : io_awaiter(io_kind::close, -1), socket_(std::move(socket)) {
+        if (socket_.of() == nullptr) socket_ = {};  // the loop is gone: nobody could wait for it
     }
 
-    bool await_ready() const noexcept { return fd < 0; }
+    bool await_ready() const noexcept { return !socket_.open(); }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> h,
                        std::source_location site = std::source_location::current()) noexcept {
@@ -241,7 +242,7 @@ class RONDO_API close_awaiter : public io_awaiter {
 
  private:
     bool start() noexcept;
-    loop* of_;
+    socket_handle socket_;
 };
 
 class RONDO_API connect_awaiter : public io_awaiter {
@@ -375,7 +376,7 @@ class RONDO_API tcp_stream {
     rondo::result<void> try_shutdown() noexcept;
 
     /// Ends what other tasks do on this stream (bad_file_descriptor), waits until the kernel has let go of
-    /// it, and closes. The stream is closed from the call on. Shielded: it works in a cancelled
+    /// it, and closes. The stream is closed from the call on, also if nobody awaits it. Shielded: it works in a cancelled
     /// task and cannot be cancelled. Unread input makes the kernel reset the connection; to be sure
     /// that the peer reads your last words, shutdown() first and read to the end.
     [[nodiscard]] detail::close_awaiter close() noexcept {
