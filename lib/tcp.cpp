@@ -145,26 +145,59 @@ void stream_awaiter::fail(const char* operation) const {
 }
 
 struct stash {
-    std::unique_ptr<std::byte[]> bytes;
     std::size_t begin = 0;
     std::size_t end = 0;
     std::int32_t error = 0;  // the next read fails with it; negative errno
+    // The bytes follow.
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
 namespace {
 /// The stash of a stream whose bytes there was no memory to keep: no read of it succeeds any more.
-constinit stash lost_bytes{{}, 0, 0, -ENOMEM};
+constinit stash lost_bytes{0, 0, -ENOMEM};
 }  // namespace
 
 void stash_pointer::forget(stash* kept) noexcept {
-    if (kept != &lost_bytes) delete kept;
+    if (kept != &lost_bytes) std::free(kept);
 }
 
-std::int32_t stream_awaiter::stashed_error() noexcept {
-    stash_pointer& kept = of_->stash_.kept;
-    const std::int32_t error = kept->error;
-    if (error != 0 && kept.get() != &lost_bytes) kept.reset();
+void stash_pointer::keep(const void* bytes, std::size_t count) noexcept {
+    void* const memory = std::malloc(sizeof(stash) + count);
+    if (memory == nullptr) return reset(&lost_bytes);
+    stash* const made = new (memory) stash{0, count, 0};
+    std::memcpy(made->bytes(), bytes, count);
+    reset(made);
+}
+
+void stash_pointer::keep_error(std::int32_t error) noexcept {
+    void* const memory = std::malloc(sizeof(stash));
+    reset(memory != nullptr ? new (memory) stash{0, 0, error} : &lost_bytes);
+}
+
+std::int32_t stash_pointer::take_error() noexcept {
+    const std::int32_t error = kept_->error;
+    if (error != 0 && kept_ != &lost_bytes) reset();
     return error;
+}
+
+std::int32_t stash_pointer::take_into(void* into, std::size_t size) noexcept {
+    if (size == 0) return 0;  // takes no error either
+    if (const std::int32_t error = take_error(); error != 0) return error;
+    const std::size_t count = std::min({size, kept_->end - kept_->begin, transfer_max});
+    std::memcpy(into, kept_->bytes() + kept_->begin, count);
+    kept_->begin += count;
+    if (kept_->begin == kept_->end) reset();
+    return static_cast<std::int32_t>(count);
+}
+
+std::int32_t stash_pointer::take_all(void*& bytes) noexcept {
+    if (const std::int32_t error = take_error(); error != 0) return error;
+    const std::size_t count = kept_->end - kept_->begin;
+    bytes = std::malloc(count);
+    if (bytes == nullptr) return -ENOMEM;  // they are kept
+    std::memcpy(bytes, kept_->bytes() + kept_->begin, count);
+    reset();
+    return static_cast<std::int32_t>(count);
 }
 
 // A read_exactly that waits may have bytes to give back: the stream knows it until it ends.
@@ -175,22 +208,14 @@ bool read_awaiter::submit() noexcept {
 }
 
 bool read_awaiter::start() noexcept {
-    stash* kept = of_->stash_.kept.get();
-    if (kept == nullptr) [[likely]]
+    if (!has_stash()) [[likely]]
         return submit();
-    if (const std::int32_t error = stashed_error(); error != 0) {
+    // First what an earlier read left behind.
+    const std::int32_t taken = of_->stash_.kept.take_into(data, size);
+    if (taken >= 0) kept_ = static_cast<std::uint32_t>(taken);
+    if (taken < 0 || kept_ == size || !(flags & all)) {
         owner->waiting = nullptr;
-        result = error;
-        return false;
-    }
-    // First what an earlier read_exactly left behind.
-    kept_ = static_cast<std::uint32_t>(std::min<std::size_t>(size, kept->end - kept->begin));
-    if (kept_ != 0) std::memcpy(data, kept->bytes.get() + kept->begin, kept_);
-    kept->begin += kept_;
-    if (kept->begin == kept->end) of_->stash_.kept.reset();
-    if (kept_ == size || !(flags & all)) {
-        owner->waiting = nullptr;
-        result = 0;
+        result = std::min(taken, 0);
         return false;
     }
     data = static_cast<std::byte*>(data) + kept_;
@@ -204,11 +229,7 @@ rondo::result<std::size_t> read_awaiter::finish() {
     const std::size_t got = (flags & all) ? kept_ + moved : 0;
     if (got != 0 && result != -EBADF && of_ != nullptr) {
         // Given back, so that nothing is lost: the bytes lie in front of `data`'s start.
-        stash_pointer back(new stash);
-        back->bytes = std::make_unique<std::byte[]>(got);
-        std::memcpy(back->bytes.get(), static_cast<std::byte*>(data) - kept_, got);
-        back->end = got;
-        of_->stash_.kept = std::move(back);
+        of_->stash_.kept.keep(static_cast<std::byte*>(data) - kept_, got);
     }
     check_cancelled();
     return errno_code(-result);
@@ -221,43 +242,20 @@ std::size_t read_awaiter::slow_resume() {
 }
 
 bool borrow_awaiter::start_from_stash() noexcept {
-    stash* kept = of_->stash_.kept.get();
     owner->waiting = nullptr;
-    if (const std::int32_t error = stashed_error(); error != 0) {
-        result = error;
-        return false;
-    }
-    const std::size_t count = kept->end - kept->begin;
-    data = std::malloc(count);
-    if (data == nullptr) {
-        result = -ENOMEM;
-        return false;
-    }
-    std::memcpy(data, kept->bytes.get() + kept->begin, count);
-    size = static_cast<std::uint32_t>(count);
+    result = of_->stash_.kept.take_all(data);
+    if (result < 0) return false;
+    size = static_cast<std::uint32_t>(result);
     io_op::buffer = rondo::buffer::from_stash;
-    result = static_cast<std::int32_t>(count);
-    of_->stash_.kept.reset();
     return false;
 }
 
 // End of stream needs no keeping: the next read finds it again.
 void borrow_awaiter::give_back() noexcept {
     if (result == 0 || result == -EBADF || result == -ECANCELED) return;
-    const rondo::buffer bytes = result > 0 ? take() : rondo::buffer();
-    try {
-        stash_pointer back(new stash);
-        if (result < 0) {
-            back->error = result;
-        } else {
-            back->bytes = std::make_unique<std::byte[]>(bytes.size());
-            std::memcpy(back->bytes.get(), bytes.data(), bytes.size());
-            back->end = bytes.size();
-        }
-        of_->stash_.kept = std::move(back);
-    } catch (const std::bad_alloc&) {
-        of_->stash_.kept.reset(&lost_bytes);
-    }
+    if (result < 0) return of_->stash_.kept.keep_error(result);
+    const rondo::buffer bytes = take();
+    of_->stash_.kept.keep(bytes.data(), bytes.size());
 }
 
 rondo::result<rondo::buffer> borrow_awaiter::finish() {
@@ -431,12 +429,10 @@ endpoint own_address(const detail::socket_handle& socket) {
 }  // namespace
 
 rondo::result<std::size_t> tcp_stream::try_read_some(writable_bytes into) noexcept {
-    if (detail::stash* kept = stash_.kept.get()) {
-        const std::size_t count = std::min(into.size(), kept->end - kept->begin);
-        if (count != 0) std::memcpy(into.data(), kept->bytes.get() + kept->begin, count);
-        kept->begin += count;
-        if (kept->begin == kept->end) stash_.kept.reset();
-        return count;
+    if (stash_.kept) {
+        const std::int32_t taken = stash_.kept.take_into(into.data(), into.size());
+        if (taken < 0) return errno_code(-taken);
+        return static_cast<std::size_t>(taken);
     }
     sys_op call{.what = sys_op::call::try_receive,
                 .data = into.data(),

@@ -4,13 +4,21 @@
 #include <rondo/world.hpp>
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <deque>
+#include <optional>
 
 using namespace rondo;
 using namespace std::chrono_literals;
@@ -447,6 +455,90 @@ TEST_CASE("limits: readers of closed streams in one batch do not get each other'
             for (std::size_t i = 0; i < count; ++i) co_await all[i].client.write_all(std::to_string(i));
             for (auto& reader : readers) co_await reader;
             CHECK(heard + closed == count);
+        }
+    });
+}
+
+// --- short of memory ---------------------------------------------------------------------------------------
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool counts_addresses = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+constexpr bool counts_addresses = false;
+#else
+constexpr bool counts_addresses = true;
+#endif
+#else
+constexpr bool counts_addresses = true;
+#endif
+
+/// No more address space than `more` bytes beyond what the process has: malloc of more than that fails.
+struct address_limit {
+    explicit address_limit(rlim_t more) {
+        long pages = 0;
+        if (std::FILE* f = std::fopen("/proc/self/statm", "r")) {
+            CHECK(std::fscanf(f, "%ld", &pages) == 1);
+            std::fclose(f);
+        }
+        getrlimit(RLIMIT_AS, &before);
+        rlimit now = before;
+        now.rlim_cur = static_cast<rlim_t>(pages) * 4096 + more;
+        setrlimit(RLIMIT_AS, &now);
+    }
+    ~address_limit() { setrlimit(RLIMIT_AS, &before); }
+    rlimit before{};
+};
+
+task<> sends_pattern(tcp_stream& to, std::size_t size) {
+    const bytes all = test::make_pattern(3, 0, size);
+    co_await to.write_all(all);
+}
+
+// Its bytes vanished with the bad_alloc, and the next read went on behind the gap as if nothing were missing.
+TEST_CASE("limits: a read_exactly that is cancelled without memory for its bytes ends the reading of its stream") {
+    if (!counts_addresses) {
+        MESSAGE("skipped: a sanitizer needs all addresses");
+        return;
+    }
+    constexpr std::size_t gathered = 72 << 20;  // beyond what malloc keeps
+    test::run([]() -> task<> {
+        for (const bool enough : {true, false}) {
+            CAPTURE(enough);
+            connection c = co_await connected();
+            bytes into(gathered + 1);
+            bool was_cancelled = false;
+            auto reader = spawn([&]() -> task<> {
+                try {
+                    static_cast<void>(co_await c.server.read_exactly(into));
+                } catch (const cancelled&) {
+                    was_cancelled = true;
+                    throw;
+                }
+            });
+            co_await sends_pattern(c.client, gathered);
+            for (int i = 0; i < 100 && into[gathered - 1] == std::byte{}; ++i) co_await sleep_for(10ms);
+            std::optional<address_limit> limit;
+            if (!enough) limit.emplace(gathered / 2);
+            reader.cancel();
+            static_cast<void>(co_await attempt(reader));
+            limit.reset();
+            CHECK(was_cancelled);
+            co_await c.client.write_all("behind the gap");
+            std::byte next[16];
+            for (int i = 0; i < 3; ++i) {
+                const auto n = co_await attempt(c.server.read_some(next));
+                if (enough) {
+                    REQUIRE(n);
+                    CHECK(test::is_pattern(std::span(next).first(*n), 3, static_cast<std::size_t>(i) * sizeof next));
+                } else {
+                    REQUIRE_FALSE(n);
+                    CHECK(n.error() == std::errc::not_enough_memory);
+                    CHECK(c.server.try_read_some(next).error() == std::errc::not_enough_memory);
+                    const auto borrowed = co_await attempt(c.server.receive());
+                    CHECK(borrowed.error() == std::errc::not_enough_memory);
+                }
+            }
         }
     });
 }

@@ -1,6 +1,8 @@
 // TCP streams and listeners.
 #include "support/net.hpp"
 
+#include <rondo/testing/every_step.hpp>
+
 #include <sys/socket.h>
 
 #include <array>
@@ -1575,6 +1577,52 @@ TEST_CASE("tcp: several urgent bytes in a stream of requests, and every answer c
     });
 }
 
+// --- what is kept for the next read, and who reads it ---------------------------------------------------
+
+task<> bytes_here_a_reset_there(tcp_stream& bytes_to, tcp_stream& resets) {
+    static_cast<void>(bytes_to.try_write_some("x"));
+    resets.reset_on_close();
+    const tcp_stream gone = std::move(resets);
+    co_return;
+}
+
+/// Both arms complete in one turn; `other` is the stream of the arm that lost.
+task<> loses_an_error(connection& one, connection& two, tcp_stream*& other) {
+    spawn(bytes_here_a_reset_there, std::ref(one.client), std::ref(two.client)).discard();
+    const auto got = co_await attempt(select_in_order(one.server.receive(), two.server.receive()));
+    if (got) other = got->index() == 0 ? &two.server : &one.server;
+}
+
+// try_read_some() knew that bytes can be kept, not that an error can, and said "end of stream".
+TEST_CASE("tcp: the error of a losing arm is told by the next read, whichever that is") {
+    test::run([]() -> task<> {
+        for (int how = 0; how < 4; ++how) {
+            CAPTURE(how);
+            connection one = co_await connected();
+            connection two = co_await connected();
+            tcp_stream* other = nullptr;
+            co_await loses_an_error(one, two, other);
+            if (other == nullptr) continue;  // the reset came first: nothing that a stash must keep
+            char into[8];
+            const auto none = other->try_read_some(writable_bytes());  // takes nothing, no error either
+            CHECK((none || none.error() == std::errc::resource_unavailable_try_again));
+            std::error_code error;
+            if (how == 0) {
+                error = other->try_read_some(into).error();
+                // Where the reset had not come yet, there is nothing in the stash, nor anywhere else.
+                if (error == std::errc::resource_unavailable_try_again)
+                    error = co_await error_of(other->read_some(into));
+            }
+            if (how == 1) error = co_await error_of(other->read_some(into));
+            if (how == 2) error = co_await error_of(other->read_exactly(into));
+            if (how == 3) error = co_await error_of(other->receive());
+            CHECK(error == std::errc::connection_reset);
+            const std::size_t end = co_await other->read_some(into);
+            CHECK(end == 0);  // told once
+        }
+    });
+}
+
 // --- what is made and never awaited -----------------------------------------------------------------------
 
 std::size_t descriptors_in_use() {
@@ -1670,6 +1718,39 @@ TEST_CASE("tcp: streams that are dropped last close before their loop ends") {
             CHECK(listed);
         }
     });
+    CHECK(test::open_descriptors() == before);
+}
+
+// Every allocation of the pool that stream operations make fails once.
+task<> talks(connection& c) {
+    const std::span<const std::byte> parts[] = {as_bytes("in "), as_bytes("parts")};
+    co_await c.client.write_all(parts);
+    char exact[8];
+    co_await c.client.read_exactly(exact);
+    co_await c.client.write_all("borrowed");
+    const std::string back = co_await test::receive_text(c.client, 8);
+    CHECK(back == "borrowed");
+    const auto nothing = co_await attempt(with_timeout(1ms, [&]() -> task<> {
+        char more[8];
+        co_await c.client.read_exactly(more);
+    }));
+    CHECK_FALSE(nothing);
+    c.client.shutdown();
+    co_await c.client.close();
+}
+
+task<> talks_in_every_way() {
+    connection c = co_await connected();
+    co_await with_task_group([&c](task_group& group) -> task<> {
+        group.spawn(test::echo_session, std::ref(c.server)).discard();
+        co_await talks(c);
+    });
+}
+
+TEST_CASE("tcp: the n-th allocation of stream operations fails: an error, and nothing leaks") {
+    const std::size_t before = test::open_descriptors();
+    const testing::every_step_report report = testing::fail_each_allocation(talks_in_every_way);
+    CHECK_MESSAGE(report.ok(), report.text());
     CHECK(test::open_descriptors() == before);
 }
 

@@ -96,13 +96,22 @@ class RONDO_API stash_pointer {
     }
     ~stash_pointer() { reset(); }
 
-    stash* get() const noexcept { return kept_; }
-    stash* operator->() const noexcept { return kept_; }
+    explicit operator bool() const noexcept { return kept_ != nullptr; }
     void reset(stash* kept = nullptr) noexcept {
         if (stash* const old = take(kept_, kept)) forget(old);
     }
 
+    /// For the next read: bytes, or the error it fails with (a negative errno). If there is no memory for them,
+    /// the stream says so for ever: a read that succeeds must not have a gap in front of it.
+    void keep(const void* bytes, std::size_t count) noexcept;
+    void keep_error(std::int32_t error) noexcept;
+    /// What a read of `size` bytes gets of them: how many, or the error.
+    std::int32_t take_into(void* into, std::size_t size) noexcept;
+    /// All of them, in memory from malloc: how many, or the error.
+    std::int32_t take_all(void*& bytes) noexcept;
+
  private:
+    std::int32_t take_error() noexcept;
     static void forget(stash* kept) noexcept;
     stash* kept_;
 };
@@ -135,8 +144,6 @@ class RONDO_API stream_awaiter : public io_awaiter {
  protected:
     [[noreturn]] void fail(const char* operation) const;
     inline bool has_stash() const noexcept;
-    /// The error that an earlier read left, if any.
-    std::int32_t stashed_error() noexcept;
     tcp_stream* of_;
 
  private:
@@ -322,7 +329,8 @@ class RONDO_API tcp_stream {
 
     /// Reads until `into` is full; returns how many bytes, less than into.size() only at end of
     /// stream. Throws io_error. At most 2 GiB at once.
-    /// Cancel: bytes that had arrived go back to the stream and are the first of the next read.
+    /// Cancel: bytes that had arrived go back to the stream and are the first of the next read. If there is
+    /// no memory to keep them, every further read fails (not_enough_memory).
     [[nodiscard]] detail::read_awaiter read_exactly(writable_bytes into) noexcept {
         RONDO_ASSERT(into.size() <= detail::transfer_max, "read_exactly takes less than 2 GiB at once");
         detail::read_awaiter a{io_kind::receive, *this, into.data(), into.size()};
@@ -497,7 +505,7 @@ inline stream_awaiter::stream_awaiter(io_kind k, tcp_stream& of, void* bytes, st
 inline accept_awaiter::accept_awaiter(tcp_listener& of) noexcept
     : io_awaiter(io_kind::accept, of.socket_.fd(), accept_vtable), of_(&of) {}
 
-inline bool stream_awaiter::has_stash() const noexcept { return of_->stash_.kept.get() != nullptr; }
+inline bool stream_awaiter::has_stash() const noexcept { return static_cast<bool>(of_->stash_.kept); }
 
 }  // namespace detail
 }  // namespace rondo
