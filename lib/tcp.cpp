@@ -314,8 +314,22 @@ rondo::result<tcp_stream> connect_awaiter::finish() {
         check_cancelled();
         return errno_code(-result);
     }
+    if (met_itself(socket)) {
+        detail::reset_on_close(socket);  // else its port would be kept from who shall listen there
+        result = -ECONNREFUSED;
+        return errno_code(ECONNREFUSED);
+    }
     begin_undelayed(socket);
     return tcp_stream(std::move(socket), to_);
+}
+
+// Nobody listens at a port of this machine that has just been given to a client: so that is what it is.
+bool connect_awaiter::met_itself(const socket_handle& socket) const noexcept {
+    const rondo::result<endpoint> own = socket.local();
+    if (!own || own->port() != to_.port) return false;
+    raw_address peer;
+    sys_op ask{.what = sys_op::call::peer_address, .address = &peer};
+    return socket.control(ask) >= 0 && endpoint(peer) == *own;
 }
 
 tcp_stream connect_awaiter::await_resume() {

@@ -543,4 +543,57 @@ TEST_CASE("limits: a read_exactly that is cancelled without memory for its bytes
     });
 }
 
+// --- a client that meets itself ----------------------------------------------------------------------------
+
+/// Makes the port that connect() is given the one it wants, in a network of the calling process's own.
+bool one_port_for_all(std::uint16_t port) {
+    if (::unshare(CLONE_NEWNET) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) return false;
+    const int fd = ::socket(AF_INET, SOCK_DGRAM, 0);
+    ifreq loopback{};
+    std::strcpy(loopback.ifr_name, "lo");
+    loopback.ifr_flags = IFF_UP;
+    const bool up = ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0;
+    ::close(fd);
+    std::FILE* const range = std::fopen("/proc/sys/net/ipv4/ip_local_port_range", "w");
+    if (!up || range == nullptr) return false;
+    const bool written = std::fprintf(range, "%d %d", port, port) > 0;
+    return std::fclose(range) == 0 && written;
+}
+
+task<int> connects_to_nobody(std::uint16_t port) {
+    for (int i = 0; i < 3; ++i) {
+        const auto met = co_await attempt(tcp_stream::connect("127.0.0.1", port));
+        if (met) co_return 2;
+        if (met.error() != std::errc::connection_refused) co_return 3;
+    }
+    // It left nothing behind that keeps a server from the port.
+    listen_options strict;
+    strict.reuse_address = false;
+    auto listener = tcp_listener::try_bind("127.0.0.1", port, strict);
+    co_return listener ? 0 : 4;
+}
+
+// Who tries a local port again and again until its server is up was at last connected to itself, and had the port.
+TEST_CASE("limits: a socket that the kernel connects to itself is refused") {
+    constexpr std::uint16_t port = 40'123;
+    if (test::on_sim()) {  // whose ports never meet
+        CHECK(run(connects_to_nobody, port) == 0);
+        return;
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        if (!one_port_for_all(port)) ::_exit(77);
+        ::_exit(run(connects_to_nobody, port));
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        MESSAGE("skipped: no network of one's own to be had here");
+    } else {
+        CHECK(WEXITSTATUS(status) == 0);
+    }
+}
+
 }  // namespace

@@ -267,6 +267,8 @@ class RONDO_API connect_awaiter : public io_awaiter {
 
  private:
     bool start() noexcept;
+    /// Linux lets a socket connect to itself, when the port that it is given is the one it wants.
+    bool met_itself(const socket_handle& socket) const noexcept;
     raw_address to_;
 };
 
@@ -309,7 +311,8 @@ class RONDO_API tcp_stream {
     tcp_stream() noexcept = default;
 
     /// Connects to `to`. Throws io_error (connection_refused, timed_out, network_unreachable ...) that
-    /// names the peer. Cancel: the attempt is given up and its socket closed.
+    /// names the peer; connection_refused also where the kernel has connected the socket to itself.
+    /// Cancel: the attempt is given up and its socket closed.
     [[nodiscard]] static detail::connect_awaiter connect(const endpoint& to) noexcept {
         return detail::connect_awaiter(to);
     }
