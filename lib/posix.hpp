@@ -37,8 +37,8 @@ inline std::int32_t ended(io_op& what) noexcept {
 /// They do not concern whoever accepts: try again.
 bool accept_is_transient(int error) noexcept;
 
-/// After this many transient failures in a row, accept believes them (a socket of the wrong type
-/// answers EOPNOTSUPP for ever).
+/// After this many transient failures in a row, accept reports the latest one, so that whoever accepts may
+/// pause: what does not end by itself must not keep the loop busy.
 inline constexpr std::uint32_t accept_patience = 1024;
 
 /// A socket address as the kernel wants it.

@@ -129,6 +129,8 @@ task<> accept_sessions(tcp_listener& listener, session_starter starter, sessions
             pause = {};
             continue;
         } catch (const std::bad_alloc&) {  // a connection that had been accepted is closed by now
+        } catch (const io_error& error) {  // of accept(), which had no memory to pause
+            if (error.code() != std::errc::not_enough_memory) throw;
         }
         pause = pause == duration{} ? first_pause : std::min(pause * 2, longest_pause);
         static log_gate gate(1);

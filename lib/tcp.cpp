@@ -365,6 +365,14 @@ bool accept_awaiter::submit() noexcept {
     return finished;
 }
 
+// Whether a negative errno of accept says that this listener will never accept: it is closed, or no listener. All
+// others come from the network, from a connection, or from what the machine is short of, and kernels have
+// more of them than any list. EOPNOTSUPP is one of these: accept(2) hands it out for a connection as well, and a
+// tcp_listener cannot be of a kind that does not listen. EBUSY is ours: another task accepts already.
+static bool is_listeners_own(std::int32_t error) noexcept {
+    return error == -EBADF || error == -EINVAL || error == -ENOTSOCK || error == -EBUSY || error == -ECANCELED;
+}
+
 // What is no fault of the listener does not end the wait: it goes on as another accept, or as a timer.
 bool accept_awaiter::settled() noexcept {
     if (std::exchange(pausing_, false) && result != -ECANCELED && !submit()) return false;
@@ -374,14 +382,13 @@ bool accept_awaiter::settled() noexcept {
         current->reap(result);  // reset while it was in the queue: nobody is there any more
         if (!submit()) return false;
     }
-    const bool exhausted = result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
-    return !exhausted || !pause();
+    return is_listeners_own(result) || !pause();
 }
 
 bool accept_awaiter::pause() noexcept {
     constexpr std::uint16_t first_ms = 5;
     constexpr std::uint16_t longest_ms = 1000;
-    ++of_->exhausted_;
+    if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) ++of_->exhausted_;
     if (owner->flags & fiber::cancel_pending) {
         result = -ECANCELED;
         return false;
@@ -393,6 +400,7 @@ bool accept_awaiter::pause() noexcept {
     try {
         current->add_timer(*this, current->now() + std::chrono::milliseconds(pause_ms_));
     } catch (const std::bad_alloc&) {
+        result = -ENOMEM;
         return false;
     }
     pausing_ = true;

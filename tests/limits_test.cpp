@@ -543,6 +543,79 @@ TEST_CASE("limits: a read_exactly that is cancelled without memory for its bytes
     });
 }
 
+// --- what accept() answers -----------------------------------------------------------------------------------
+
+int accept_fails_with = 0;  // for so many calls of accept4(2) ...
+int accept_failures = 0;    // ... this error
+
+}  // namespace
+
+// Stands in for the system call.
+extern "C" int accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
+    if (accept_failures > 0) {
+        --accept_failures;
+        errno = accept_fails_with;
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_accept4, fd, address, size, flags));
+}
+
+namespace {
+
+task<> is_served(endpoint at) {
+    tcp_stream client = co_await tcp_stream::connect(at);
+    co_await client.write_all("?");
+    const std::string answer = co_await test::receive_text(client, 1);
+    CHECK(answer == "?");
+}
+
+// 1024 transient errors in a row, or one that no list knew, ended the server within milliseconds.
+TEST_CASE("limits: no error of accept ends a server, but those of its listener") {
+    // The errors are made up in front of the system call; neither io_uring nor the simulator makes it to wait for a
+    // connection. What is done about them is the same code.
+    if (test::backend_under_test() != backend_kind::epoll) {
+        MESSAGE("skipped: epoll only");
+        return;
+    }
+    const quiet no_warnings;
+    test::run([]() -> task<> {
+        tcp_listener listener = test::listen();
+        serve_options unsignalled;
+        unsignalled.stop_on_signals = false;
+        auto server = spawn([&]() -> task<> { co_await serve(listener, echo, unsignalled); });
+        co_await is_served(listener.local());
+        for (const int error : {EIO, ENOSR, EACCES, EOPNOTSUPP, ENOMEM, EPERM, 4095}) {
+            CAPTURE(error);
+            accept_fails_with = error;
+            accept_failures = 3;
+            co_await is_served(listener.local());
+            CHECK(accept_failures == 0);
+        }
+        // More of them in a row than it tries at once: then it pauses, and does not spin.
+        for (const int error : {ECONNABORTED, EPROTO, ENETDOWN, EIO}) {
+            CAPTURE(error);
+            const std::uint64_t before = this_loop().stats().turns;
+            accept_fails_with = error;
+            accept_failures = error == EIO ? 6 : 3000;
+            co_await is_served(listener.local());
+            CHECK(accept_failures == 0);
+            CHECK(this_loop().stats().turns - before < 500);
+        }
+        CHECK_FALSE(server.done());
+        CHECK(listener.exhausted() == 3);  // of ENOMEM alone
+        for (const int error : {EBADF, EINVAL, ENOTSOCK}) {
+            CAPTURE(error);
+            tcp_listener bad = test::listen();
+            accept_fails_with = error;
+            accept_failures = 1;
+            const std::error_code told = co_await error_of(bad.accept());
+            CHECK(told == std::error_code(error, std::generic_category()));
+        }
+        server.cancel();
+        static_cast<void>(co_await attempt(server));
+    });
+}
+
 // --- a client that meets itself ----------------------------------------------------------------------------
 
 /// Makes the port that connect() is given the one it wants, in a network of the calling process's own.

@@ -294,7 +294,7 @@ class RONDO_API accept_awaiter : public io_awaiter {
     bool submit() noexcept;
     /// False: it goes on.
     bool settled() noexcept;
-    /// After descriptors or memory ran out. False: not in a cancelled task, and not without memory.
+    /// After an error that is not the listener's. False: not in a cancelled task, and not without memory.
     bool pause() noexcept;
 
     tcp_listener* of_;
@@ -466,8 +466,9 @@ class RONDO_API tcp_listener {
                                                 const listen_options& options = {}) noexcept;
 
     /// Waits for a connection. What is no fault of the listener is not an error: connections that died in
-    /// the queue are skipped, and when descriptors or memory run out it logs, waits (5 ms doubling to
-    /// 1 s), and tries again. Throws io_error when the listener itself is bad or closed.
+    /// the queue are skipped, and when descriptors or memory run out, or the kernel refuses for another
+    /// reason, it logs, waits (5 ms doubling to 1 s), and tries again. Throws io_error when the listener
+    /// itself is bad or closed.
     /// Cancel: no connection is lost; one that was accepted is returned all the same.
     [[nodiscard]] detail::accept_awaiter accept() noexcept { return detail::accept_awaiter(*this); }
 
