@@ -139,10 +139,11 @@ span_cursor::span_cursor(const io_op& what) noexcept
     if (what.moved > 0) advance(what.moved);
 }
 
-std::size_t span_cursor::fill(std::span<iovec> window) const noexcept {
+span_cursor::filled span_cursor::fill(std::span<iovec> window, std::size_t most) const noexcept {
     std::size_t count = 0;
     std::size_t skip = offset_;
-    std::size_t left = left_;
+    const std::size_t all = std::min(left_, most);
+    std::size_t left = all;
     for (auto* at = at_; at != end_ && count < window.size() && left > 0; ++at) {
         const std::size_t size = std::min(at->size() - skip, left);
         // sendmsg only reads what iov_base points at.
@@ -150,7 +151,7 @@ std::size_t span_cursor::fill(std::span<iovec> window) const noexcept {
         left -= size;
         skip = 0;
     }
-    return count;
+    return {count, all - left};
 }
 
 void span_cursor::advance(std::size_t bytes) noexcept {
@@ -254,12 +255,16 @@ int posix_backend::call(sys_op& what) noexcept {
             return or_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
                                          what.fds));
         case sys_op::call::try_send:
-            return uninterrupted([&] {
-                return ::send(what.fd, what.data, what.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        case sys_op::call::try_receive: {
+            const std::uint32_t size = budget_.portion(what.size);
+            const int moved = uninterrupted([&] {
+                return what.what == sys_op::call::try_send
+                           ? ::send(what.fd, what.data, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                           : ::recv(what.fd, what.data, size, MSG_DONTWAIT);
             });
-        case sys_op::call::try_receive:
-            return uninterrupted(
-                [&] { return ::recv(what.fd, what.data, what.size, MSG_DONTWAIT); });
+            if (moved > 0) budget_.spend(static_cast<std::size_t>(moved));
+            return moved;
+        }
         case sys_op::call::close: return ::close(what.fd) < 0 && errno != EINTR ? -errno : 0;
     }
     return -EINVAL;

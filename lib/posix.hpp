@@ -68,8 +68,13 @@ class span_cursor {
     explicit span_cursor(const io_op& what) noexcept;
 
     bool at_end() const noexcept { return at_ == end_ || left_ == 0; }
-    /// Describes what comes next in at most `window.size()` pieces; returns how many.
-    std::size_t fill(std::span<iovec> window) const noexcept;
+    /// What a window describes: so many pieces, and their bytes.
+    struct filled {
+        std::size_t pieces;
+        std::size_t bytes;
+    };
+    /// Describes what comes next in at most `window.size()` pieces of at most `most` bytes together.
+    filled fill(std::span<iovec> window, std::size_t most) const noexcept;
     void advance(std::size_t bytes) noexcept;
 
  private:
@@ -81,6 +86,26 @@ class span_cursor {
     const std::span<const std::byte>* end_;
     std::size_t offset_ = 0;
     std::size_t left_ = most_moved;
+};
+
+/// What one attempt at an op may take before everybody else has a turn: one portion of the budget, and not
+/// too many system calls for it, since a peer may hand out its bytes one by one.
+class turn_share {
+ public:
+    explicit turn_share(byte_budget& of) noexcept : of_(of), left_(of.portion(most_moved)) {}
+
+    std::uint32_t portion(std::uint32_t wanted) const noexcept { return std::min(wanted, left_); }
+    void spend(std::size_t bytes) noexcept {
+        of_.spend(bytes);
+        left_ -= static_cast<std::uint32_t>(bytes);
+        --calls_;
+    }
+    bool used_up() const noexcept { return left_ == 0 || calls_ == 0; }
+
+ private:
+    byte_budget& of_;
+    std::uint32_t left_;
+    int calls_ = 16;
 };
 
 /// The half of a real backend that does not depend on how completions arrive.
@@ -102,7 +127,7 @@ class posix_backend : public backend {
     posix_backend& operator=(const posix_backend&) = delete;
 
     /// The system calls behind control(), without any knowledge about the descriptors.
-    static int call(sys_op& what) noexcept;
+    int call(sys_op& what) noexcept;
 
     static bool finish(io_op& what, std::int32_t result) noexcept {
         what.result = result;

@@ -1194,7 +1194,10 @@ TEST_CASE("backend: polling tells when a stream is readable or writable, and tak
             r.io->cancel(cancelled);
             CHECK(r.finish(cancelled) == -ECANCELED);
             CHECK_FALSE(r.start(room));
-            while (!room.finished) REQUIRE(r.run(receive(server, in)) > 0);
+            while (!room.finished) {
+                REQUIRE(r.run(receive(server, in)) > 0);
+                r.turn(r.io->now());  // what finishes at once looks at nothing else
+            }
             CHECK(room.result == 0);
             r.close({client, server});
         }

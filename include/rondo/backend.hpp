@@ -19,6 +19,7 @@
 #include <rondo/oracle.hpp>
 #include <rondo/time.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -85,7 +86,7 @@ struct sys_op {
         shutdown_write,
         reset_on_close,  // SO_LINGER 0: closing sends RST
         stream_pair,     // result 0; two connected descriptors in fds
-        try_send,        // {data, size} without waiting: bytes or -EAGAIN
+        try_send,        // {data, size}, or a part, without waiting: bytes or -EAGAIN
         try_receive,
         close,           // of a descriptor no op was ever submitted for
     };
@@ -150,6 +151,31 @@ class completions {
  private:
     completion items_[capacity];
     std::size_t count_ = 0;
+};
+
+/// How many bytes I/O may move before timers and everybody else's I/O are looked at again. The loop counts
+/// operations; but what takes time is their bytes: a write of 1 GiB to a fast reader never has to wait. So an
+/// operation moves at most `at_a_time` in one go, and what is left of it goes on in the next turn. When a turn,
+/// which begins with a `wait`, has moved `per_turn`, what would move more than `small` waits for the next, and what
+/// has waited moves no more than `when_spent`. What is small always goes at once, uncounted: a quiet connection
+/// does not notice, and the loop bounds how many there are.
+class byte_budget {
+ public:
+    static constexpr std::int64_t per_turn = 1 << 20;
+    static constexpr std::uint32_t at_a_time = 256 << 10;
+    static constexpr std::uint32_t when_spent = 16 << 10;
+    static constexpr std::uint32_t small = 4 << 10;
+
+    void renew() noexcept { left_ = per_turn; }
+    void spend(std::size_t bytes) noexcept { left_ -= static_cast<std::int64_t>(bytes); }
+    bool spent() const noexcept { return left_ <= 0; }
+    /// How much of `wanted` may go now.
+    std::uint32_t portion(std::size_t wanted) const noexcept {
+        return static_cast<std::uint32_t>(std::min<std::size_t>(wanted, spent() ? when_spent : at_a_time));
+    }
+
+ private:
+    std::int64_t left_ = per_turn;
 };
 
 enum class backend_kind : std::uint8_t { automatic, epoll, uring, sim };
@@ -226,7 +252,8 @@ class RONDO_API backend {
     /// lasts so long at most, in real time: then it gives false.
     virtual void set_outside(std::size_t handles, duration patience = duration::max()) noexcept;
 
-  protected:
+ protected:
+    byte_budget budget_;
     std::size_t reaping_ = 0;
 };
 

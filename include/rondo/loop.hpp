@@ -233,7 +233,8 @@ class RONDO_API loop {
  public:
     /// Task wake-ups in one drain, before timers and I/O are looked at.
     static constexpr std::uint32_t wakeups_per_drain = 1024;
-    /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn.
+    /// I/O that the tasks of one drain may finish without waiting; the rest goes round by the next turn. (What it
+    /// may move meanwhile: byte_budget.)
     static constexpr std::int32_t inline_completions = 64;
     /// So many waits for other tasks may be over at once; the next one goes behind every task that is ready.
     static constexpr std::int32_t waits_at_once = 128;

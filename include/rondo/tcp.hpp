@@ -351,7 +351,7 @@ class RONDO_API tcp_stream {
 
     // --- writing
 
-    /// Writes at least one byte of `from`, as much as the kernel takes; returns how many. Throws
+    /// Writes at least one byte of `from`, as much as the kernel takes at once; returns how many. Throws
     /// io_error (broken_pipe, connection_reset ...). `from` must stay valid until this ends.
     [[nodiscard]] detail::write_awaiter write_some(bytes_view from) noexcept {
         return {io_kind::send, *this, from.data(), from.size(), nullptr};

@@ -24,6 +24,9 @@
 //   `hung`  the peer is done (RDHUP), or the connection is (HUP, ERR). No edge will ever announce
 //           the end of the stream again, so a short read no longer means `dry`.
 //
+// An op that has had its share of bytes (byte_budget), while the socket could go on, leaves both bits
+// alone: its record is queued, and the next wait, which then does not block, goes on with it.
+//
 // An edge cannot be lost between a recv that emptied the queue and the op that parks behind it:
 // the edge is kept in epoll's own list until epoll_wait takes it, and we take none in between.
 //
@@ -118,7 +121,8 @@ constexpr auto write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 class epoll_backend final : public posix_backend {
  public:
     explicit epoll_backend(const backend_options& options) noexcept
-        : buffers_(options.receive_buffer_size, options.receive_buffer_count) {
+        : buffers_(options.receive_buffer_size, options.receive_buffer_count),
+          plain_events_(options.receive_buffer_size <= byte_budget::when_spent ? EPOLLIN | EPOLLOUT : 0) {
         record unknown{};
         unknown.bits = record::ending;  // so that the short ways leave it alone
         table_.set_blank(unknown);
@@ -156,14 +160,17 @@ class epoll_backend final : public posix_backend {
     std::int32_t attempt_receive(record& r, io_op& what) noexcept;
     std::int32_t attempt_borrow(record& r, io_op& what) noexcept;
     bool take_buffer(io_op& what) noexcept;
-    ssize_t receive_into(io_op& what) noexcept;
-    std::uint16_t bits_after(unsigned bits, ssize_t n) const noexcept;
-    [[gnu::noinline]] std::int32_t borrowed(record& r, io_op& what, ssize_t n) noexcept;
+    static ssize_t receive_into(io_op& what, std::uint32_t most) noexcept;
+    static std::uint16_t bits_after(unsigned bits, ssize_t n, std::uint32_t most) noexcept;
+    [[gnu::noinline]] std::int32_t borrowed(record& r, io_op& what, ssize_t n, std::uint32_t most) noexcept;
     std::int32_t attempt_send(record& r, io_op& what) noexcept;
     std::int32_t attempt_vector(record& r, io_op& what) noexcept;
     std::int32_t attempt_accept(record& r, io_op& what) noexcept;
     std::int32_t attempt_connect(record& r, io_op& what) noexcept;
     std::int32_t attempt_poll(record& r, io_op& what) noexcept;
+
+    std::int32_t go_on_later(record& r) noexcept;
+    bool must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept;
 
     [[gnu::noinline]] int enroll(record& r, int fd) noexcept;
     int enroll_foreign(record& r, int fd) noexcept;
@@ -186,6 +193,7 @@ class epoll_backend final : public posix_backend {
     record* wake_record_ = nullptr;  // that of wake_fd_
     descriptor_table<record> table_;
     buffer_pool buffers_;
+    const std::uint32_t plain_events_;  // those of the short way
     io_op* stranded_ = nullptr;  // polls whose descriptor was closed by its owner; linked by `data`
     epoll_event events_[most_events];
 };
@@ -215,7 +223,8 @@ bool epoll_backend::submit(io_op& what) noexcept {
         }
     } else if (what.kind == io_kind::send) {
         constexpr auto mask = record::foreign | record::ending;
-        if (!(r.bits & mask) && r.writer == nullptr && what.size != 0) [[likely]]
+        // Not empty, and small.
+        if (!(r.bits & mask) && r.writer == nullptr && what.size - 1 < byte_budget::small) [[likely]]
             return submit_send(what);
     }
     return submit_any(what);
@@ -378,6 +387,7 @@ bool epoll_backend::wait(time_point until, completions& done) noexcept {
     if (forked()) [[unlikely]]
         return wait_in_child(done);
     woken_ = false;
+    budget_.renew();
     look_at_queued(done);
     for (;;) {
         const bool block = done.size() == 0 && table_.idle();
@@ -419,18 +429,22 @@ std::int32_t epoll_backend::attempt(record& r, io_op& what) noexcept {
 }
 
 std::int32_t epoll_backend::attempt_receive(record& r, io_op& what) noexcept {
+    if (must_wait_a_turn(what, left_to_move(what))) return go_on_later(r);
+    turn_share share(budget_);
     for (;;) {
-        const std::uint32_t wanted = left_to_move(what);
+        const std::uint32_t wanted = share.portion(left_to_move(what));
         const ssize_t n = ::recv(what.fd, static_cast<std::byte*>(what.data) + what.moved, wanted,
                                  MSG_DONTWAIT);
         if (n > 0) {
             what.moved += static_cast<std::uint32_t>(n);
+            share.spend(static_cast<std::size_t>(n));
             const bool emptied = static_cast<std::size_t>(n) < wanted &&
                                  (r.bits & (record::plain | record::hung)) == record::plain;
             if (emptied) r.bits |= record::dry;
             if (!(what.flags & io_op::all) || left_to_move(what) == 0)
                 return static_cast<std::int32_t>(what.moved);
             if (emptied) return would_block;
+            if (share.used_up()) return go_on_later(r);
         } else if (n == 0) {
             return static_cast<std::int32_t>(what.moved);
         } else if (errno == EAGAIN) {
@@ -445,8 +459,10 @@ std::int32_t epoll_backend::attempt_receive(record& r, io_op& what) noexcept {
 // The buffer is taken when there may be data, and goes back when there was none: a connection that
 // waits holds no buffer.
 std::int32_t epoll_backend::attempt_borrow(record& r, io_op& what) noexcept {
+    if (must_wait_a_turn(what, buffers_.size())) return go_on_later(r);
     if (!take_buffer(what)) return lend_nothing(what, -ENOMEM);
-    return borrowed(r, what, receive_into(what));
+    const std::uint32_t most = budget_.portion(buffers_.size());
+    return borrowed(r, what, receive_into(what, most), most);
 }
 
 inline bool epoll_backend::take_buffer(io_op& what) noexcept {
@@ -457,23 +473,24 @@ inline bool epoll_backend::take_buffer(io_op& what) noexcept {
     return true;
 }
 
-inline ssize_t epoll_backend::receive_into(io_op& what) noexcept {
-    return ::recv(what.fd, what.data, buffers_.size(), MSG_DONTWAIT);
+inline ssize_t epoll_backend::receive_into(io_op& what, std::uint32_t most) noexcept {
+    return ::recv(what.fd, what.data, most, MSG_DONTWAIT);
 }
 
-// What `r` knows after `n` > 0 bytes have come into a buffer.
-inline std::uint16_t epoll_backend::bits_after(unsigned bits, ssize_t n) const noexcept {
+// What `r` knows after `n` > 0 of at most `most` bytes have come into a buffer.
+inline std::uint16_t epoll_backend::bits_after(unsigned bits, ssize_t n, std::uint32_t most) noexcept {
     static_assert(record::dry == 1);
-    const bool emptied = static_cast<std::size_t>(n) < buffers_.size() &&
+    const bool emptied = static_cast<std::size_t>(n) < most &&
                          (bits & (record::plain | record::hung)) == record::plain;
     return static_cast<std::uint16_t>(bits | unsigned{emptied});
 }
 
-std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n) noexcept {
-    while (n < 0 && errno == EINTR) n = receive_into(what);
+std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n, std::uint32_t most) noexcept {
+    while (n < 0 && errno == EINTR) n = receive_into(what, most);
     if (n > 0) {
-        r.bits = bits_after(r.bits, n);
+        r.bits = bits_after(r.bits, n, most);
         what.size = static_cast<std::uint32_t>(n);
+        budget_.spend(what.size);
         return static_cast<std::int32_t>(n);
     }
     const int error = n < 0 ? errno : 0;
@@ -487,14 +504,18 @@ std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n) noexcept
 
 [[gnu::always_inline]] inline std::int32_t epoll_backend::attempt_send(record& r,
                                                                       io_op& what) noexcept {
+    if (must_wait_a_turn(what, left_to_move(what))) return go_on_later(r);
+    turn_share share(budget_);
     for (;;) {
         const std::uint32_t left = left_to_move(what);
         const ssize_t n = ::send(what.fd, static_cast<const std::byte*>(what.data) + what.moved,
-                                 left, MSG_NOSIGNAL | MSG_DONTWAIT);
+                                 share.portion(left), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
             what.moved += static_cast<std::uint32_t>(n);
+            share.spend(static_cast<std::size_t>(n));
             if (static_cast<std::size_t>(n) == left || !(what.flags & io_op::all))
                 return static_cast<std::int32_t>(what.moved);
+            if (share.used_up()) return go_on_later(r);
         } else if (errno == EAGAIN) {
             r.bits |= record::full;
             return would_block;
@@ -508,14 +529,21 @@ std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n) noexcept
 std::int32_t epoll_backend::attempt_vector(record& r, io_op& what) noexcept {
     span_cursor cursor(what);
     iovec window[window_size];
+    if (budget_.spent()) {
+        const std::size_t size = cursor.fill(window, byte_budget::small + 1).bytes;
+        if (must_wait_a_turn(what, static_cast<std::uint32_t>(size))) return go_on_later(r);
+    }
+    turn_share share(budget_);
     while (!cursor.at_end()) {
+        if (share.used_up()) return go_on_later(r);
         msghdr message{};
         message.msg_iov = window;
-        message.msg_iovlen = cursor.fill(window);
+        message.msg_iovlen = cursor.fill(window, share.portion(most_moved)).pieces;
         const ssize_t n = ::sendmsg(what.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
             what.moved += static_cast<std::uint32_t>(n);
             cursor.advance(static_cast<std::size_t>(n));
+            share.spend(static_cast<std::size_t>(n));
             if (!(what.flags & io_op::all)) break;
         } else if (errno == EAGAIN) {
             r.bits |= record::full;
@@ -525,6 +553,17 @@ std::int32_t epoll_backend::attempt_vector(record& r, io_op& what) noexcept {
         }
     }
     return static_cast<std::int32_t>(what.moved);
+}
+
+/// When it is submitted after the bytes of the turn are spent. (The next wait lets everyone move something.)
+bool epoll_backend::must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept {
+    return budget_.spent() && size > byte_budget::small && what.state != op::armed;
+}
+
+/// Its share of this turn is used up; the socket is ready for more.
+std::int32_t epoll_backend::go_on_later(record& r) noexcept {
+    table_.enqueue(r);
+    return would_block;
 }
 
 std::int32_t epoll_backend::attempt_accept(record& r, io_op& what) noexcept {
@@ -543,8 +582,7 @@ std::int32_t epoll_backend::attempt_accept(record& r, io_op& what) noexcept {
         }
         if (!accept_is_transient(errno) || ++what.moved == accept_patience) return -errno;
     }
-    table_.enqueue(r);
-    return would_block;
+    return go_on_later(r);
 }
 
 std::int32_t epoll_backend::attempt_connect(record& r, io_op& what) noexcept {
@@ -686,27 +724,28 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
     done.report(what, result);
 }
 
-// The short way is for a borrowing reader that waits alone on a socket with room to write. There is
-// room in `done`, which `wait` has seen to.
+// The short way is for a borrowing reader that waits alone on a socket with room to write, and for buffers
+// that are no larger than what anyone may move in a turn. There is room in `done`, which `wait` has seen to.
 inline void epoll_backend::on_event(const epoll_event& event, completions& done) noexcept {
     record& r = record_of(event.data.u64);
     if (r.generation != event.data.u64 >> address_bits) [[unlikely]]
         return;
     constexpr auto mask = record::registered | record::ending | record::asked;
-    if (event.events != (EPOLLIN | EPOLLOUT) || (r.bits & mask) != record::registered ||
+    if (event.events != plain_events_ || (r.bits & mask) != record::registered ||
         r.reader == nullptr || r.reader->kind != io_kind::borrow || r.writer != nullptr ||
         !take_buffer(*r.reader))
         return on_other_event(r, event.events, done);
     std::int32_t result;
-    const ssize_t n = receive_into(*r.reader);
+    const std::uint32_t most = buffers_.size();
+    const ssize_t n = receive_into(*r.reader, most);
     const unsigned bits = r.bits & ~unsigned{record::dry | record::full};
     if (n > 0) [[likely]] {
-        r.bits = bits_after(bits, n);
+        r.bits = bits_after(bits, n, most);
         r.reader->size = static_cast<std::uint32_t>(n);
         result = static_cast<std::int32_t>(n);
     } else {
         r.bits = static_cast<std::uint16_t>(bits);
-        result = borrowed(r, *r.reader, n);
+        result = borrowed(r, *r.reader, n, most);
         if (result == would_block) return;
     }
     --armed_;

@@ -25,7 +25,7 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
                 // Not MSG_WAITALL: with it a reset after some bytes is reported as a short read, and
                 // the error is gone.
                 io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
-                                   left_to_move(what), 0);
+                                   budget_.portion(left_to_move(what)), 0);
             } else {
                 io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
             }
@@ -74,7 +74,7 @@ bool uring_backend::issue_fill(record& r) noexcept {
         io_uring_sqe_set_data64(sqe, user_data(&r, ring_fill));
         r.bits |= record::from_ring;
     } else if (from_heap) {
-        io_uring_prep_recv(sqe, r.fd, r.filling->data, heap_.size(), 0);
+        io_uring_prep_recv(sqe, r.fd, r.filling->data, budget_.portion(heap_.size()), 0);
         io_uring_sqe_set_data64(sqe, user_data(&r, heap_fill));
     } else {
         io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
@@ -90,17 +90,25 @@ void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
     io_op& what = *r.writer;
     // Not MSG_WAITALL, as with receiving: with it a reset after some bytes is a short write, and the
     // error is gone. The next try would find a broken pipe.
+    // The kernel does the work of all requests in one go when they are handed over, so a write spends its
+    // bytes here. What a read will find nobody knows: it spends them when it has.
     switch (what.kind) {
-        case io_kind::send:
-            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved,
-                               left_to_move(what), MSG_NOSIGNAL);
+        case io_kind::send: {
+            const std::uint32_t size = budget_.portion(left_to_move(what));
+            budget_.spend(size);
+            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved, size,
+                               MSG_NOSIGNAL);
             break;
-        case io_kind::send_vector:
+        }
+        case io_kind::send_vector: {
+            const span_cursor::filled next =
+                r.block->cursor().fill({r.block->window(), r.block->pieces}, budget_.portion(most_moved));
+            budget_.spend(next.bytes);
             r.block->message.msg_iov = r.block->window();
-            r.block->message.msg_iovlen =
-                r.block->cursor().fill({r.block->window(), r.block->pieces});
+            r.block->message.msg_iovlen = next.pieces;
             io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, MSG_NOSIGNAL);
             break;
+        }
         case io_kind::connect:
             io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);
             break;

@@ -282,6 +282,7 @@ bool uring_backend::wait(time_point until, completions& done) noexcept {
         begin_wait();
     look_at_queued(done);
     for (;;) {
+        budget_.renew();
         bool late = until <= last_now_;
         const bool look_only =
             done.size() > 0 || woken_ || !table_.idle() || ring_.anything_finished();
@@ -568,7 +569,7 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
     if (result == -EPIPE && !is_reader(what.kind)) return broken_pipe(r);
     if (result < 0) return result;
     switch (what.kind) {
-        case io_kind::receive:
+        case io_kind::receive: budget_.spend(static_cast<std::size_t>(result)); [[fallthrough]];
         case io_kind::send: {
             what.moved += static_cast<std::uint32_t>(result);
             const auto moved = static_cast<std::int32_t>(what.moved);
