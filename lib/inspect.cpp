@@ -213,6 +213,7 @@ loop_stats loop::stats() const noexcept {
     now.timers = timers_.size();
     now.operations = armed_io_ + backend_->reaping();
     now.remotes = shared_->handle_count();
+    now.posts_waiting = shared_->waiting();
     return now;
 }
 

@@ -21,6 +21,7 @@
 #include <mutex>
 #include <stdexcept>
 
+#include <sched.h>
 #include <unistd.h>
 
 namespace rondo {
@@ -160,7 +161,7 @@ loop::loop(const loop_options& options)
     put_off_round_.reserve(64);
     in_a_child_ = new detail::left_behind(std::move(chosen));
     backend_ = &in_a_child_->parents();
-    shared_ = new detail::remote_state(*backend_);
+    shared_ = new detail::remote_state(*backend_, options.post_limit);
     own_decisions_ = seeded.release();
     now_ = backend_->now();
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;
@@ -659,7 +660,7 @@ void loop::tell_end(detail::fiber& f, detail::scope& home) noexcept {
     home.on_ended(home, f);
 }
 
-void loop::call(detail::callback& c, observer::step what) noexcept {
+[[gnu::always_inline]] inline void loop::call(detail::callback& c, observer::step what) noexcept {
     ++stats_.callbacks;
     current_fiber_ = nullptr;
     const std::source_location place = c.place;
@@ -805,13 +806,34 @@ void loop::run_pending() {
     put_off_round_.clear();
     if (left_behind_) [[unlikely]]
         return;
-    detail::queue<detail::ready_node> posted = shared_->take();
-    while (!posted.empty() && !left_behind_) {
+    run_posts();
+}
+
+// A thread can post faster than the loop runs what it posts, so there is a budget, from which the steps of the tasks
+// that they wake are taken too. What is left over keeps its place, and lets poll look but not block.
+void loop::run_posts() noexcept {
+    detail::remote_state& box = *shared_;
+    const std::size_t waiting = box.collect();
+    if (waiting == 0) return;
+    if (waiting > stats_.posts_high_water) stats_.posts_high_water = waiting;
+    const std::uint64_t enough = stats_.posts + stats_.steps + posts_per_turn;
+    do {
         ++stats_.posts;
-        call(static_cast<detail::callback&>(posted.pop()), observer::step::callback);
-        drain();
-    }
-    ready_at_fork_.append(posted);
+        call(static_cast<detail::callback&>(box.next()), observer::step::callback);
+        if (!microtasks_.empty() || !ticks_.empty()) drain();
+    } while (box.waiting() != 0 && stats_.posts + stats_.steps < enough && !left_behind_);
+    if (left_behind_) [[unlikely]]
+        return;
+    box.tell_left_over();
+    if (box.waiting() != 0) flooded_ = true;
+}
+
+// The posts of a flood have run. More will come: to let those who post have the processor first, if they share it,
+// costs less than to sleep and be woken for each of the next ones.
+void loop::let_posters_run() noexcept {
+    if (shared_->has_posts()) return;
+    flooded_ = false;
+    if (kind() != backend_kind::sim) sched_yield();
 }
 
 void loop::run_watchers(detail::ring<detail::handle_node>& watchers, phase p) {
@@ -839,10 +861,16 @@ void loop::run_poll(bool may_block) {
     if (until > now_) {
         if (detail::frames_here->chunks > detail::chunks_kept) [[unlikely]]
             detail::trim_frames_slowly(now_.time_since_epoch().count());
-        backend_->set_outside(shared_->handle_count(), unwinding_ ? patience_at_the_end : duration::max());
-        if (!shared_->sleep()) until = now_;  // a post came in meanwhile: look, but do not block
+        if (flooded_) let_posters_run();
+        const bool idle = shared_->sleep();
+        if (idle) {
+            turns_of_posts_ = 0;
+        } else if (!posts_give_way()) {
+            until = now_;  // look, but do not block
+        }
+        backend_->set_outside(idle ? shared_->handle_count() : 0, unwinding_ ? patience_at_the_end : duration::max());
     }
-    if (!backend_->wait(until, batch_)) stuck_ = true;
+    if (!backend_->wait(until, batch_) && !shared_->has_posts()) stuck_ = true;
     shared_->awake();
     refresh_now();
     stats_.completions += batch_.size();
@@ -857,6 +885,13 @@ void loop::run_poll(bool may_block) {
         }
     }
     batch_.clear();
+}
+
+// Time on `sim` passes only in a poll that may block: posts that keep coming would let it stand for ever.
+bool loop::posts_give_way() noexcept {
+    if (kind() != backend_kind::sim || ++turns_of_posts_ < turns_of_posts) return false;
+    turns_of_posts_ = 0;
+    return true;
 }
 
 time_point loop::poll_deadline(bool may_block) const noexcept {

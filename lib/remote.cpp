@@ -29,14 +29,27 @@ remote::~remote() {
     if (state_ != nullptr) state_->drop_handle();
 }
 
-bool remote::post_callback(detail::callback& c) const noexcept {
-    const bool in_child = state_ != nullptr && state_->left_behind;
-    if (in_child && !detail::unwinding_in_child()) [[unlikely]]
-        detail::used_in_child("a post");
-    if (state_ != nullptr && !in_child && state_->post(c)) return true;
-    c.invoke(c, detail::callback::act::drop);
-    return false;
+bool remote::in_child() const noexcept {
+    if (state_ == nullptr || !state_->left_behind) return false;
+    if (!detail::unwinding_in_child()) detail::used_in_child("a post");
+    return true;
 }
+
+bool remote::post_callback(detail::callback& c) const noexcept {
+    return state_ != nullptr && !in_child() && state_->post(c);
+}
+
+bool remote::loop_is_gone() const noexcept {
+    return state_ == nullptr || state_->left_behind || state_->closed();
+}
+
+detail::post_place remote::reserve() const noexcept {
+    if (in_child() || loop_is_gone()) return detail::post_place(post_status::closed);
+    if (!state_->reserve()) return detail::post_place(post_status::full);
+    return detail::post_place(*state_);
+}
+
+void detail::post_place::give_up(remote_state& state) noexcept { state.unreserve(); }
 
 remote loop::remote(std::source_location place) {
     check_thread("remote", place);

@@ -183,7 +183,8 @@ void thread_channel_state::sender_gone(const rondo::remote& r) noexcept {
     if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1 || is_parents()) return release();
     // The share of the last one goes with the notice. If the notice of an earlier generation is still on its
     // way, it goes again, behind what this one has sent.
-    if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0) static_cast<void>(r.post_callback(end_));
+    if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0 && !r.post_callback(end_))
+        end_notice::arrive(end_, callback::act::drop);
 }
 
 void thread_channel_state::end_notice::arrive(callback& base, act what) {
@@ -194,7 +195,10 @@ void thread_channel_state::end_notice::arrive(callback& base, act what) {
         return;
     }
     ++of.ended_generations_;
-    if (self.due.fetch_sub(1, std::memory_order_acq_rel) != 1) static_cast<void>(of.of.remote().post_callback(self));
+    if (self.due.fetch_sub(1, std::memory_order_acq_rel) != 1) {
+        const bool taken = of.of.remote().post_callback(self);
+        RONDO_ASSERT(taken, "a loop that runs takes posts");
+    }
     if (of.no_senders()) of.end_receivers();
     of.release();
 }
@@ -282,6 +286,11 @@ thread_channel_core::sender::~sender() {
 
 thread_channel_place* thread_channel_core::sender::take(bool may_wait, send_status& why) const noexcept {
     RONDO_ASSERT(state_ != nullptr, "an empty sender");
+    if (remote_.loop_is_gone()) [[unlikely]] {  // before a value is moved; maybe nothing has told the channel
+        state_->shut();
+        why = send_status::closed;
+        return nullptr;
+    }
     return state_->take(may_wait, why);
 }
 
@@ -295,7 +304,11 @@ bool thread_channel_core::sender::post(thread_channel_place& place) const noexce
 
 void thread_channel_core::sender::put_back(thread_channel_place& place) const noexcept {
     place.of.retain();
-    static_cast<void>(remote_.post_callback(place));
+    if (!remote_.post_callback(place)) refused(place);
+}
+
+void thread_channel_core::sender::refused(thread_channel_place& place) const noexcept {
+    thread_channel_place::arrive(place, callback::act::drop);
 }
 
 bool thread_channel_core::sender::closed() const noexcept { return state_ == nullptr || state_->closed(); }

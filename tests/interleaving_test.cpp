@@ -34,11 +34,11 @@ struct number : ready_node {
     int value;
 };
 
-TEST_CASE("post box: in every order, each post runs, and a sleeping loop is always woken" * doctest::skip(sanitized)) {
+TEST_CASE("post box: in every order, each post runs, one a turn, and a sleeping loop is always woken" * doctest::skip(sanitized)) {
     constexpr int posts_each = 2;
     struct world {
         bell target;
-        post_box<bell, stepped_atomic> box{target};
+        post_box<bell, stepped_atomic> box{target, 1};
         std::vector<number> nodes{number(10), number(11), number(20), number(21)};
         std::vector<int> seen;
     };
@@ -59,8 +59,7 @@ TEST_CASE("post box: in every order, each post runs, and a sleeping loop is alwa
                         w->target.rung = false;
                     }
                     w->box.awake();
-                    queue<ready_node> posted = w->box.take();
-                    while (!posted.empty()) w->seen.push_back(static_cast<number&>(posted.pop()).value);
+                    if (w->box.collect() != 0) w->seen.push_back(static_cast<number&>(w->box.next()).value);
                 }
             });
         },
@@ -104,7 +103,7 @@ TEST_CASE("post box: closed in the middle, a post is refused or given back, and 
           doctest::skip(sanitized)) {
     struct world {
         bell target;
-        post_box<bell, stepped_atomic> box{target};
+        post_box<bell, stepped_atomic> box{target, 1};
         number nodes[2] = {number(0), number(1)};
         bool taken[2] = {};
         std::vector<int> seen;
@@ -135,6 +134,55 @@ TEST_CASE("post box: closed in the middle, a post is refused or given back, and 
                 REQUIRE(w->taken[i] == (std::find(w->seen.begin(), w->seen.end(), i) != w->seen.end()));
             REQUIRE_FALSE(w->touched_late);
             REQUIRE_FALSE(w->target.rung);
+        });
+    CHECK(runs > 500);
+    MESSAGE(runs << " orders");
+}
+
+TEST_CASE("post box: in every order, no more posts have a place than the limit, and each place comes back" *
+          doctest::skip(sanitized)) {
+    struct world {
+        bell target;
+        post_box<bell, stepped_atomic> box{target, 1};
+        number nodes[4] = {number(0), number(1), number(2), number(3)};
+        int places = 0;
+        int most = 0;
+        int refused = 0;
+        int ran = 0;
+    };
+    std::optional<world> w;
+    interleaving all(3);
+    const long runs = all.explore(
+        [&](interleaving& threads) {
+            w.emplace();
+            for (std::size_t producer = 0; producer < 2; ++producer)
+                threads.start([&, producer] {
+                    for (std::size_t i = 0; i < 2; ++i) {
+                        if (!w->box.reserve()) {
+                            ++w->refused;
+                            continue;
+                        }
+                        w->most = std::max(w->most, ++w->places);
+                        w->box.post(w->nodes[producer * 2 + i]);
+                    }
+                });
+            threads.start([&] {
+                while (w->ran + w->refused < 4) {
+                    interleaving::wait_until([&] { return w->box.has_posts() || w->ran + w->refused == 4; });
+                    if (w->box.collect() == 0) continue;
+                    w->box.next();
+                    --w->places;
+                    w->box.unreserve();
+                    ++w->ran;
+                }
+                w->box.tell_left_over();
+            });
+        },
+        [&] {
+            REQUIRE(w->most == 1);
+            REQUIRE(w->places == 0);
+            REQUIRE(w->box.reserve());
+            REQUIRE_FALSE(w->box.reserve());
         });
     CHECK(runs > 500);
     MESSAGE(runs << " orders");

@@ -2,6 +2,9 @@
 #include "support/every_step.hpp"
 
 #include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -272,6 +275,102 @@ TEST_CASE("thread channel: one that blocks on the loop's own thread would never 
         }
     };
     test::run(local::body);
+}
+
+// --- what is refused goes back -----------------------------------------------------------------------------------
+
+// The first send after the loop's end found a free place, moved the value into it, and then nobody took it.
+TEST_CASE("thread channel: a value that a loop that is gone does not take is untouched, from the first one on") {
+    std::optional<thread_channel<std::unique_ptr<int>>> in;
+    thread_channel<std::unique_ptr<int>>::sender out;
+    {
+        loop l;
+        struct local {
+            static task<> body(decltype(in)& in, decltype(out)& out) {
+                in.emplace(4);
+                out = in->make_sender();
+                co_return;
+            }
+        };
+        run_on(l, local::body, std::ref(in), std::ref(out));
+    }
+    auto value = std::make_unique<int>(1);
+    CHECK_FALSE(out.send(std::move(value)));
+    REQUIRE(value != nullptr);
+    CHECK(out.try_send(std::move(value)) == send_status::closed);
+    REQUIRE(value != nullptr);
+    CHECK(out.closed());
+    in.reset();
+    CHECK_FALSE(out.send(std::move(value)));
+    CHECK(value != nullptr);
+}
+
+namespace {
+
+// Something else happens in the very moment in which it is moved.
+struct eventful {
+    std::unique_ptr<int> value = std::make_unique<int>(7);
+    std::function<void()>* when_moved;
+
+    explicit eventful(std::function<void()>& f) : when_moved(&f) {}
+    eventful(eventful&& other) noexcept : value(std::move(other.value)), when_moved(other.when_moved) {
+        if (*when_moved) std::exchange(*when_moved, nullptr)();
+    }
+};
+// What a channel makes of it does not turn back into it.
+struct converted {
+    explicit converted(eventful&& from) noexcept : of(std::move(from)) {}
+    converted(converted&&) noexcept = default;
+    eventful of;
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("thread channel: the loop goes while the value is on its way: refused and back, or sent", T, eventful,
+                   converted) {
+    auto l = std::make_unique<loop>();
+    std::optional<thread_channel<T>> in;
+    typename thread_channel<T>::sender out;
+    auto body = [&]() -> task<> {
+        in.emplace(1);
+        out = in->make_sender();
+        co_return;
+    };
+    run_on(*l, body);
+    std::function<void()> end;
+    eventful value(end);
+    end = [&] { l.reset(); };
+    const send_status status = out.try_send(std::move(value));
+    CHECK(l == nullptr);
+    CHECK((status == send_status::closed) == (value.value != nullptr));
+    CHECK((status == send_status::closed) == std::is_same_v<T, eventful>);
+}
+
+TEST_CASE("thread channel: while loops die, a value is received, goes with its loop, or is still its sender's") {
+    for (int round = 0; round < 30; ++round) {
+        std::atomic<bool> lost{false};
+        std::vector<std::thread> all;
+        std::optional<thread_channel<std::unique_ptr<int>>> in;
+        {
+            loop l;
+            auto body = [&]() -> task<> {
+                in.emplace(8);
+                for (int t = 0; t < 2; ++t)
+                    all.emplace_back([&, out = in->make_sender()] {
+                        for (;;) {
+                            auto value = std::make_unique<int>(1);
+                            const send_status status = out.try_send(std::move(value));
+                            if ((status == send_status::sent) != (value == nullptr)) lost = true;
+                            if (status == send_status::closed) return;
+                        }
+                    });
+                for (int i = 0; i < 100; ++i) co_await in->receive();
+            };
+            run_on(l, body);
+        }
+        for (auto& t : all) t.join();
+        CHECK_FALSE(lost);
+    }
 }
 
 TEST_CASE("cancel at every step: a receiver and a thread that sends") {

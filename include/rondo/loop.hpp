@@ -13,6 +13,7 @@
 #include <rondo/backend.hpp>
 #include <rondo/detail/callback.hpp>
 #include <rondo/detail/heap.hpp>
+#include <rondo/detail/move_back.hpp>
 #include <rondo/detail/scope.hpp>
 #include <rondo/detail/take.hpp>
 #include <rondo/log.hpp>
@@ -107,6 +108,54 @@ class RONDO_API watcher : public handle {
     void start() noexcept;
 };
 
+/// What try_post() did. `full`: too many posts wait.
+enum class post_status : std::uint8_t { posted, full, closed };
+
+namespace detail {
+
+/// A place among the posts that wait, or why there is none.
+class RONDO_API post_place {
+ public:
+    explicit post_place(post_status why) noexcept : why_(why) {}
+    explicit post_place(remote_state& state) noexcept : state_(&state) {}
+    post_place(post_place&& other) noexcept : state_(take(other.state_)), why_(other.why_) {}
+    post_place& operator=(post_place&&) = delete;
+    ~post_place() { leave(); }
+
+    post_status status() const noexcept { return why_; }
+    void leave() noexcept {
+        if (state_ != nullptr) give_up(*take(state_));
+    }
+
+ private:
+    static void give_up(remote_state& state) noexcept;
+
+    remote_state* state_ = nullptr;
+    post_status why_ = post_status::posted;
+};
+
+/// A callable that has a place until it runs.
+template <class F>
+struct placed_post {
+    template <class G>
+    struct parts {
+        post_place place;
+        G&& fn;
+    };
+    template <class G>
+    explicit placed_post(parts<G>&& from) : place(std::move(from.place)), fn(std::forward<G>(from.fn)) {}
+
+    void operator()() {
+        place.leave();  // there is room for what it posts itself
+        fn();
+    }
+
+    post_place place;
+    F fn;
+};
+
+}  // namespace detail
+
 /// A counted handle through which other threads reach the loop. It keeps the loop alive; the loop
 /// may die first, then posts are refused. Any thread; copies are cheap (one atomic increment).
 class RONDO_API remote {
@@ -120,13 +169,36 @@ class RONDO_API remote {
     }
     ~remote();
 
-    /// Runs `f` on the loop's thread, in the pending phase of its next turn; posts of one thread
-    /// keep their order. False when the loop is gone: `f` did not and will not run. Throws bad_alloc.
-    /// The queue is not bounded: use a channel where a fast thread must wait for a slow loop. Small callables
+    /// Runs `f` on the loop's thread, in the pending phase of a turn to come; posts keep the order in which they were
+    /// made. False when the loop is gone: `f` will not run, and is untouched. Throws bad_alloc. Small callables
     /// go in blocks that are used again.
+    /// The queue is not bounded, so that who must be heard is heard: a turn runs loop::posts_per_turn of them, and a
+    /// thread that posts faster than the loop runs them fills the memory. try_post() is for such a thread.
     template <class F>
     [[nodiscard]] bool post(F&& f, std::source_location place = std::source_location::current()) const {
-        return post_callback(detail::make_callback<false>(std::forward<F>(f), place));
+        auto& made = detail::make_callback<false>(std::forward<F>(f), place);
+        if (post_callback(made)) [[likely]]
+            return true;
+        detail::move_back<F>(f, made.fn);
+        made.discard();
+        return false;
+    }
+
+    /// The same unless loop_options::post_limit posts wait already: then `full`, and `f` is untouched, as it is
+    /// when the loop is gone. Those of try_post() count from the call until they run, those of post() only
+    /// when a turn of the loop leaves them over.
+    template <class F>
+    [[nodiscard]] post_status try_post(F&& f, std::source_location place = std::source_location::current()) const {
+        using call = detail::placed_post<std::decay_t<F>>;
+        detail::post_place room = reserve();
+        if (room.status() != post_status::posted) return room.status();
+        using parts = typename call::template parts<F>;
+        auto& made = detail::callback_of<call, false>::make(parts{std::move(room), std::forward<F>(f)}, place);
+        if (post_callback(made)) [[likely]]
+            return post_status::posted;
+        detail::move_back<F>(f, made.fn.fn);
+        made.discard();
+        return post_status::closed;
     }
 
  private:
@@ -134,7 +206,12 @@ class RONDO_API remote {
     friend class detail::thread_channel_core;
     friend class detail::thread_channel_state;
     explicit remote(detail::remote_state& state) noexcept;
+    /// Whether it is of a parent's loop, and this a task that unwinds; anyone else there asserts.
+    bool in_child() const noexcept;
+    /// False: it was not taken.
     bool post_callback(detail::callback& c) const noexcept;
+    detail::post_place reserve() const noexcept;
+    bool loop_is_gone() const noexcept;
     detail::remote_state* state_ = nullptr;
 };
 
@@ -150,6 +227,8 @@ struct loop_stats {
     std::uint64_t storms = 0;         // a drain ran unusually many ticks and microtasks
     std::uint64_t put_off = 0;        // I/O finished at once, put off for fairness
     std::uint64_t dead_letters = 0;   // messages that no actor handled
+    std::size_t posts_high_water = 0;  // the most posts that a turn found waiting
+    std::size_t posts_waiting = 0;  // left over by the last turn, now
     std::size_t tasks = 0;            // now
     std::size_t timers = 0;           // now
     std::size_t operations = 0;       // armed I/O, now
@@ -227,6 +306,8 @@ struct loop_options {
     std::uint64_t step_limit = 10'000'000;
     /// Tasks remember since when they wait, for the await tree (docs/await_tree.md tells what it costs).
     bool track_waits = false;
+    /// While so many posts wait, remote::try_post() gives `full`.
+    std::size_t post_limit = 65'536;
 };
 
 class RONDO_API loop {
@@ -240,6 +321,10 @@ class RONDO_API loop {
     static constexpr std::int32_t waits_at_once = 128;
     /// So long the end of run() and ~loop wait for tasks that others have to wake, while none takes a step.
     static constexpr duration patience_at_the_end = std::chrono::seconds(5);
+    /// Posts of other threads, and steps of the tasks that they wake, in one turn; the rest waits for the next.
+    static constexpr std::uint32_t posts_per_turn = 1024;
+    /// On `sim`: for so many turns posts that keep coming let the clock stand; then it moves on.
+    static constexpr std::uint32_t turns_of_posts = 16;
     /// So many ticks and microtasks in one drain are reported as a storm.
     static constexpr std::uint32_t storm_threshold = 1'000'000;
 
@@ -520,6 +605,8 @@ class RONDO_API loop {
     // phases, in the order of a turn
     void turn(bool may_block);
     void run_pending();
+    void run_posts() noexcept;
+    void let_posters_run() noexcept;
     void run_watchers(detail::ring<detail::handle_node>& watchers, phase p);
     void run_poll(bool may_block);
     void run_check();
@@ -530,6 +617,7 @@ class RONDO_API loop {
     time_point poll_deadline(bool may_block) const noexcept;
     time_point end_of_patience() noexcept;
     bool has_ending_timer() const noexcept;
+    bool posts_give_way() noexcept;
     bool work_queued() const noexcept;
     void refresh_now() noexcept { now_ = backend_->now(); }
 
@@ -613,10 +701,12 @@ class RONDO_API loop {
     std::uint32_t others_ = 0;       // ticks and explicit microtasks this drain has run
     std::uint32_t judged_from_ = storm_threshold;  // from this one on each is looked at before it runs
     std::uint32_t next_task_id_ = 0;
+    std::uint32_t turns_of_posts_ = 0;  // in which only posts kept the poll from blocking
     phase phase_ = phase::none;
     bool running_ = false;
     bool stopping_ = false;
     bool stopped_ = false;     // the latest run ended by stop()
+    bool flooded_ = false;     // a turn has left over posts since it last slept
     bool stuck_ = false;       // the backend said that nothing can ever happen
     bool embedded_ = false;    // someone asked for poll_fd()
     bool unwinding_ = false;   // in drain_root()

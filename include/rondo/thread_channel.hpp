@@ -9,6 +9,7 @@
 // While a sender exists the loop stays alive, as with any loop.remote().
 #pragma once
 
+#include <rondo/detail/move_back.hpp>
 #include <rondo/detail/take.hpp>
 #include <rondo/detail/wait_queue.hpp>
 
@@ -65,8 +66,10 @@ class RONDO_API thread_channel_core {
         /// A place to build a value in, or why there is none. Blocks while it is full if `may_wait`.
         RONDO_API thread_channel_place* take(bool may_wait, send_status& why) const noexcept;
         RONDO_API static void* value_in(thread_channel_place& place) noexcept;
-        /// Its value is built: off it goes. False: the loop is gone, and the value destroyed.
+        /// Its value is built: off it goes. False: the loop has gone meanwhile, and refused() is due.
         RONDO_API bool post(thread_channel_place& place) const noexcept;
+        /// Destroys what is left of the value.
+        RONDO_API void refused(thread_channel_place& place) const noexcept;
         /// Its value could not be built.
         RONDO_API void put_back(thread_channel_place& place) const noexcept;
         RONDO_API bool closed() const noexcept;
@@ -127,10 +130,10 @@ class thread_channel {
         sender() noexcept = default;
 
         /// Blocks the calling thread while the channel is full; those that wait are served in order.
-        /// False when the channel is closed or the loop gone: then `value` is untouched, unless the loop
-        /// went in this very moment. (A sender that waits when the loop goes is told when the channel is
-        /// destroyed.) Not for the loop's own thread: that asserts. Throws what building a T
-        /// from it throws.
+        /// False when the channel is closed or the loop gone: then `value` is untouched. (A sender that waits when
+        /// the loop goes is told when the channel is destroyed.) True does not say that it will be received: channel
+        /// and loop may go first. Not for the loop's own thread: that asserts. Throws what building a T from it
+        /// throws.
         template <class U = T>
         bool send(U&& value) const {
             return put(true, std::forward<U>(value)) == send_status::sent;
@@ -152,13 +155,19 @@ class thread_channel {
             send_status status = send_status::sent;
             detail::thread_channel_place* const place = core::take(may_wait, status);
             if (place == nullptr) return status;
+            T* made;
             try {
-                ::new (core::value_in(*place)) T(std::forward<U>(value));
+                made = ::new (core::value_in(*place)) T(std::forward<U>(value));
             } catch (...) {
                 core::put_back(*place);
                 throw;
             }
-            return core::post(*place) ? send_status::sent : send_status::closed;
+            if (core::post(*place)) [[likely]]
+                return send_status::sent;
+            // What cannot come back was sent, and goes with the loop, as what waited there.
+            detail::move_back<U>(value, *made);
+            core::refused(*place);
+            return detail::comes_back<U, T> ? send_status::closed : send_status::sent;
         }
     };
 

@@ -119,6 +119,9 @@ void write_metrics(prometheus_writer& to, const loop& l, const loop_metrics* met
         .gauge("rondo_loop_tasks", "Tasks that live.", static_cast<std::int64_t>(s.tasks))
         .gauge("rondo_loop_timers", "Timers that are armed.", static_cast<std::int64_t>(s.timers))
         .gauge("rondo_loop_operations", "I/O under way.", static_cast<std::int64_t>(s.operations))
+        .gauge("rondo_loop_posts_waiting", "Posts that the last turn left over.", static_cast<std::int64_t>(s.posts_waiting))
+        .gauge("rondo_loop_posts_high_water", "The most posts that a turn found waiting.",
+               static_cast<std::int64_t>(s.posts_high_water))
         .gauge("rondo_loop_remotes", "Handles of other threads.", static_cast<std::int64_t>(s.remotes));
     if (metrics == nullptr) return;
     to.seconds("rondo_loop_timer_lateness_seconds", "How late the most overdue timer of a phase was.", metrics->timer_lateness())

@@ -30,7 +30,7 @@ struct callback_of final : callback {
     callback_of(G&& g, std::source_location made) : callback(&call, made), fn(std::forward<G>(g)) {}
 
     template <class G>
-    static callback& make(G&& g, std::source_location made) {
+    static callback_of& make(G&& g, std::source_location made) {
         void* block = Pooled ? frame_allocate(sizeof(callback_of)) : crossing_allocate(sizeof(callback_of));
         try {
             return *new (block) callback_of(std::forward<G>(g), made);
@@ -39,8 +39,20 @@ struct callback_of final : callback {
             throw;
         }
     }
+    /// It never runs: frees the block.
+    void discard() noexcept { const cleanup guard{this}; }
+
+    F fn;
 
  private:
+    struct cleanup {
+        callback_of* self;
+        ~cleanup() {
+            self->~callback_of();
+            release(self);
+        }
+    };
+
     static void release(void* block) noexcept {
         if constexpr (Pooled) {
             frame_deallocate(block, sizeof(callback_of));
@@ -50,22 +62,14 @@ struct callback_of final : callback {
     }
 
     static void call(callback& base, act what) {
-        struct cleanup {  // the block goes even when the callable throws
-            callback_of* self;
-            ~cleanup() {
-                self->~callback_of();
-                release(self);
-            }
-        } guard{static_cast<callback_of*>(&base)};
+        const cleanup guard{static_cast<callback_of*>(&base)};  // the block goes even when the callable throws
         if (what == act::run) guard.self->fn();
     }
-
-    F fn;
 };
 
 /// `f` as a block; F is copied or moved into it. `Pooled` only if it is freed on this thread.
 template <bool Pooled = true, class F>
-callback& make_callback(F&& f, std::source_location made) {
+auto& make_callback(F&& f, std::source_location made) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&>, "a callback is called without arguments");
     static_assert(alignof(stored) <= 16, "callables are aligned to 16 bytes at most");

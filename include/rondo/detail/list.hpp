@@ -41,7 +41,7 @@ class queue {
         return *this;
     }
 
-    /// Moves all of `other` to the end. O(1).
+    /// Moves all of `other` to the end of this queue, in order. O(1).
     void append(queue& other) noexcept {
         if (other.empty()) return;
         *tail_ = other.head_;
