@@ -127,6 +127,7 @@ void rate_limiter::disarm() noexcept {
 namespace detail {
 
 keyed_buckets::~keyed_buckets() {
+    RONDO_ASSERT(held_.empty(), "a keyed_rate_limiter was destroyed before a wait that was made for it");
     by_use_.for_each([](bucket& b) {
         b.unlink();
         b.free(b);
@@ -135,7 +136,7 @@ keyed_buckets::~keyed_buckets() {
 }
 
 keyed_buckets::bucket* keyed_buckets::find(std::size_t hash, bool (*equal)(const bucket&, const void*),
-                                           const void* key) const noexcept {
+                                           const void* key) const {
     if (chain_count_ == 0) return nullptr;
     bucket* at = chains_[hash & (chain_count_ - 1)];
     while (at != nullptr && (at->hash != hash || !equal(*at, key))) at = at->next_in_chain;
@@ -154,20 +155,31 @@ void keyed_buckets::insert(bucket& b, std::size_t hash) {
 void keyed_buckets::grow() {
     const std::size_t count = chain_count_ == 0 ? 16 : chain_count_ * 2;
     bucket** const chains = new bucket*[count]();
-    by_use_.for_each([&](bucket& b) { b.next_in_chain = std::exchange(chains[b.hash & (count - 1)], &b); });
+    const auto chain = [&](bucket& b) { b.next_in_chain = std::exchange(chains[b.hash & (count - 1)], &b); };
+    by_use_.for_each(chain);
+    held_.for_each(chain);
     delete[] std::exchange(chains_, chains);
     chain_count_ = count;
 }
 
 // It goes behind all others, and of those in front, which were not used for longest, two are looked at.
 void keyed_buckets::used(bucket& b) noexcept {
-    b.unlink();
-    by_use_.push_back(b);
-    for (int i = 0; i < 2; ++i) {
+    if (b.users == 0) let_go(b);
+    for (int i = 0; i < 2 && !by_use_.empty(); ++i) {
         bucket& oldest = by_use_.front();
-        if (&oldest == &b || !oldest.is_idle()) return;
+        if (&oldest == &b || !oldest.limiter.is_idle()) return;
         forget(oldest);
     }
+}
+
+void keyed_buckets::hold(bucket& b) noexcept {
+    b.unlink();
+    held_.push_back(b);
+}
+
+void keyed_buckets::let_go(bucket& b) noexcept {
+    b.unlink();
+    by_use_.push_back(b);
 }
 
 void keyed_buckets::forget(bucket& b) noexcept {
@@ -182,7 +194,7 @@ void keyed_buckets::forget(bucket& b) noexcept {
 std::size_t keyed_buckets::forget_idle() noexcept {
     const std::size_t before = size_;
     by_use_.for_each([this](bucket& b) {
-        if (b.is_idle()) forget(b);
+        if (b.limiter.is_idle()) forget(b);
     });
     return before - size_;
 }

@@ -245,6 +245,34 @@ TEST_CASE("keyed rate limiter: a bucket that a wait was made for is not forgotte
     test::run(local::body);
 }
 
+// The order of use was looked at from the front, and no further than the first that could not go: one key with a
+// line of waiters kept every key that came after it.
+TEST_CASE("keyed rate limiter: a key that is always waited for does not keep the others from being forgotten" *
+          doctest::skip(!test::on_sim())) {
+    struct local {
+        static task<> waits(keyed_rate_limiter<int>& limit) { co_await limit.acquire(-1); }
+        static task<> body() {
+            keyed_rate_limiter<int> limit({.tokens = 1, .per = 1s, .burst = 1});
+            const auto others = [&](task_group& g) -> task<> {
+                for (int i = 0; i < 50; ++i) g.spawn_background(waits, std::ref(limit)).discard();
+                std::size_t most = 0;
+                for (int second = 0; second < 20; ++second) {
+                    for (int i = 0; i < 100; ++i) {
+                        CHECK(limit.try_acquire(second * 100 + i));
+                        most = std::max(most, limit.size());
+                    }
+                    co_await sleep_for(1s);
+                }
+                CHECK(most <= 101);  // those of the last second, and the one that is waited for
+                co_await sleep_for(60s);
+            };
+            co_await with_task_group(others);
+            CHECK(limit.forget_idle() == 101);  // that one, too, when nobody waits any more
+        }
+    };
+    test::run(local::body);
+}
+
 TEST_CASE("cancel at every step: tasks that share a rate limiter") {
     struct local {
         static task<> worker(rate_limiter& limit, std::uint32_t n) {

@@ -4,7 +4,8 @@
 //     co_await limit.acquire();
 //
 // The bucket holds `burst` tokens and is full at first; `tokens` of them come back every `per`, spread
-// evenly, and exactly: no rounding adds up over hours. Waiters are served first come, first served.
+// evenly, and exactly: no rounding adds up over hours. So in any stretch of time T at most burst + tokens * T / per
+// get through. Waiters are served first come, first served.
 // It is kept as one moment, that at which the bucket will be full again (the virtual scheduling of ATM's
 // GCRA, ITU-T I.371), so an idle limiter costs nothing.
 #pragma once
@@ -106,30 +107,38 @@ class RONDO_API rate_limiter {
 namespace detail {
 
 /// What a keyed_rate_limiter does whatever its key is: a hash table of buckets, and the order in which
-/// they were used.
+/// they were used. Those that a wait was made for stand apart: a line of waits may last for ever, and those in
+/// order behind it would never be looked at. A bucket is full burst * per / tokens after its last use at the latest,
+/// so of the others the first one in order that is not tells that none behind it has been unused for longer.
 class RONDO_API keyed_buckets {
  public:
     struct bucket : links {
-        explicit bucket(const rate_options& options) : limiter(options) {}
+        explicit bucket(keyed_buckets& home) : limiter(home.options()), in(home) {}
         rate_limiter limiter;
+        keyed_buckets& in;
         std::size_t hash = 0;
         bucket* next_in_chain = nullptr;
         std::uint32_t users = 0;  // waits that were made for it
         void (*free)(bucket&) noexcept = nullptr;
-        bool is_idle() const noexcept { return users == 0 && limiter.is_idle(); }
+        void enter() noexcept {
+            if (users++ == 0) in.hold(*this);
+        }
+        void leave() noexcept {
+            if (--users == 0) in.let_go(*this);
+        }
     };
 
     /// A wait that keeps its bucket from being forgotten, also before it has begun.
     class acquire_awaiter : public rate_limiter::acquire_awaiter {
      public:
         acquire_awaiter(bucket& b, std::uint32_t n) : rate_limiter::acquire_awaiter(b.limiter.acquire(n)), of_(b) {
-            ++of_.users;
+            of_.enter();
         }
         acquire_awaiter(const acquire_awaiter& other) noexcept : rate_limiter::acquire_awaiter(other), of_(other.of_) {
-            ++of_.users;
+            of_.enter();
         }
         acquire_awaiter& operator=(const acquire_awaiter&) = delete;
-        ~acquire_awaiter() { --of_.users; }
+        ~acquire_awaiter() { of_.leave(); }
 
      private:
         bucket& of_;
@@ -140,7 +149,8 @@ class RONDO_API keyed_buckets {
     keyed_buckets(const keyed_buckets&) = delete;
     keyed_buckets& operator=(const keyed_buckets&) = delete;
 
-    bucket* find(std::size_t hash, bool (*equal)(const bucket&, const void*), const void* key) const noexcept;
+    /// Throws what `equal` does.
+    bucket* find(std::size_t hash, bool (*equal)(const bucket&, const void*), const void* key) const;
     /// Throws bad_alloc, and then `b` is not in it.
     void insert(bucket& b, std::size_t hash);
     void used(bucket& b) noexcept;
@@ -149,11 +159,14 @@ class RONDO_API keyed_buckets {
     const rate_options& options() const noexcept { return options_; }
 
  private:
+    void hold(bucket& b) noexcept;
+    void let_go(bucket& b) noexcept;
     void forget(bucket& b) noexcept;
     void grow();
 
     rate_options options_;
     ring<bucket> by_use_;  // the one not used for longest in front
+    ring<bucket> held_;    // those with users
     bucket** chains_ = nullptr;
     std::size_t chain_count_ = 0;  // a power of two
     std::size_t size_ = 0;
@@ -162,8 +175,9 @@ class RONDO_API keyed_buckets {
 }  // namespace detail
 
 /// A rate_limiter for each key: per client, per account. Buckets that are full again and not waited for
-/// are forgotten while others are used, two at a time, so it holds no more than the keys of the last
-/// burst * per / tokens, and no background task. `Hash` and equality must not throw.
+/// are forgotten while others are used, two at a time, so it holds no more than the keys that are waited for and
+/// those of the last burst * per / tokens, and no background task. It must outlive its waits, also those that
+/// have not begun. What `Hash`, equality or copying a key throws is thrown, and nothing has changed.
 template <class Key, class Hash = std::hash<Key>>
 class keyed_rate_limiter {
  public:
@@ -183,7 +197,7 @@ class keyed_rate_limiter {
 
  private:
     struct bucket final : detail::keyed_buckets::bucket {
-        bucket(const rate_options& options, const Key& k) : detail::keyed_buckets::bucket(options), key(k) {}
+        bucket(detail::keyed_buckets& home, const Key& k) : detail::keyed_buckets::bucket(home), key(k) {}
         Key key;
     };
 
@@ -196,7 +210,7 @@ class keyed_rate_limiter {
             },
             &key);
         if (found == nullptr) {
-            auto made = std::make_unique<bucket>(buckets_.options(), key);
+            auto made = std::make_unique<bucket>(buckets_, key);
             made->free = [](detail::keyed_buckets::bucket& b) noexcept { delete static_cast<bucket*>(&b); };
             buckets_.insert(*made, hash);
             found = made.release();
