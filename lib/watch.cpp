@@ -15,8 +15,8 @@ const op_vtable changed_wait::table = {
 
 watch_core::~watch_core() { RONDO_ASSERT(waits.empty(), "a watch was destroyed while a task waits on it"); }
 
-void watch_core::wake_all() noexcept {
-    while (!waits.empty()) waits.complete_first();
+void watch_core::wake_all(std::int32_t result) noexcept {
+    while (!waits.empty()) waits.complete_first(result);
 }
 
 }  // namespace rondo::detail

@@ -74,6 +74,58 @@ TEST_CASE("watch: a cancelled wait has not seen the change") {
     });
 }
 
+// The first to go on counted the change as seen, and the second, woken by the same change, was told that there
+// would be no other.
+TEST_CASE("watch: two tasks with one reader both see the change that woke them, and both the end") {
+    struct local {
+        static task<> looks(watch_reader<int>& r, std::string& seen) {
+            const int* const value = co_await r.changed();
+            seen += value != nullptr ? std::to_string(*value) : "-";
+        }
+        static task<> body() {
+            watch<int> w(0);
+            auto reader = w.reader();
+            std::string seen;
+            const auto two = [&](task_group& g) -> task<> {
+                g.spawn(looks, std::ref(reader), std::ref(seen)).discard();
+                g.spawn(looks, std::ref(reader), std::ref(seen)).discard();
+                co_await test::others_first();
+            };
+            const auto change = [&](task_group& g) -> task<> {
+                co_await two(g);
+                w.set(1);
+            };
+            co_await with_task_group(change);
+            CHECK(seen == "11");
+            const auto end = [&](task_group& g) -> task<> {
+                co_await two(g);
+                w.close();
+            };
+            co_await with_task_group(end);
+            CHECK(seen == "11--");
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("watch: once closed it does not change any more") {
+    test::run([]() -> task<> {
+        watch<int> w(1);
+        auto reader = w.reader();
+        const bool before = w.set(2);
+        CHECK(before);
+        w.close();
+        CHECK_FALSE(w.set(3));
+        CHECK_FALSE(w.update([](int& n) { return ++n, true; }));
+        CHECK(w.get() == 2);
+        const int* const last = co_await reader.changed();
+        REQUIRE(last != nullptr);
+        CHECK(*last == 2);
+        const int* const end = co_await reader.changed();
+        CHECK(end == nullptr);
+    });
+}
+
 TEST_CASE("watch: cancel at every step") {
     const auto program = []() -> task<> {
         watch<int> level(0);

@@ -21,7 +21,7 @@ class RONDO_API watch_core {
     watch_core() noexcept = default;
     watch_core(const watch_core&) = delete;
     watch_core& operator=(const watch_core&) = delete;
-    void wake_all() noexcept;
+    void wake_all(std::int32_t result) noexcept;
 
     wait_queue<> waits;
     std::uint64_t version = 0;
@@ -34,17 +34,19 @@ class RONDO_API watch_core {
 struct RONDO_API changed_wait : wait_op {
     changed_wait(watch_core& watched, std::uint64_t& version) noexcept
         : wait_op(table), of(&watched), seen(&version) {}
+    static constexpr std::int32_t has_changed = 1;
     bool start() noexcept {
-        if (*seen != of->version || of->closed) return false;
+        if (*seen != of->version) return result = has_changed, false;
+        if (of->closed) return false;
         of->waits.push(*this);
         return true;
     }
     void give_back() noexcept {}  // it is still unseen
-    /// Whether there was a change; it is seen now.
+    /// Whether there was a change; it is seen now. Also if another task with the same reader was faster to see it.
     bool see() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "changed");
-        return take(*seen, of->version) != of->version;
+        return take(*seen, of->version) != of->version || result == has_changed;
     }
     watch_core* of;
     std::uint64_t* seen;
@@ -71,15 +73,20 @@ class watch : detail::watch_core {
  public:
     explicit watch(T initial) : value_(std::move(initial)) {}
 
-    /// Wakes all who wait for a change. O(waits).
-    void set(T value) {
+    /// Wakes all who wait for a change. False: it is closed, and the value stays as it was. O(waits).
+    bool set(T value) {
+        if (closed) return false;
         value_ = std::move(value);
         touch();
+        return true;
     }
-    /// Changes the value in its place; f(T&) tells whether that was a change, by a bool.
+    /// Changes the value in its place; f(T&) tells whether that was a change, by a bool. Gives the same; false, and
+    /// f is not called, when it is closed.
     template <class F>
-    void update(F&& f) {
-        if (f(value_)) touch();
+    bool update(F&& f) {
+        if (closed || !f(value_)) return false;
+        touch();
+        return true;
     }
     const T& get() const noexcept { return value_; }
     /// How often it has changed.
@@ -88,7 +95,7 @@ class watch : detail::watch_core {
     /// It will not change any more: who waits learns so.
     void close() noexcept {
         closed = true;
-        wake_all();
+        wake_all(0);
     }
     /// A reader that has seen the present value.
     [[nodiscard]] watch_reader<T> reader() noexcept { return watch_reader<T>(*this); }
@@ -97,7 +104,7 @@ class watch : detail::watch_core {
     friend watch_reader<T>;
     void touch() noexcept {
         ++watch_core::version;
-        wake_all();
+        wake_all(detail::changed_wait::has_changed);
     }
     T value_;
 };
