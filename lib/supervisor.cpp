@@ -143,7 +143,7 @@ std::exception_ptr empty_handle_error() noexcept {
     }
 }
 bool is_down(const detail::child_record& c) noexcept {
-    return c.state == child_state::terminated || c.state == child_state::ended;
+    return c.state == child_state::terminated || c.state == child_state::ended || c.state == child_state::removed;
 }
 }  // namespace
 
@@ -177,13 +177,14 @@ task<> supervisor::terminate(child& c) {
     const time_point due = c.due;
     co_await stop(c);
     static_cast<void>(c.ask_to_stop());  // an actor that waits to be restarted has not heard it
-    c.state = child_state::terminated;
+    set_state(c, child_state::terminated);
     if (due == never || options_.how == strategy::one_for_one) co_return;
-    // Those that were to be restarted with it still are.
-    child* next = nullptr;
-    all_.for_each([&](child& each) {
-        if (next == nullptr && each.state == child_state::waiting_to_restart) next = &each;
-    });
+    // Those that were to be restarted with it still are: any of them stands for all. They are mostly behind it.
+    child* next = all_.after(c);
+    while (next != nullptr && next->state != child_state::waiting_to_restart) next = all_.after(*next);
+    if (next == nullptr)
+        for (next = &all_.front(); next != nullptr && next->state != child_state::waiting_to_restart;)
+            next = all_.after(*next);
     if (next != nullptr && next->due == never) set_due(*next, due);
 }
 
@@ -202,7 +203,7 @@ task<> supervisor::restart_by_hand(child& c) {
     ++c.restarts;
     co_await launch(c);
     if (c.body != nullptr || c.is_ready) co_return;
-    c.state = before;
+    set_state(c, before);
     c.is_over = before == child_state::ended;
     fail_command(c.exit.error ? c.exit.error
                               : command_error(ECANCELED, what, c, ", which ended before it was ready"));
@@ -210,12 +211,21 @@ task<> supervisor::restart_by_hand(child& c) {
 
 task<> supervisor::add(detail::command_wait& command) {
     child& c = *command.child;
+    try {
+        make_room();
+    } catch (const std::bad_alloc&) {
+        fail_command(std::current_exception());
+        co_return;
+    }
     c.share();
+    c.number = started_count_++;
     all_.push_back(c);
+    ++child_count_;
+    significant_up_ += c.options.significant;
     co_await launch(c);
     if (c.body != nullptr || c.is_ready) co_return;
     const child_handle kept(c);
-    c.state = child_state::ended;
+    set_state(c, child_state::ended);
     if (command_ != nullptr) {
         command_->error = c.exit.error;
         if (!c.exit.error) command_->error = command_error(ECANCELED, "start a child", c, ", which ended before it was ready");
@@ -230,7 +240,7 @@ task<> supervisor::launch(child& c) {
     c.started = now();
     c.is_ready = !c.announces;
     c.asked_to_stop = false;
-    c.state = child_state::starting;
+    set_state(c, child_state::starting);
     try {
         c.body = &c.spawn(children_);
         if (!c.name.empty()) detail::extras_of(*c.body).name = c.name;
@@ -238,7 +248,7 @@ task<> supervisor::launch(child& c) {
         if (c.body == nullptr) c.exit = {actor_exit::kind::failed, std::current_exception()};
     }
     while (c.body != nullptr && !c.is_ready) co_await slot_wait(c.waiter, "a child to be ready");
-    if (c.body != nullptr) c.state = child_state::running;
+    if (c.body != nullptr) set_state(c, child_state::running);
 }
 
 /// One whose restart is due; with it, all that were stopped because of it.
@@ -271,7 +281,7 @@ task<> supervisor::look_after(child& c) {
                        (c.options.restart == restart::transient && c.exit.how != actor_exit::kind::normal);
     if (d == decision::stop || !again) {
         end_for_good(c);
-        c.state = child_state::ended;
+        set_state(c, child_state::ended);
         if (c.options.restart == restart::temporary) forget(c);
         co_return;
     }
@@ -282,14 +292,19 @@ task<> supervisor::look_after(child& c) {
 /// Counts it, gives up if it is one too many, and says when it will be.
 void supervisor::note_restart(child& c) {
     const time_point at = now();
-    std::erase_if(restarts_, [&](time_point t) { return delay(options_.period).after(t) < at; });
-    if (restarts_.size() >= options_.intensity) give_up(c, "it was restarted too often");
+    while (oldest_restart_ != restarts_.size() && delay(options_.period).after(restarts_[oldest_restart_]) < at)
+        ++oldest_restart_;
+    if (oldest_restart_ > restarts_.size() / 2) {  // what has gone is taken out now and then: O(1) for each
+        restarts_.erase(restarts_.begin(), restarts_.begin() + static_cast<std::ptrdiff_t>(oldest_restart_));
+        oldest_restart_ = 0;
+    }
+    if (restarts_.size() - oldest_restart_ >= options_.intensity) give_up(c, "it was restarted too often");
     restarts_.push_back(at);
-    c.state = child_state::waiting_to_restart;
+    set_state(c, child_state::waiting_to_restart);
     if (at - c.started >= c.options.backoff_max) c.failures = 0;
     double wait = static_cast<double>(c.options.backoff_min.count());
     const double most = static_cast<double>(std::max(c.options.backoff_min, c.options.backoff_max).count());
-    for (std::uint32_t i = 0; i < c.failures && wait < most; ++i) wait *= 2;
+    for (std::uint32_t i = 0; i < c.failures && wait > 0 && wait < most; ++i) wait *= 2;
     wait = std::min(wait, most);
     ++c.failures;
     if (c.options.jitter > 0 && wait > 0)
@@ -323,7 +338,7 @@ task<> supervisor::stop_others(child& failed) {
             forget(c);
         } else {
             set_due(c, never);  // with the one that failed
-            c.state = child_state::waiting_to_restart;
+            set_state(c, child_state::waiting_to_restart);
         }
     }
 }
@@ -336,7 +351,7 @@ task<> supervisor::stop(child& c) {
     };
     set_due(c, never);
     if (c.body == nullptr) co_return;
-    c.state = child_state::stopping;
+    set_state(c, child_state::stopping);
     const delay patience = c.options.shutdown;
     if (patience.value() > duration::zero() && c.ask_to_stop()) co_await move_on_after(patience, local::over, c);
     if (c.body != nullptr) detail::cancel_fiber(*c.body);
@@ -359,8 +374,10 @@ void supervisor::end_for_good(child& c) noexcept {
 }
 
 void supervisor::forget(child& c) noexcept {
-    if (c.state != child_state::ended) c.state = child_state::removed;
+    set_due(c, never);
+    if (c.state != child_state::ended) set_state(c, child_state::removed);
     c.unlink();
+    --child_count_;
     c.release();
 }
 
@@ -368,24 +385,56 @@ void supervisor::forget(child& c) noexcept {
 bool supervisor::is_over_after(const child& c) const noexcept {
     if (!c.options.significant || options_.shutdown == auto_shutdown::off) return false;
     if (options_.shutdown == auto_shutdown::any_significant) return true;
-    bool others = false;
-    all_.for_each([&](const child& each) { others |= each.options.significant && !is_down(each); });
-    return !others;
+    return significant_up_ == 0;
+}
+
+void supervisor::set_state(child& c, child_state state) noexcept {
+    const bool was_up = !is_down(c);
+    c.state = state;
+    if (c.options.significant) {
+        significant_up_ -= was_up;
+        significant_up_ += !is_down(c);
+    }
+}
+
+// --- whose restart is due next: a binary heap, of equals the one that was started first ------------------
+
+/// Throws bad_alloc. Whatever is due later needs no memory.
+void supervisor::make_room() {
+    if (due_.capacity() <= child_count_) due_.reserve(std::max(std::size_t{8}, child_count_ * 2));
 }
 
 void supervisor::set_due(child& c, time_point due) noexcept {
-    due_count_ -= c.due != never;
+    if (c.due != never) {
+        child& last = *due_.back();
+        due_.pop_back();
+        if (&last != &c) place_due(last, c.due_place);
+    }
     c.due = due;
-    due_count_ += c.due != never;
+    if (due == never) return;
+    due_.push_back(nullptr);
+    place_due(c, due_.size() - 1);
 }
 
-detail::child_record* supervisor::first_due() noexcept {
-    child* first = nullptr;
-    if (due_count_ == 0) return first;
-    all_.for_each([&](child& c) {
-        if (c.due != never && (first == nullptr || c.due < first->due)) first = &c;
-    });
-    return first;
+/// Puts `c` where there is a hole, or whence it leads up or down.
+void supervisor::place_due(child& c, std::size_t at) noexcept {
+    const auto before = [](const child& a, const child& b) {
+        return a.due != b.due ? a.due < b.due : a.number < b.number;
+    };
+    const auto put = [this](child& which, std::size_t where) {
+        due_[where] = &which;
+        which.due_place = where;
+    };
+    while (at > 0 && before(c, *due_[(at - 1) / 2])) {
+        put(*due_[(at - 1) / 2], at);
+        at = (at - 1) / 2;
+    }
+    for (std::size_t next; (next = at * 2 + 1) < due_.size(); at = next) {
+        if (next + 1 < due_.size() && before(*due_[next + 1], *due_[next])) ++next;
+        if (!before(*due_[next], c)) break;
+        put(*due_[next], at);
+    }
+    put(c, at);
 }
 
 std::vector<child_info> supervisor::which_children() const {
@@ -416,7 +465,9 @@ child_record::child_record(const child_options& o) : name(o.name), options(o) {
     RONDO_ASSERT(!o.significant || o.restart != restart::permanent, "a permanent child cannot be significant");
     options.name = name;
 }
-child_record::~child_record() = default;
+child_record::~child_record() {
+    RONDO_ASSERT(stop_waiter == nullptr, "a supervised child is gone while a task waits until it is asked to stop");
+}
 
 void child_record::release() noexcept {
     if (--shares == 0) delete this;

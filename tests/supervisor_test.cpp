@@ -2,6 +2,7 @@
 #include <rondo/supervisor.hpp>
 
 #include "support/every_step.hpp"
+#include "support/growth.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -847,6 +848,101 @@ TEST_CASE("supervisor: back-off: the jitter comes from the loop's random numbers
         CHECK(first[i] - first[i - 1] >= 1h);
         CHECK(first[i] - first[i - 1] <= 90min);
     }
+}
+
+// Each look for the next one that is due went through all children, for each of them: with 10,000 in back-off
+// the loop stood still for seconds.
+TEST_CASE("supervisor: many children in back-off cost each as much as few") {
+    struct local {
+        static task<> fails() {
+            co_await yield();
+            throw std::runtime_error("again");
+        }
+        static task<> body(int n) {
+            const auto work = [n](supervisor& s) -> task<> {
+                for (int i = 0; i < n; ++i) co_await s.start({.backoff_min = 1h}, fails);
+                while (!s.which_children().empty() && s.which_children().back().state != child_state::waiting_to_restart)
+                    co_await immediate();
+            };
+            co_await with_supervisor(work, {.intensity = 1'000'000});
+        }
+    };
+    CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
+}
+
+TEST_CASE("supervisor: of those due at one moment the one that was started first comes first; one removed does not" *
+          doctest::test_suite("order") *
+          doctest::skip(!test::on_sim())) {
+    struct local {
+        static task<> fails_once(int n, std::vector<int>& starts, std::vector<int>& order) {
+            if (starts[static_cast<std::size_t>(n)]++ != 0) order.push_back(n);
+            co_await sleep_for(std::chrono::milliseconds(1 + (n * 7) % 10));
+            if (starts[static_cast<std::size_t>(n)] == 1) throw std::runtime_error("once");
+            co_await sleep_for(10h);
+        }
+        static task<> body() {
+            constexpr int many = 40;
+            std::vector<int> starts(many), order, expected;
+            const auto work = [&](supervisor& s) -> task<> {
+                std::vector<child_handle> all;
+                for (int n = 0; n < many; ++n) {
+                    // due one second after the failure, which comes within ten milliseconds; every third in half of it
+                    const duration wait = n % 3 == 0 ? 500ms : 1s;
+                    all.push_back(co_await s.start({.backoff_min = wait}, fails_once, n, std::ref(starts), std::ref(order)));
+                }
+                co_await sleep_for(100ms);
+                for (int n = 0; n < many; n += 5) co_await s.remove(all[static_cast<std::size_t>(n)]);
+                co_await sleep_for(5s);
+            };
+            co_await with_supervisor(work, {.intensity = 1000});
+            const auto due = [](int n) { return (n % 3 == 0 ? 500 : 1000) + 1 + (n * 7) % 10; };
+            for (int n = 0; n < many; ++n)
+                if (n % 5 != 0) expected.push_back(n);
+            std::sort(expected.begin(), expected.end(),
+                      [&](int a, int b) { return std::pair(due(a), a) < std::pair(due(b), b); });
+            CHECK(order == expected);
+        }
+    };
+    run(local::body);
+}
+
+// Each restart looked at all of the period.
+TEST_CASE("supervisor: a restart costs the same after many within the period, and so does a back-off of zero") {
+    struct local {
+        static task<> fails(int& left) {
+            if (--left < 0) co_await sleep_for(24h);
+            throw std::runtime_error("again");
+        }
+        static task<> body(int n) {
+            const auto work = [&n](supervisor& s) -> task<> {
+                co_await s.start({.backoff_max = 1h}, fails, std::ref(n));
+                while (n >= 0) co_await immediate();
+            };
+            co_await with_supervisor(work, {.intensity = 1'000'000, .period = 24h});
+        }
+    };
+    CHECK(test::growth([](int n) { run(local::body, n); }, 2000) < 30);
+}
+
+TEST_CASE("supervisor: many significant children that end one by one are counted, not looked at") {
+    struct local {
+        static task<> ends(event& at) { co_await at.wait(); }
+        static task<> body(int n) {
+            event at;
+            const auto work = [&](supervisor& s) -> task<> {
+                for (int i = 0; i < n; ++i)
+                    co_await s.start({.restart = restart::transient, .significant = true}, ends, std::ref(at));
+                at.set();
+                co_await sleep_for(24h);
+            };
+            const auto started = now();
+            static_cast<void>(co_await move_on_after(48h, [&]() -> task<> {
+                co_await with_supervisor(work, {.shutdown = auto_shutdown::all_significant});
+            }));
+            CHECK(now() - started < 1h);  // the last one ended it
+        }
+    };
+    CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
 }
 
 // --- actors: Akka's SupervisionSpec --------------------------------------------------------------------

@@ -61,7 +61,8 @@ class RONDO_API supervisor : public detail::supervisor_core {
  public:
     /// Adds a child, starts it, and gives its handle: `fn(args...)`, which gives a task<>. Both are copied,
     /// and called anew for each restart. A function that takes a `supervised&` first has started when it
-    /// calls ready() on that; throws what it failed with before, and then it is no child. Throws bad_alloc,
+    /// calls ready() on that; throws what it failed with before, and then it is no child. It sees the task locals
+    /// of who opened the supervisor, which restarts it, not those of who calls start(). Throws bad_alloc,
     /// and io_error(operation_canceled) when the supervisor is ending.
     /// Cancel: the child may have been started, and then stays.
     template <class F, class... Args>
@@ -165,15 +166,22 @@ class RONDO_API supervisor : public detail::supervisor_core {
     void forget(child& c) noexcept;
     [[noreturn]] void give_up(const child& c, const char* why) const;
     bool is_over_after(const child& c) const noexcept;
-    child* first_due() noexcept;
+    child* first_due() const noexcept { return due_.empty() ? nullptr : due_.front(); }
     void set_due(child& c, time_point due) noexcept;
+    void place_due(child& c, std::size_t at) noexcept;
+    void set_state(child& c, child_state state) noexcept;
+    void make_room();
     void fail_command(std::exception_ptr error) noexcept;
 
     supervisor_options options_;
     cancel_scope* work_ = nullptr;      // what the manager does until the end begins
     detail::fiber* manager_ = nullptr;  // gone when it has ended
-    std::size_t due_count_ = 0;         // children that wait to be restarted
-    std::vector<time_point> restarts_;  // within the period
+    std::size_t child_count_ = 0;
+    std::uint64_t started_count_ = 0;
+    std::size_t significant_up_ = 0;    // children that may still end it, if `all_significant` do
+    std::vector<child*> due_;           // those that wait to be restarted, a heap; room for all children
+    std::vector<time_point> restarts_;  // within the period, from oldest_restart_ on
+    std::size_t oldest_restart_ = 0;
     std::exception_ptr gave_up_;
 };
 

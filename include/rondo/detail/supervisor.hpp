@@ -69,6 +69,7 @@ class supervisor_core;
 struct RONDO_API slot_wait : op, awaits<slot_wait> {
     slot_wait(op*& place, const char* text) noexcept : op(table), slot(&place), what(text) {}
     bool start() noexcept {
+        RONDO_ASSERT(*slot == nullptr, "two tasks of a child wait until it is asked to stop");
         *slot = this;
         state = armed;
         return true;
@@ -138,6 +139,8 @@ struct RONDO_API child_record : links, supervised {
     op* waiter = nullptr;          // the manager, until it is ready or over
     op* stop_waiter = nullptr;     // the child, until it is asked to stop
     time_point due = never;        // of its restart
+    std::size_t due_place = 0;     // among those that have one
+    std::uint64_t number = 0;      // in the order of the starts
     time_point started{};
     actor_exit exit;               // the latest
     std::uint32_t shares = 1;
@@ -265,7 +268,8 @@ class RONDO_API supervisor_core : public group {
 
 }  // namespace detail
 
-/// A child, for terminate_child() and the like. Copies stand for the same one; it may outlive the supervisor.
+/// A child, for terminate_child() and the like. Copies stand for the same one; it may outlive the supervisor. One
+/// that is empty, or was moved from, stands for none.
 class child_handle {
  public:
     child_handle() noexcept = default;
@@ -281,12 +285,20 @@ class child_handle {
     ~child_handle() {
         if (of_ != nullptr) of_->release();
     }
-    const std::string& name() const noexcept { return of_->name; }
-    child_state state() const noexcept { return of_->state; }
-    std::uint32_t restarts() const noexcept { return of_->restarts; }
+    explicit operator bool() const noexcept { return of_ != nullptr; }
+
+    // Of a child: an empty handle asserts.
+
+    const std::string& name() const noexcept { return child().name; }
+    child_state state() const noexcept { return child().state; }
+    std::uint32_t restarts() const noexcept { return child().restarts; }
     detail::child_record* record() const noexcept { return of_; }  // for supervisors; null: none
 
  private:
+    detail::child_record& child() const noexcept {
+        RONDO_ASSERT(of_ != nullptr, "an empty child_handle is used");
+        return *of_;
+    }
     detail::child_record* of_ = nullptr;
 };
 

@@ -1,0 +1,32 @@
+// How the cost of something grows, told by one run: no clock is compared with a number of seconds.
+#pragma once
+
+#include <algorithm>
+#include <ctime>
+
+namespace test {
+
+/// The time that this thread has run, in seconds.
+inline double time_of_thread() {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+/// How many times dearer `work(8 * n)` is than `work(n)`: some 8 when it is linear, 64 when it is quadratic.
+template <class Work>
+double growth(Work work, int n) {
+    const auto best_of_three = [&](int size) {
+        double best = 1e9;
+        for (int i = 0; i < 3; ++i) {
+            const double before = time_of_thread();
+            work(size);
+            best = std::min(best, time_of_thread() - before);
+        }
+        return best;
+    };
+    const double few = best_of_three(n);
+    return best_of_three(8 * n) / few;
+}
+
+}  // namespace test
