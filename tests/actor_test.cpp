@@ -2,6 +2,7 @@
 #include <rondo/actor.hpp>
 
 #include "support/every_step.hpp"
+#include "support/growth.hpp"
 
 #include <deque>
 #include <memory>
@@ -797,6 +798,38 @@ TEST_CASE("actor_watch: between messages that a selective receive takes out, it 
     journal j;
     run(local::body, std::ref(j));
     CHECK(j.text() == "1 3 down 4 6");
+}
+
+// Each message that was taken had all watches told so, and each look for one went on behind the one it found.
+TEST_CASE("actor_watch: the ends of many actors, and messages between them, cost each as much as few") {
+    using notice = std::variant<int, actor_exit>;
+    struct local {
+        static task<> ends_when_told(mailbox<int>& box) { static_cast<void>(co_await box.receive()); }
+        static task<> watches(mailbox<notice>& box, int n, event& done) {
+            std::vector<actor_ref<int>> watched;
+            std::vector<std::unique_ptr<actor_watch<actor_exit, notice>>> watches;
+            const auto others = [&](task_group& g) -> task<> {
+                for (int i = 0; i < n; ++i) {
+                    watched.push_back(spawn_actor({.in = &g}, ends_when_told));
+                    watches.push_back(std::make_unique<actor_watch<actor_exit, notice>>(box, watched.back()));
+                }
+                for (auto& each : watched) {
+                    each.stop();
+                    co_await box.self().tell<int>(1);
+                }
+                while (watched.back().alive()) co_await immediate();
+                for (int i = 0; i < 2 * n; ++i) static_cast<void>(co_await box.receive());
+            };
+            co_await with_task_group(others);
+            done.set();
+        }
+        static task<> body(int n) {
+            event done;
+            const auto a = spawn_actor({.capacity = 1'000'000}, watches, n, std::ref(done));
+            co_await done.wait();
+        }
+    };
+    CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
 }
 
 TEST_CASE("actor: it ends with its scope, which does not wait for it") {

@@ -1,5 +1,7 @@
 // Actors: state of their own, one message at a time, and an address for everybody else.
 //
+//     #include <variant>
+//
 //     struct deposit { int amount; };
 //     struct get_balance : rondo::request<int> {};
 //
@@ -78,7 +80,8 @@ concept actor_body = requires { typename mailbox_parameter<std::decay_t<F>>::typ
 }  // namespace detail
 
 /// The address of an actor that takes `Message`. Copies are cheap. It stays valid when the actor has ended, and
-/// also when a supervisor has restarted it. For the thread of the actor's loop.
+/// also when a supervisor has restarted it. One that is empty, or was moved from, addresses nobody: using it
+/// asserts. For the thread of the actor's loop.
 template <class Message>
 class actor_ref {
  public:
@@ -95,13 +98,13 @@ class actor_ref {
     template <class T = Message, class... Args>
     [[nodiscard]] auto tell(Args&&... args) const {
         (detail::assert_safe_argument<Args>(), ...);
-        return detail::tell_awaiter<Message>(box_, detail::make_message<Message, T>(std::forward<Args>(args)...));
+        return detail::tell_awaiter<Message>(share(), detail::make_message<Message, T>(std::forward<Args>(args)...));
     }
     /// The same if that needs no waiting. False: nothing was sent; the mailbox is full or the actor has ended.
     template <class T = Message, class... Args>
     bool try_tell(Args&&... args) const {
         Message m = detail::make_message<Message, T>(std::forward<Args>(args)...);
-        return box_->try_accept(m);
+        return box().try_accept(m);
     }
     /// Sends the request T(args...), and gives the reply. A deadline is that of a scope around it. Throws
     /// no_such_actor (at once when the actor has ended; also when it ends before it takes the request),
@@ -111,25 +114,29 @@ class actor_ref {
     [[nodiscard]] auto ask(Args&&... args) const {
         (detail::assert_safe_argument<Args>(), ...);
         static_assert(std::is_base_of_v<detail::request_base, T>, "what is asked derives from rondo::request<reply>");
-        return detail::ask_awaiter<Message, T>(box_, detail::make_message<Message, T>(std::forward<Args>(args)...));
+        return detail::ask_awaiter<Message, T>(share(), detail::make_message<Message, T>(std::forward<Args>(args)...));
     }
 
     /// Asks the actor to end when it has handled what was sent until now, senders that wait included; what is
     /// sent later is refused. Does not wait.
-    void stop() const noexcept { box_->core().stop(); }
+    void stop() const noexcept { box().core().stop(); }
     /// Cancels the actor's task; what is left in its mailbox is refused. Does not wait.
-    void kill() const noexcept { box_->core().kill(); }
+    void kill() const noexcept { box().core().kill(); }
     /// Waits until the actor has ended for good, and tells how; `no_such_actor`, at once, when it had before.
     /// Cancel: nothing is lost.
-    [[nodiscard]] auto ended() const noexcept { return detail::exit_awaiter<Message>(box_); }
+    [[nodiscard]] auto ended() const noexcept { return detail::exit_awaiter<Message>(share()); }
 
-    bool alive() const noexcept { return !box_->core().ended; }
+    bool alive() const noexcept { return !box().core().ended; }
     /// Messages in its mailbox.
-    std::size_t size() const noexcept { return box_->size(); }
-    const char* name() const noexcept { return box_->name(); }
-    mailbox<Message>& box() const noexcept { return *box_.get(); }  // for supervisors
+    std::size_t size() const noexcept { return box().size(); }
+    const char* name() const noexcept { return box().name(); }
+    mailbox<Message>& box() const noexcept { return *share().get(); }  // for supervisors
 
  private:
+    const detail::mailbox_share<Message>& share() const noexcept {
+        RONDO_ASSERT(box_.get() != nullptr, "an empty actor_ref is used");
+        return box_;
+    }
     detail::mailbox_share<Message> box_;
 };
 

@@ -254,7 +254,7 @@ bool mailbox<Message>::grow() noexcept {
 template <class Message>
 void mailbox<Message>::accept_signal(detail::signal_mail<Message>& s) noexcept {
     if (hand_over(*s.message)) return s.message.reset();
-    s.ahead = count;
+    s.before = gone + count;
     signals_.push_back(s);
 }
 
@@ -265,37 +265,28 @@ void mailbox<Message>::accept_signal(detail::signal_mail<Message>& s) noexcept {
 template <class Message>
 template <class Wants>
 bool mailbox<Message>::take(std::optional<Message>& into, Wants wants) noexcept {
+    std::uint32_t i = 0;
+    while (i < count && !wants(at(i))) ++i;
     if (!signals_.empty()) [[unlikely]] {
-        detail::signal_mail<Message>* found = nullptr;
-        std::uint32_t i = 0;
-        while (i < count && !wants(at(i))) ++i;
-        signals_.for_each([&](detail::signal_mail<Message>& s) {
-            if (found == nullptr && s.ahead <= i && wants(*s.message)) found = &s;
-        });
-        if (found != nullptr) {
-            found->unlink();
-            into.emplace(std::move(*found->message));
-            found->message.reset();
+        // In order: the first one behind message i tells that the others are, too.
+        detail::signal_mail<Message>* const s = signals_.find(
+            [&](detail::signal_mail<Message>& each) { return each.before > gone + i || wants(*each.message); });
+        if (s != nullptr && s->before <= gone + i) {
+            s->unlink();
+            into.emplace(std::move(*s->message));
+            s->message.reset();
             return true;
         }
     }
-    for (std::uint32_t i = 0; i < count; ++i) {
-        if (!wants(at(i))) continue;
+    if (i < count) {
         into.emplace(std::move(at(i)));
         erase(i);
         refill();
         return true;
     }
-    if (senders.empty()) return false;
-    auto* found = static_cast<detail::mail<Message>*>(&senders.front());
-    if (!wants(found->message)) {
-        found = nullptr;
-        senders.for_each([&](detail::mail_wait& w) {
-            auto& s = static_cast<detail::mail<Message>&>(w);
-            if (found == nullptr && wants(s.message)) found = &s;
-        });
-        if (found == nullptr) return false;
-    }
+    auto* const found = static_cast<detail::mail<Message>*>(senders.find(
+        [&](detail::mail_wait& w) { return wants(static_cast<detail::mail<Message>&>(w).message); }));
+    if (found == nullptr) return false;
     into.emplace(std::move(found->message));
     senders.remove(*found);
     if (sent(*found)) detail::current->complete(*found, 0);
@@ -304,8 +295,13 @@ bool mailbox<Message>::take(std::optional<Message>& into, Wants wants) noexcept 
 
 template <class Message>
 void mailbox<Message>::erase(std::uint32_t i) noexcept {
-    if (!signals_.empty()) [[unlikely]]
-        signals_.for_each([i](detail::signal_mail<Message>& s) { s.ahead -= s.ahead > i; });
+    // Those in front of it get the next number, and so do the signals between them.
+    if (i != 0 && !signals_.empty()) [[unlikely]]
+        signals_.find([this, i](detail::signal_mail<Message>& s) {
+            const bool is_behind = s.before > gone + i;
+            if (!is_behind) ++s.before;
+            return is_behind;
+        });
     for (; i > 0; --i) {
         std::destroy_at(&at(i));
         std::construct_at(&at(i), std::move(at(i - 1)));
@@ -313,6 +309,7 @@ void mailbox<Message>::erase(std::uint32_t i) noexcept {
     std::destroy_at(&at(0));
     first = (first + 1) & (slot_count - 1);
     --count;
+    ++gone;
 }
 
 /// There is room: for those who waited longest.

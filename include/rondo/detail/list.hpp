@@ -144,6 +144,14 @@ class ring {
         other.head_.prev = other.head_.next_link = &other.head_;
     }
 
+    /// The first for which `wanted` holds; null if there is none.
+    template <class F>
+    Node* find(F&& wanted) const {
+        for (links* at = head_.next_link; at != &head_; at = at->next_link)
+            if (wanted(static_cast<Node&>(*at))) return static_cast<Node*>(at);
+        return nullptr;
+    }
+
     /// Iteration; the node just visited may be unlinked only by `for_each`'s callee.
     template <class F>
     void for_each(F&& f) const {

@@ -72,6 +72,7 @@ class RONDO_API mailbox_core {
     std::uint32_t count = 0;  // of `slots`, those in use,
     std::uint32_t first = 0;  // from this one on
     std::uint32_t slot_count = 0;
+    std::uint64_t gone = 0;   // messages that have left the slots: the one in slot `first` has this number
     overflow when_full;
     bool stopping = false;  // takes no more messages
     bool ended = false;

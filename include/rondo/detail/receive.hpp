@@ -50,7 +50,7 @@ struct take_wait : take_base {
 template <class Message>
 struct signal_mail : links {
     std::optional<Message> message;
-    std::size_t ahead = 0;  // messages in the mailbox that came before it
+    std::uint64_t before = 0;  // it comes before the message of this number (mailbox_core::gone)
 };
 
 template <class Message>

@@ -71,6 +71,11 @@ class wait_queue {
     void for_each(F&& f) const {
         waits_.for_each(f);
     }
+    /// The first for which `wanted` holds; null if there is none.
+    template <class F>
+    Wait* find(F&& wanted) const {
+        return waits_.find(wanted);
+    }
 
  private:
     [[gnu::noinline]] Wait* behind_own(const fiber* f) const noexcept {
