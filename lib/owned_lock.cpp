@@ -24,14 +24,17 @@ const owned_lock* wanted_by(const fiber& f) noexcept {
 
 // Whether who owns `lock` waits, directly or not, for a lock of `f`. The chain may run into a circle that
 // does not contain `f`, if a condition's re-lock closed it: hence the mark that is left behind now and then.
+// For none of the locks of `f` may anybody wait: that is looked at by the side, and mostly ends it soon.
 bool waits_for(const owned_lock& lock, const fiber& f) noexcept {
+    const owned_lock* own = f.more != nullptr ? f.more->locks : nullptr;
     const fiber* mark = nullptr;
     std::size_t steps = 0;
     std::size_t next_mark = 2;
     for (const owned_lock* at = &lock; at != nullptr; at = wanted_by(*at->owner())) {
         const fiber* const owner = at->owner();
         if (owner == &f) return true;
-        if (owner == nullptr || owner == mark) return false;
+        if (owner == nullptr || owner == mark || own == nullptr) return false;
+        if (own->waiting() == 0) own = own->next_of_owner();
         if (++steps == next_mark) {
             mark = owner;
             next_mark *= 2;

@@ -1,6 +1,7 @@
 // mutex: order, cancel, and the circle of owners that is found when it closes.
 #include "support/arms.hpp"
 #include "support/every_step.hpp"
+#include "support/growth.hpp"
 #include "support/steps.hpp"
 
 #include <deque>
@@ -432,6 +433,28 @@ TEST_CASE("mutex: a chain that is no circle is waited for" * doctest::test_suite
         }
     };
     test::run(local::body);
+}
+
+// Each of them walked to the end of the chain, although nobody could wait for it yet.
+TEST_CASE("mutex: a chain that grows at its begin is not walked by each who joins it") {
+    struct local {
+        static task<> joins(mutex& own, mutex& wanted) {
+            const auto first = co_await own.lock();
+            const auto second = co_await wanted.lock();
+        }
+        static task<> body(int n) {
+            std::deque<mutex> locks(static_cast<std::size_t>(n) + 1);
+            const auto chain = [&](task_group& g) -> task<> {
+                const auto last = co_await locks.back().lock();
+                for (std::size_t i = locks.size() - 1; i-- > 0;) {
+                    g.spawn(joins, std::ref(locks[i]), std::ref(locks[i + 1])).discard();
+                    co_await test::others_first();
+                }
+            };
+            co_await with_task_group(chain);
+        }
+    };
+    CHECK(test::growth([](int n) { test::run(local::body, n); }, 500) < 30);
 }
 
 TEST_CASE("mutex: with a refused lock() given up, the others in the circle go on" * doctest::test_suite("order")) {

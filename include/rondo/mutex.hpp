@@ -30,7 +30,8 @@ class RONDO_API mutex {
     /// (resource_deadlock_would_occur) when the task has it already, and deadlock_error, whose what() lists the
     /// tasks and where they wait, when its owner waits, be it through others, for a lock of this task; bad_alloc.
     /// Cancel: it has not got it. If it was handed over before the cancel came, it is this task's, and the
-    /// cancel meets its next wait. O(1), if it must wait O(tasks that wait for each other).
+    /// cancel meets its next wait. O(1); if it must wait while others wait for locks of this task, O(tasks that
+    /// wait for each other).
     [[nodiscard]] lock_awaiter lock() noexcept;
     /// Locks it if it is free; else gives an empty guard. Only in a task. Throws bad_alloc.
     [[nodiscard]] guard try_lock();

@@ -70,6 +70,7 @@ class RONDO_API owned_lock {
     const char* name() const noexcept { return waits_.name(); }
     std::string title() const { return waits_.title(); }
     const fiber* owner() const noexcept { return owner_; }
+    const owned_lock* next_of_owner() const noexcept { return next_; }
     /// "mutex 'accounts', held by task 7, 2 waiting".
     void describe(char* text, std::size_t size) const noexcept;
 
