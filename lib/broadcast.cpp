@@ -14,7 +14,10 @@ const op_vtable broadcast_core::sending = {
     [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "send to a broadcast"); },
 };
 const op_vtable broadcast_core::receiving = {
-    [](op& o) noexcept { wait_of(o).of->receivers.cancel(wait_of(o)); },
+    [](op& o) noexcept {
+        static_cast<subscription_wait&>(o).leave();
+        wait_of(o).of->receivers.cancel(wait_of(o));
+    },
     &wake_owner,
     [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "receive from a broadcast"); },
 };

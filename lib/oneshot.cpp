@@ -6,7 +6,7 @@ namespace rondo::detail {
 
 namespace {
 void cancel(op& o) noexcept {
-    static_cast<oneshot_wait&>(o).on->waiting = nullptr;
+    static_cast<oneshot_wait&>(o).leave();
     current->complete(o, -ECANCELED);
 }
 }  // namespace
@@ -23,24 +23,29 @@ oneshot_end::oneshot_end(oneshot_end&& from) noexcept : other(std::exchange(from
     if (other != nullptr) other->other = this;
 }
 
-void oneshot_end::part() noexcept {
+oneshot_end::~oneshot_end() {
     RONDO_ASSERT(waiting == nullptr, "an end of a oneshot was destroyed while a task waits on it");
+    part();
+}
+
+void oneshot_end::part() noexcept {
     if (other == nullptr) return;
     oneshot_end& left = *std::exchange(other, nullptr);
     left.other = nullptr;
     left.wake();
 }
 
-bool oneshot_end::wait(oneshot_wait& w) noexcept {
-    if (other == nullptr) return false;
+// It stands at its end until its task goes on: who took the value in between would leave it with nothing.
+bool oneshot_end::wait(oneshot_wait& w, bool over) noexcept {
     RONDO_ASSERT(waiting == nullptr, "two tasks wait on one end of a oneshot");
     waiting = &w;
+    if (over || other == nullptr) return false;
     w.state = op::armed;
     return true;
 }
 
 void oneshot_end::wake() noexcept {
-    if (waiting != nullptr) this_loop().complete(*std::exchange(waiting, nullptr), 0);
+    if (waiting != nullptr && waiting->pending()) this_loop().complete(*waiting, 0);
 }
 
 }  // namespace rondo::detail

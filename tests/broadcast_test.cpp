@@ -119,6 +119,28 @@ TEST_CASE("broadcast: closing wakes both sides; sending then fails") {
     });
 }
 
+TEST_CASE("broadcast: a receive that was cancelled, or lost in a select, leaves the subscription to the next") {
+    test::run([]() -> task<> {
+        broadcast<int> b(4);
+        auto s = b.subscribe();
+        const auto receive = [&]() -> task<> { static_cast<void>(co_await s.receive()); };
+        const bool in_time = co_await move_on_after(1ms, receive);
+        CHECK_FALSE(in_time);
+        for (int i = 0; i < 2; ++i) {
+            const auto chosen = co_await select_in_order(s.receive(), immediate());
+            CHECK(chosen.index() == 1);
+        }
+        CHECK(b.try_send(7));
+        const auto chosen = co_await select_in_order(immediate(), s.receive());
+        CHECK(chosen.index() == 1);
+        CHECK(b.try_send(8));
+        const auto lost = co_await select_in_order(sleep_until(now()), s.receive());
+        CHECK(lost.index() == 0);
+        const auto got = co_await s.receive();
+        CHECK(got == 8);
+    });
+}
+
 TEST_CASE("broadcast: cancel at every step") {
     for (const when_slow choice : {when_slow::skip, when_slow::wait}) {
         const auto program = [choice]() -> task<> {

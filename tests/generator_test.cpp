@@ -155,6 +155,30 @@ TEST_CASE("generator: abandoned between two values, it cleans up") {
     });
 }
 
+// It was swapped: the old one ran on, and held what it held, until the one that was moved from went.
+TEST_CASE("generator: another that moves in takes the place of what was there, which is gone at once") {
+    test::run([]() -> task<> {
+        journal seen;
+        const auto holds = [&](int n) -> async_generator<int> {
+            const noted held(seen);
+            co_yield n;
+        };
+        auto g = holds(1);
+        co_await g.next();
+        auto other = holds(2);
+        g = std::move(other);
+        CHECK(seen.text() == "made gone");
+        const int* const n = co_await g.next();
+        REQUIRE(n != nullptr);
+        CHECK(*n == 2);
+        auto& same = g;
+        g = std::move(same);
+        const int* const end = co_await g.next();
+        CHECK(end == nullptr);
+        CHECK(seen.text() == "made gone made gone");
+    });
+}
+
 TEST_CASE("generator: cancelled and limited as its asker is, in the asker's scopes") {
     test::run([]() -> task<> {
         journal seen;

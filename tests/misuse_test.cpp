@@ -1,4 +1,7 @@
 // What a program does wrong, and the message it gets. Each runs in a child process that must abort.
+#include <rondo/actor.hpp>
+#include <rondo/supervisor.hpp>
+
 #include "support/net.hpp"
 
 #include <csignal>
@@ -531,6 +534,167 @@ task<> awaits_in_a_loop(int& left) {
     while (co_await one()) {
         if (--left == 0) co_return;
     }
+}
+
+// The first was a crash: both asked, and the second overwrote who the first was to go back to.
+TEST_CASE("misuse: two tasks ask one async_generator, or one that was moved from, or one that goes meanwhile") {
+    struct local {
+        static async_generator<int> numbers(channel<int>& from) {
+            while (auto n = co_await from.receive()) co_yield *n;
+        }
+        static task<> asks(async_generator<int>& g) { static_cast<void>(co_await g.next()); }
+        static async_generator<int> asks_itself(async_generator<int>& g) { co_yield *co_await g.next(); }
+        static task<> two() {
+            channel<int> c;
+            auto g = numbers(c);
+            auto a = rondo::spawn(asks, std::ref(g));
+            auto b = rondo::spawn(asks, std::ref(g));
+            co_await c.send(1);
+        }
+        static task<> itself() {
+            auto g = asks_itself(g);
+            static_cast<void>(co_await g.next());
+        }
+        static task<> moved_from() {
+            channel<int> c;
+            auto g = numbers(c);
+            const auto to = std::move(g);
+            static_cast<void>(co_await g.next());
+        }
+        static task<> goes() {
+            channel<int> c;
+            std::optional<async_generator<int>> g = numbers(c);
+            auto a = rondo::spawn(asks, std::ref(*g));
+            co_await test::others_first();
+            g.reset();
+        }
+    };
+    CHECK_ABORTS(abort_message([] { rondo::run(local::two); }), "two tasks ask one async_generator");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::itself); }), "two tasks ask one async_generator");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::moved_from); }), "an async_generator is asked that was moved from");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::goes); }), "an async_generator was destroyed while a task asks it");
+}
+
+// The second one to wait took the value of the first, which then saw the end where there was none; of those
+// that wait to be asked to stop the first was forgotten.
+TEST_CASE("misuse: two tasks wait where one at a time may") {
+    struct local {
+        static task<> receives(subscription<int>& s) { static_cast<void>(co_await s.receive()); }
+        static task<> two_subscribers(bool woken) {
+            broadcast<int> b(4);
+            auto s = b.subscribe();
+            auto first = rondo::spawn(receives, std::ref(s));
+            co_await test::others_first();
+            if (woken) static_cast<void>(b.try_send(1));  // the first is ready, and has not read it
+            static_cast<void>(co_await s.receive());
+        }
+        static task<> takes(oneshot_receiver<int>& r) { static_cast<void>(co_await r.receive()); }
+        static task<> two_receivers(bool woken) {
+            oneshot<int> o;
+            auto first = rondo::spawn(takes, std::ref(o.receiver));
+            co_await test::others_first();
+            if (woken) o.sender.send(1);
+            static_cast<void>(co_await o.receiver.receive());
+        }
+        static task<> hears(supervised& s) { co_await s.stop_asked(); }
+        static task<> child(supervised& s) {
+            s.ready();
+            const auto body = [&](task_group& g) -> task<> {
+                g.spawn(hears, std::ref(s)).discard();
+                co_await s.stop_asked();
+            };
+            co_await with_task_group(body);
+        }
+        static task<> two_to_stop() {
+            co_await with_supervisor([](supervisor& s) -> task<> {
+                co_await s.start({}, child);
+                co_await sleep_for(1ms);
+            });
+        }
+    };
+    for (const bool woken : {false, true}) {
+        CHECK_ABORTS(abort_message([&] { rondo::run(local::two_subscribers, woken); }),
+                     "two tasks receive from one subscription");
+        CHECK_ABORTS(abort_message([&] { rondo::run(local::two_receivers, woken); }),
+                     "two tasks wait on one end of a oneshot");
+    }
+    CHECK_ABORTS(abort_message([] { rondo::run(local::two_to_stop); }), "two tasks of a child wait");
+}
+
+TEST_CASE("misuse: what a task receives from neither moves nor goes before the task has the value") {
+    struct local {
+        static task<> receives(subscription<int>& s) { static_cast<void>(co_await s.receive()); }
+        static task<> subscription_goes(bool moves) {
+            broadcast<int> b(4);
+            std::optional<subscription<int>> s = b.subscribe();
+            auto first = rondo::spawn(receives, std::ref(*s));
+            co_await test::others_first();
+            static_cast<void>(b.try_send(1));
+            if (moves) const auto to = std::move(*s);
+            s.reset();
+        }
+        static task<> takes(oneshot_receiver<int>& r) { static_cast<void>(co_await r.receive()); }
+        static task<> receiver_goes() {
+            oneshot<int> o;
+            std::optional<oneshot_receiver<int>> r = std::move(o.receiver);
+            auto first = rondo::spawn(takes, std::ref(*r));
+            co_await test::others_first();
+            o.sender.send(1);
+            r.reset();
+        }
+        static task<> limiter_goes() {
+            std::optional<keyed_rate_limiter<int>> limits(std::in_place, rate_options{});
+            auto wait = limits->acquire(1);
+            limits.reset();
+            co_await wait;
+        }
+    };
+    CHECK_ABORTS(abort_message([] { rondo::run(local::subscription_goes, false); }),
+                 "a subscription was destroyed while a task receives from it");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::subscription_goes, true); }),
+                 "a subscription was moved while a task receives from it");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::receiver_goes); }),
+                 "an end of a oneshot was destroyed while a task waits on it");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::limiter_goes); }),
+                 "a keyed_rate_limiter was destroyed before a wait that was made for it");
+}
+
+TEST_CASE("misuse: what is empty, or was moved from, says so") {
+    struct local {
+        static task<int> fails() {
+            throw std::runtime_error("why");
+            co_return 1;
+        }
+        static task<> outcome_moved_from() {
+            auto [outcome] = co_await all_settled(fails());
+            const auto to = std::move(outcome);
+            static_cast<void>(outcome.value());
+        }
+        static task<> subscription_moved_from() {
+            broadcast<int> b(4);
+            auto s = b.subscribe();
+            const auto to = std::move(s);
+            static_cast<void>(co_await s.receive());
+        }
+    };
+    CHECK_ABORTS(abort_message([] { static_cast<void>(actor_ref<int>().try_tell(1)); }), "an empty actor_ref is used");
+    CHECK_ABORTS(abort_message([] { actor_ref<int>().stop(); }), "an empty actor_ref is used");
+    CHECK_ABORTS(abort_message([] { static_cast<void>(child_handle().state()); }), "an empty child_handle is used");
+    CHECK_ABORTS(abort_message([] {
+        channel<int> c(1);
+        channel_sender<int> s(c);
+        const auto to = std::move(s);
+        static_cast<void>(s->try_send(1));
+    }), "an empty channel_sender is used");
+    CHECK_ABORTS(abort_message([] {
+        channel<int> c(1);
+        channel_receiver<int> r(c);
+        const auto to = std::move(r);
+        static_cast<void>(r->try_receive());
+    }), "an empty channel_receiver is used");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::outcome_moved_from); }), "the outcome of a task was moved from");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::subscription_moved_from); }),
+                 "a subscription is used that was moved from");
 }
 
 TEST_CASE("misuse: a coroutine that GCC 12 miscompiles is diagnosed instead of corrupting memory") {

@@ -97,6 +97,36 @@ TEST_CASE("oneshot: a value that comes in the turn of a cancel is received; else
     });
 }
 
+// It was taken for the end of a sender on which a task waits, and asserted.
+TEST_CASE("oneshot: a task that waits for the receiver to go is woken when another sends") {
+    struct local {
+        static task<> waits(oneshot_sender<int>& s) { co_await s.unwanted(); }
+        static task<> body() {
+            oneshot<int> o;
+            auto waiter = spawn(waits, std::ref(o.sender));
+            co_await test::others_first();
+            CHECK(o.sender.send(1));
+            co_await waiter;
+            const auto got = co_await o.receiver.receive();
+            CHECK(got == 1);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("oneshot: an arm of a select that lost leaves the end to the next who waits") {
+    test::run([]() -> task<> {
+        oneshot<int> o;
+        for (int i = 0; i < 2; ++i) {
+            const auto chosen = co_await select_in_order(o.receiver.receive(), immediate());
+            CHECK(chosen.index() == 1);
+        }
+        o.sender.send(3);
+        const auto got = co_await o.receiver.receive();
+        CHECK(got == 3);
+    });
+}
+
 TEST_CASE("oneshot: cancel at every step") {
     const auto program = []() -> task<> {
         oneshot<int> question, reply;

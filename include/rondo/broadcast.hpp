@@ -31,8 +31,24 @@ class broadcast_core;
 
 struct broadcast_wait : wait_op {
     broadcast_wait(broadcast_core& b, const op_vtable& table) noexcept : wait_op(table), of(&b) {}
-    void give_back() noexcept {}  // a value is read only by who gets it
+    void give_back() noexcept {}  // as a losing arm of select_one() it was cancelled at once
     broadcast_core* of;
+};
+
+/// A wait for the next value of a subscription, which it marks until its task has the value: two that are woken
+/// for one value would leave the second with nothing, as at the end.
+struct subscription_wait : broadcast_wait {
+    subscription_wait(broadcast_core& b, const op_vtable& table, const subscription_wait*& mark) noexcept
+        : broadcast_wait(b, table), reader(&mark) {}
+    void enter() noexcept {
+        RONDO_ASSERT(*reader == nullptr, "two tasks receive from one subscription");
+        *reader = this;
+    }
+    void leave() noexcept {
+        if (*reader == this) *reader = nullptr;
+    }
+    void give_back() noexcept { leave(); }  // a value is read only by who gets it
+    const subscription_wait** reader;
 };
 
 /// Values have numbers. [oldest, next) are kept; value n is at n % limit.
@@ -138,7 +154,8 @@ class broadcast : detail::broadcast_core {
     std::unique_ptr<slot[]> slots_;
 };
 
-/// What one subscriber has yet to read. One task receives at a time. Move-only.
+/// What one subscriber has yet to read. One task receives at a time, and it must stay where it is meanwhile; both
+/// are asserted. Move-only: one that was moved from can only be destroyed.
 template <class T>
 class subscription {
  public:
@@ -148,7 +165,9 @@ class subscription {
         ++of_->broadcast_core::subscribers;
     }
     subscription(subscription&& from) noexcept
-        : of_(detail::take(from.of_)), next_(from.next_), missed_(from.missed_) {}
+        : of_(detail::take(from.of_)), next_(from.next_), missed_(from.missed_) {
+        RONDO_ASSERT(from.reader_ == nullptr, "a subscription was moved while a task receives from it");
+    }
     subscription& operator=(subscription&&) = delete;
     ~subscription();
 
@@ -156,17 +175,20 @@ class subscription {
     /// Throws what copying T throws; then it can be read again. Cancel: nothing is lost.
     [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter(*this); }
     /// How many values it has lost so far because it was slow; the next receive() is the first after them.
-    std::uint64_t missed() const noexcept {
-        return missed_ + (next_ < of_->oldest ? of_->oldest - next_ : 0);
-    }
+    std::uint64_t missed() const noexcept { return missed_ + (next_ < of().oldest ? of().oldest - next_ : 0); }
 
  private:
+    broadcast<T>& of() const noexcept {
+        RONDO_ASSERT(of_ != nullptr, "a subscription is used that was moved from");
+        return *of_;
+    }
     bool has_next() const noexcept { return next_ != of_->next; }
     std::optional<T> read();
 
     broadcast<T>* of_;
     std::uint64_t next_;
     std::uint64_t missed_ = 0;
+    const detail::subscription_wait* reader_ = nullptr;
 };
 
 // implementation
@@ -209,6 +231,7 @@ void broadcast<T>::forget_read() noexcept {
 template <class T>
 subscription<T>::~subscription() {
     if (of_ == nullptr) return;
+    RONDO_ASSERT(reader_ == nullptr, "a subscription was destroyed while a task receives from it");
     --of_->broadcast_core::subscribers;
     for (std::uint64_t n = next_ < of_->oldest ? of_->oldest : next_; n != of_->next; ++n) --of_->at(n).unread;
     of_->forget_read();
@@ -230,15 +253,18 @@ std::optional<T> subscription<T>::read() {
 }
 
 template <class T>
-class subscription<T>::receive_awaiter : public detail::broadcast_wait, public detail::awaits<receive_awaiter> {
+class subscription<T>::receive_awaiter : public detail::subscription_wait, public detail::awaits<receive_awaiter> {
  public:
-    explicit receive_awaiter(subscription& s) noexcept : broadcast_wait(*s.of_, detail::broadcast_core::receiving), by_(&s) {}
+    explicit receive_awaiter(subscription& s) noexcept
+        : subscription_wait(s.of(), detail::broadcast_core::receiving, s.reader_), by_(&s) {}
     bool start() noexcept {
+        enter();
         if (by_->has_next() || of->closed) return false;
         of->receivers.push(*this);
         return true;
     }
     std::optional<T> await_resume() {
+        leave();
         if (result < 0) [[unlikely]]
             detail::throw_failure(result, "receive");
         return by_->read();

@@ -279,7 +279,8 @@ class channel : detail::channel_core {
 };
 
 /// A share in the sending side of a channel, which `->` reaches: when the last of them is gone, the channel
-/// is closed. So several producers need not know which of them is the last. Copying it is one more share.
+/// is closed. So several producers need not know which of them is the last. Copying it is one more share; one
+/// that was moved from has none, and using it asserts.
 template <class T>
 class channel_sender {
  public:
@@ -296,8 +297,11 @@ class channel_sender {
     ~channel_sender() {
         if (of_ != nullptr && --of_->sender_shares == 0) of_->close();
     }
-    channel<T>* operator->() const noexcept { return of_; }
-    channel<T>& operator*() const noexcept { return *of_; }
+    channel<T>* operator->() const noexcept { return &**this; }
+    channel<T>& operator*() const noexcept {
+        RONDO_ASSERT(of_ != nullptr, "an empty channel_sender is used");
+        return *of_;
+    }
 
  private:
     channel<T>* of_ = nullptr;
@@ -320,8 +324,11 @@ class channel_receiver {
     ~channel_receiver() {
         if (of_ != nullptr && --of_->receiver_shares == 0) of_->discard();
     }
-    channel<T>* operator->() const noexcept { return of_; }
-    channel<T>& operator*() const noexcept { return *of_; }
+    channel<T>* operator->() const noexcept { return &**this; }
+    channel<T>& operator*() const noexcept {
+        RONDO_ASSERT(of_ != nullptr, "an empty channel_receiver is used");
+        return *of_;
+    }
 
  private:
     channel<T>* of_ = nullptr;

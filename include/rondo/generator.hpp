@@ -31,6 +31,12 @@ struct generator_promise : promise_base {
     T* value = nullptr;
     std::exception_ptr error;
     bool ended = false;
+    bool asked = false;  // a task awaits its next value
+
+    void ask() noexcept {
+        RONDO_ASSERT(!asked, "two tasks ask one async_generator, or it asks itself");
+        asked = true;
+    }
 
     static void* operator new(std::size_t size) { return frame_allocate(size); }
     static void operator delete(void* frame, std::size_t size) noexcept { frame_deallocate(frame, size); }
@@ -42,7 +48,8 @@ struct generator_promise : promise_base {
     struct yield_awaiter {
         bool await_ready() const noexcept { return false; }
         void await_suspend(std::coroutine_handle<generator_promise> frame) const noexcept {
-            promise_base& self = frame.promise();
+            generator_promise& self = frame.promise();
+            self.asked = false;
             self.owner->leaf = self.parent;
         }
         void await_resume() const noexcept {}
@@ -93,22 +100,33 @@ class [[nodiscard]] async_generator {
     class next_awaiter;
 
     async_generator(async_generator&& other) noexcept : frame_(detail::take(other.frame_)) {}
-    async_generator& operator=(async_generator other) noexcept {
-        detail::trade(frame_, other.frame_);
+    /// What it held is destroyed, now.
+    async_generator& operator=(async_generator&& other) noexcept {
+        if (this != &other) {
+            destroy();
+            frame_ = detail::take(other.frame_);
+        }
         return *this;
     }
-    ~async_generator() {
-        if (frame_) frame_.destroy();
-    }
+    ~async_generator() { destroy(); }
 
     /// Runs it until its next value; gives a pointer to that, valid until the next next(), or null when the
-    /// coroutine has ended. Throws what the coroutine throws; it has ended then. One task asks at a time.
+    /// coroutine has ended. Throws what the coroutine throws; it has ended then. One task asks at a time, and it
+    /// must not go meanwhile; both are asserted, and that it was not moved from.
     /// Cancel: is met by the generator's own waits; if it lets `cancelled` pass, it has ended.
-    [[nodiscard]] next_awaiter next() noexcept { return next_awaiter(frame_); }
+    [[nodiscard]] next_awaiter next() noexcept {
+        RONDO_ASSERT(frame_, "an async_generator is asked that was moved from");
+        return next_awaiter(frame_);
+    }
 
  private:
     friend promise_type;
     explicit async_generator(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+    void destroy() noexcept {
+        if (!frame_) return;
+        RONDO_ASSERT(!frame_.promise().asked, "an async_generator was destroyed while a task asks it");
+        detail::take(frame_).destroy();
+    }
     std::coroutine_handle<promise_type> frame_;
 };
 
@@ -124,7 +142,8 @@ class async_generator<T>::next_awaiter {
     void await_suspend(std::coroutine_handle<Promise> waiting,
                        std::source_location site = std::source_location::current()) const noexcept {
         detail::promise_base& parent = detail::promise_of(waiting);
-        detail::promise_base& self = frame_.promise();
+        promise_type& self = frame_.promise();
+        self.ask();
         parent.site = site;
         self.parent = &parent;
         self.owner = parent.owner;

@@ -361,7 +361,7 @@ class RONDO_API loop {
         return timer(add_timer(detail::make_handle_node(std::forward<F>(f), place), after, false));
     }
     /// Runs `f` every `period`, counted from the start of its last run: a late loop skips what it
-    /// missed, there is no burst. A period below 1 ns is 1 ns: once a turn.
+    /// missed, there is no burst. The lateness of each run adds up: it drifts against the clock. A period below 1 ns is 1 ns: once a turn.
     template <class F>
     timer set_interval(delay period, F&& f, std::source_location place = std::source_location::current()) {
         return timer(add_timer(detail::make_handle_node(std::forward<F>(f), place), period, true));
