@@ -230,6 +230,69 @@ TEST_CASE("generator: lines of a stream") {
     });
 }
 
+// Each destructor called the next one: 200,000 of them overflowed the stack.
+TEST_CASE("generator: however long a chain is, destroying it needs no more stack than there is") {
+    struct local {
+        static async_generator<int> passes_on(async_generator<int> from) {
+            while (auto n = co_await from.next()) co_yield *n;
+        }
+        static async_generator<int> makes_the_next(int n) {
+            if (n == 0) {
+                co_yield 7;
+                co_return;
+            }
+            async_generator<int> inner = makes_the_next(n - 1);
+            while (auto value = co_await inner.next()) co_yield *value;
+        }
+        static task<> ask(async_generator<int>& g, int times, int expected) {
+            for (int i = 0; i < times; ++i) {
+                const int* const n = co_await g.next();
+                CHECK((n != nullptr) == (i < expected));
+            }
+        }
+        static task<> body() {
+            constexpr int many = 200'000;
+            for (const int times : {0, 1, 3}) {  // not begun, abandoned, at its end
+                async_generator<int> g = count_to(2);
+                for (int i = 0; i < many; ++i) g = passes_on(std::move(g));
+                co_await ask(g, times, 2);
+            }
+            async_generator<int> g = makes_the_next(many);
+            co_await ask(g, 1, 1);
+        }
+    };
+    test::run(local::body);
+}
+
+TEST_CASE("generator: one that holds another outlives it, as far in as usual programs go") {
+    struct local {
+        struct noted {
+            int depth;
+            std::vector<int>* gone;
+            ~noted() { gone->push_back(depth); }
+        };
+        static async_generator<int> nested(int depth, std::vector<int>* gone) {
+            const noted held{depth, gone};
+            if (depth == 0) co_yield 1;
+            if (depth == 0) co_return;
+            auto inner = nested(depth - 1, gone);
+            while (auto n = co_await inner.next()) co_yield *n;
+        }
+        static task<> body() {
+            std::vector<int> gone, expected;
+            for (int i = 0; i <= 100; ++i) expected.push_back(i);
+            {
+                auto g = nested(100, &gone);
+                const int* const n = co_await g.next();
+                REQUIRE(n != nullptr);
+                CHECK(*n == 1);
+            }
+            CHECK(gone == expected);
+        }
+    };
+    test::run(local::body);
+}
+
 TEST_CASE("generator: cancel at every step") {
     const auto program = []() -> task<> {
         async_generator<int> g = squares(count_slowly(3, 1ms));

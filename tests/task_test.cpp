@@ -126,6 +126,23 @@ TEST_CASE("task: a hundred thousand throwing awaits use no stack") {
     CHECK(test::run(throwing_awaits, 100'000) == 100'000);
 }
 
+TEST_CASE("task: a chain of tasks that nobody awaits is dropped without a stack that grows with it") {
+    struct local {
+        static task<> passes_on(task<> inner) { co_await std::move(inner); }
+        static task<> nothing_to_do() { co_return; }
+    };
+    const std::size_t before = detail::frames_live();
+    const bool debug = std::exchange(detail::debug_enabled, false);  // which would name the first of them
+    {
+        task<> t = local::nothing_to_do();
+        for (int i = 0; i < 200'000; ++i) t = local::passes_on(std::move(t));
+        t.drop();
+        t = local::passes_on(local::nothing_to_do());
+    }
+    detail::debug_enabled = debug;
+    CHECK(detail::frames_live() == before);
+}
+
 TEST_CASE("task: attempt of a reference refers to the same thing") {
     static int there = 7;
     struct local {

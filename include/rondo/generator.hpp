@@ -8,6 +8,9 @@
 // It runs only while next() is awaited, as a part of the task that awaits: its waits are that task's, in that
 // task's scopes, and so is their cancellation. So it cannot be abandoned in the middle of a wait; between two
 // values it can, and destroying it destroys what its coroutine holds. Nothing is allocated but its frame.
+//
+// Generators may be wrapped in each other as often as there is memory. Of a chain whose destructors would need more
+// than a quarter of a MiB of stack, those further in are destroyed after the ones that hold them.
 #pragma once
 
 #include <rondo/detail/safe_argument.hpp>
@@ -100,15 +103,15 @@ class [[nodiscard]] async_generator {
     class next_awaiter;
 
     async_generator(async_generator&& other) noexcept : frame_(detail::take(other.frame_)) {}
-    /// What it held is destroyed, now.
-    async_generator& operator=(async_generator&& other) noexcept {
-        if (this != &other) {
-            destroy();
-            frame_ = detail::take(other.frame_);
-        }
+    async_generator& operator=(async_generator other) noexcept {
+        detail::trade(frame_, other.frame_);
         return *this;
     }
-    ~async_generator() { destroy(); }
+    ~async_generator() {
+        if (!frame_) return;
+        RONDO_ASSERT(!frame_.promise().asked, "an async_generator was destroyed while a task asks it");
+        detail::destroy_frame(frame_.promise());
+    }
 
     /// Runs it until its next value; gives a pointer to that, valid until the next next(), or null when the
     /// coroutine has ended. Throws what the coroutine throws; it has ended then. One task asks at a time, and it
@@ -122,11 +125,6 @@ class [[nodiscard]] async_generator {
  private:
     friend promise_type;
     explicit async_generator(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
-    void destroy() noexcept {
-        if (!frame_) return;
-        RONDO_ASSERT(!frame_.promise().asked, "an async_generator was destroyed while a task asks it");
-        detail::take(frame_).destroy();
-    }
     std::coroutine_handle<promise_type> frame_;
 };
 

@@ -24,8 +24,11 @@ class task;
 namespace detail {
 
 [[noreturn]] RONDO_API void miscompiled_frame() noexcept;
-/// A frame goes whose coroutine has not ended.
-RONDO_API void destroyed_unfinished(const promise_base& task) noexcept;
+/// Destroys a frame that is not that of a task which has ended. It may hold another, and that one another: from a
+/// depth on that the stack may not bear they follow one after the other.
+RONDO_API void destroy_frame(promise_base& frame) noexcept;
+/// The same of a task whose coroutine has not ended.
+RONDO_API void destroy_unfinished(promise_base& task) noexcept;
 /// Remembers through which awaits the current exception left, for reports.
 RONDO_API void note_unwinding(promise_base& p) noexcept;
 /// An error that ended a task goes on to the coroutine that awaits its handle.
@@ -183,9 +186,11 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     }
     ~task() {
         if (frame_) {
-            if (!frame_.done() && !frame_.promise().out.has_error()) [[unlikely]]  // end_with() leaves an error
-                detail::destroyed_unfinished(frame_.promise());
-            frame_.destroy();
+            if (!frame_.done() && !frame_.promise().out.has_error()) [[unlikely]] {  // end_with() leaves an error
+                detail::destroy_unfinished(frame_.promise());
+            } else {
+                frame_.destroy();
+            }
         }
     }
 
@@ -220,7 +225,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     detail::outcome<T>& outcome() noexcept { return frame_.promise().out; }
     /// It will not be awaited, and that is no mistake: what should have run it was cancelled before.
     void drop() noexcept {
-        if (frame_) detail::take(frame_).destroy();
+        if (frame_) detail::destroy_frame(detail::take(frame_).promise());
     }
 
  private:
