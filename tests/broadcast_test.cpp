@@ -141,6 +141,38 @@ TEST_CASE("broadcast: a receive that was cancelled, or lost in a select, leaves 
     });
 }
 
+// The slot of a value was filled again while its destructor ran.
+TEST_CASE("broadcast: the destructor of a value that is given up may send another") {
+    struct last_words {
+        explicit last_words(broadcast<last_words>* b, std::string t) : to(b), text(std::move(t)) {}
+        last_words(const last_words& from) : text(from.text) {}
+        last_words(last_words&& from) noexcept : to(std::exchange(from.to, nullptr)), text(std::move(from.text)) {}
+        last_words& operator=(last_words&&) = delete;
+        ~last_words() {
+            if (to != nullptr) static_cast<void>(to->try_send(last_words(nullptr, "the last words of " + text)));
+        }
+        broadcast<last_words>* to = nullptr;
+        std::string text;
+    };
+    for (const when_slow choice : {when_slow::skip, when_slow::wait}) {
+        test::run([](when_slow slow) -> task<> {
+            broadcast<last_words> b(2, slow);
+            auto s = b.subscribe();
+            for (int i = 0; i < 5; ++i) {
+                static_cast<void>(b.try_send(last_words(&b, "a value that is too long for a short string")));
+                if (slow == when_slow::wait) static_cast<void>(co_await s.receive());
+            }
+            b.close();
+            std::size_t left = 0;
+            while (auto value = co_await s.receive()) {
+                CHECK(value->text.find("short string") != std::string::npos);
+                ++left;
+            }
+            CHECK(left <= 2);
+        }, choice);
+    }
+}
+
 TEST_CASE("broadcast: cancel at every step") {
     for (const when_slow choice : {when_slow::skip, when_slow::wait}) {
         const auto program = [choice]() -> task<> {

@@ -149,6 +149,14 @@ class broadcast : detail::broadcast_core {
     void keep(T&& value) noexcept;
     /// After a subscriber has read, or left: what all have read goes, and who waits to send may.
     void forget_read() noexcept;
+    /// It has left its slot before its destructor may send more.
+    std::optional<T> take_oldest() noexcept {
+        std::optional<T>& kept = at(oldest++).value;
+        std::optional<T> taken;
+        if (kept) taken.emplace(std::move(*kept));
+        kept.reset();
+        return taken;
+    }
     slot& at(std::uint64_t number) const noexcept { return slots_[number % limit]; }
 
     std::unique_ptr<slot[]> slots_;
@@ -196,7 +204,7 @@ class subscription {
 template <class T>
 void broadcast<T>::keep(T&& value) noexcept {
     if (broadcast_core::subscribers == 0) return;
-    if (full()) at(oldest++).value.reset();
+    [[maybe_unused]] const std::optional<T> dropped = full() ? take_oldest() : std::nullopt;
     slot& s = at(next++);
     s.value.emplace(std::move(value));
     s.unread = broadcast_core::subscribers;
@@ -221,7 +229,7 @@ bool broadcast<T>::start(detail::broadcast_send_awaiter<T>& w) noexcept {
 template <class T>
 void broadcast<T>::forget_read() noexcept {
     for (;;) {
-        while (oldest != next && at(oldest).unread == 0) at(oldest++).value.reset();
+        while (oldest != next && at(oldest).unread == 0) take_oldest();
         if (senders.empty() || full()) return;
         keep(std::move(static_cast<detail::broadcast_send_awaiter<T>&>(senders.front()).value_));
         senders.complete_first();
