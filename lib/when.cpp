@@ -15,6 +15,8 @@ void throw_too_few(const char* who, std::size_t children, std::size_t wanted) {
                                 " children");
 }
 
+void throw_quorum_of_none() { throw std::invalid_argument("a quorum of 0"); }
+
 void throw_limit_of_zero() { throw std::invalid_argument("map_concurrent: at most 0 at once"); }
 
 }  // namespace rondo::detail

@@ -340,6 +340,31 @@ TEST_CASE("joiners: until stops when its predicate says so, and gives every outc
     CHECK(j.text() == "a cancelled");
 }
 
+TEST_CASE("joiners: a quorum of 0 is refused: no child would ever be asked") {
+    CHECK_THROWS_AS(joiners::quorum<int>(0), std::invalid_argument);
+}
+
+// It ended the program.
+TEST_CASE("join: an error() that throws is thrown") {
+    struct throws_in_error {
+        using value_type = int;
+        bool on_complete(ended<int>&) { return false; }
+        std::exception_ptr error() { throw std::runtime_error("no error to give"); }
+        int result() { return 1; }
+    };
+    test::run([]() -> task<> {
+        const auto one = []() -> task<int> { co_return 1; };
+        throws_in_error joiner;
+        std::string what;
+        try {
+            co_await join(joiner, one());
+        } catch (const std::runtime_error& e) {
+            what = e.what();
+        }
+        CHECK(what == "no error to give");
+    });
+}
+
 TEST_CASE("joiner: cancelled at every step") {
     struct local {
         static task<> program() {

@@ -129,6 +129,54 @@ TEST_CASE("map_concurrent: the first failure cancels the others; what is left is
     CHECK(j.text() == "0 cancelled 1 cancelled b cancelled");
 }
 
+// The element was not passed: the next worker called the function for it again, and failed as well.
+TEST_CASE("map_concurrent: a call that throws is one failure, and the last") {
+    test::run([]() -> task<> {
+        int calls = 0;
+        const auto fails = [&](int n) -> task<int> {
+            ++calls;
+            if (n == 2) throw std::runtime_error("two");
+            return [](int k) -> task<int> {
+                co_await yield();
+                co_return k;
+            }(n);
+        };
+        std::string what;
+        try {
+            co_await map_concurrent(numbers(10), 2, fails);
+        } catch (const std::exception& e) {
+            what = e.what();
+        }
+        CHECK(what == "two");
+        CHECK(calls == 3);
+    });
+}
+
+// With too large a size it waited for ever for an element that did not come.
+TEST_CASE("map_concurrent: a range that is wrong about its size is as long as it is") {
+    struct liar {
+        std::vector<int> items;
+        std::size_t says;
+        auto begin() const { return items.begin(); }
+        auto end() const { return items.end(); }
+        std::size_t size() const { return says; }
+    };
+    test::run([]() -> task<> {
+        const auto same = [](int n) -> task<int> {
+            co_await yield();
+            co_return n;
+        };
+        for (const std::size_t says : {std::size_t{0}, std::size_t{1}, std::size_t{9}}) {
+            const liar three{numbers(3), says};
+            const auto got = co_await map_concurrent(three, 5, same);
+            CHECK(got.size() == 3);
+            const liar none{{}, says};
+            const auto nothing_there = co_await map_concurrent(none, 5, same);
+            CHECK(nothing_there.empty());
+        }
+    });
+}
+
 TEST_CASE("map_concurrent: a range that does not know its size, of elements that are made as it goes") {
     struct local {
         static task<int> refers(const int& n) {

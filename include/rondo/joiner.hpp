@@ -138,7 +138,11 @@ auto start_child(join_scope& scope, J& joiner, Call&& call, std::source_location
 template <class J>
 std::exception_ptr error_of(J& joiner) noexcept {
     if constexpr (requires { joiner.error(); }) {
-        return joiner.error();
+        try {
+            return joiner.error();
+        } catch (...) {
+            return std::current_exception();
+        }
     } else {
         return nullptr;
     }

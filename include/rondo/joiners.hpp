@@ -15,6 +15,7 @@ namespace detail {
 /// There are fewer values than wanted, and no errors to blame.
 [[noreturn]] RONDO_API void throw_too_few(const char* who, std::size_t children, std::size_t wanted);
 [[noreturn]] RONDO_API void throw_no_children(const char* who);
+[[noreturn]] RONDO_API void throw_quorum_of_none();
 
 /// Collects values until there are enough; the failures matter only if there never are.
 template <class T>
@@ -128,13 +129,16 @@ class first_value {
 };
 
 /// Stops when `n` children have succeeded and gives their values, in that order. When fewer do: an
-/// exception_group of the errors; with too few children for that, invalid_argument.
+/// exception_group of the errors; with too few children for that, invalid_argument. Throws that at once for an `n`
+/// of 0, with which no child would ever be asked.
 template <class T>
 class quorum {
  public:
     using value_type = T;
 
-    explicit quorum(std::size_t n) noexcept : wanted_("quorum", n) {}
+    explicit quorum(std::size_t n) : wanted_("quorum", n) {
+        if (n == 0) detail::throw_quorum_of_none();
+    }
     void on_start(std::size_t index) noexcept { wanted_.on_start(index); }
     bool on_complete(ended<T>& child) { return wanted_.on_complete(child); }
     std::exception_ptr error() noexcept { return wanted_.error(); }

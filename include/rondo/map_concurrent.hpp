@@ -48,8 +48,9 @@ class mapping {
     /// with, and each starts the next.
     void start(std::remove_reference_t<Range>& items) {
         if constexpr (sized) {
-            may_start_ = may_start_ < std::size(items) ? may_start_ : std::size(items);
-            while (may_start_ != 0) start_worker();
+            const std::size_t size = std::size(items);  // (which may be wrong: the end is where it is)
+            if (may_start_ > size) may_start_ = size != 0 ? size : 1;
+            while (may_start_ != 0 && at_ != end_) start_worker();
         } else {
             start_worker();
         }
@@ -68,7 +69,7 @@ class mapping {
 
  private:
     static task<> work(mapping& m) {
-        while (m.at_ != m.end_) {
+        while (m.at_ != m.end_ && !m.scope_.cancelled()) {  // (a call that throws has not gone on to the next)
             auto&& item = *m.at_;
             task<value> call = call_for<F, owned, element>(m.fn_, item);
             ++m.at_;
