@@ -65,6 +65,12 @@ void queue_core::end() noexcept {
     while (!getters.empty()) getters.complete_first();
 }
 
+// Values are on their way then, some of them from tasks that wait: there is nobody to throw it to.
+void compare_threw() noexcept {
+    const std::string text = "the comparison of a priority_queue threw: " + message_of(std::current_exception());
+    assertion_failed(text.c_str(), nullptr, {});
+}
+
 void queue_core::wait::fail(const char* operation) const {
     if (result == -ECANCELED) throw_failure(result, operation);
     if (result == -ENOMEM) throw std::bad_alloc();

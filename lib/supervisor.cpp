@@ -211,6 +211,7 @@ task<> supervisor::restart_by_hand(child& c) {
 
 task<> supervisor::add(detail::command_wait& command) {
     child& c = *command.child;
+    RONDO_ASSERT(!c.linked(), "what start() of a supervisor gives is awaited once");
     try {
         make_room();
     } catch (const std::bad_alloc&) {

@@ -659,6 +659,26 @@ TEST_CASE("misuse: what a task receives from neither moves nor goes before the t
                  "a keyed_rate_limiter was destroyed before a wait that was made for it");
 }
 
+TEST_CASE("misuse: a comparison that throws in a priority_queue, and a start() that is awaited twice") {
+    struct throws {
+        bool operator()(int, int) const { throw std::runtime_error("cannot compare"); }
+    };
+    CHECK_ABORTS(abort_message([] {
+        priority_queue<int, throws> q(4);
+        static_cast<void>(q.try_put(1));
+        static_cast<void>(q.try_put(2));
+    }), "the comparison of a priority_queue threw: cannot compare");
+    CHECK_ABORTS(abort_message([] {
+        rondo::run([]() -> task<> {
+            co_await with_supervisor([](supervisor& s) -> task<> {
+                auto start = s.start({}, []() -> task<> { co_await sleep_for(1h); });
+                co_await start;
+                co_await start;
+            });
+        });
+    }), "is awaited once");
+}
+
 TEST_CASE("misuse: what is empty, or was moved from, says so") {
     struct local {
         static task<int> fails() {

@@ -373,6 +373,8 @@ class newest_first {
     queue_memory<T> stack_;
 };
 
+[[noreturn]] RONDO_API void compare_threw() noexcept;
+
 /// A binary heap. Equals are told apart by their age.
 template <class T, class Compare>
 class first_by {
@@ -384,7 +386,7 @@ class first_by {
         std::size_t hole = count;
         while (hole > 0) {
             const std::size_t parent = (hole - 1) / 2;
-            if (!compare_(value, heap_[parent].value)) break;
+            if (!first_of(value, heap_[parent].value)) break;
             heap_.move(parent, hole);
             hole = parent;
         }
@@ -410,9 +412,16 @@ class first_by {
         T value;
         std::uint64_t number;
     };
+    bool first_of(const T& a, const T& b) const noexcept {
+        try {
+            return compare_(a, b);
+        } catch (...) {
+            compare_threw();
+        }
+    }
     bool before(const entry& a, const entry& b) const noexcept {
-        if (compare_(a.value, b.value)) return true;
-        return a.number < b.number && !compare_(b.value, a.value);
+        if (first_of(a.value, b.value)) return true;
+        return a.number < b.number && !first_of(b.value, a.value);
     }
 
     queue_memory<entry> heap_;
@@ -451,7 +460,7 @@ class lifo_queue : public detail::queue_of<T, detail::newest_first<T>> {
 
 /// Gives the value that comes before all others: `compare(a, b)` tells whether a comes before b, by default
 /// a < b, so the smallest (as in Python; std::priority_queue gives the largest). Of equals the one that was put
-/// first. `compare` must not throw. A value whose put waits for room is not in the queue yet, whatever its rank.
+/// first. `compare` must not throw, which is asserted. A value whose put waits for room is not in the queue yet, whatever its rank.
 template <class T, class Compare = detail::smaller>
 class priority_queue : public detail::queue_of<T, detail::first_by<T, Compare>> {
  public:
