@@ -832,6 +832,33 @@ TEST_CASE("actor_watch: the ends of many actors, and messages between them, cost
     CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
 }
 
+// It was put into the mailbox, which went, and then taken out of it.
+TEST_CASE("actor_watch: one that outlives the actor it belongs to tells nobody") {
+    struct gone {
+        actor_exit exit;
+    };
+    using message = std::variant<int, gone>;
+    struct local {
+        static task<> watched(mailbox<int>& box) { static_cast<void>(co_await box.receive()); }
+        static task<> watches(mailbox<message>& box, actor_ref<int> of, std::unique_ptr<actor_watch<gone, message>>& kept) {
+            kept = std::make_unique<actor_watch<gone, message>>(box, of);
+            co_return;
+        }
+        static task<> body() {
+            const auto of = spawn_actor(watched);
+            std::unique_ptr<actor_watch<gone, message>> kept;
+            {
+                const auto a = spawn_actor(watches, of, std::ref(kept));
+                co_await a.ended();
+                of.stop();
+                co_await of.ended();
+            }
+            kept.reset();
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("actor: it ends with its scope, which does not wait for it") {
     struct local {
         static task<> body(task_group& group, actor_ref<account::message>& kept) {

@@ -253,7 +253,7 @@ bool mailbox<Message>::grow() noexcept {
 
 template <class Message>
 void mailbox<Message>::accept_signal(detail::signal_mail<Message>& s) noexcept {
-    if (hand_over(*s.message)) return s.message.reset();
+    if (ended || hand_over(*s.message)) return s.message.reset();
     s.before = gone + count;
     signals_.push_back(s);
 }
