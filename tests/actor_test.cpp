@@ -829,7 +829,7 @@ TEST_CASE("actor_watch: the ends of many actors, and messages between them, cost
             co_await done.wait();
         }
     };
-    CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
+    CHECK(test::growth([](int n) { run(local::body, n); }, 2000) < 30);
 }
 
 // It was put into the mailbox, which went, and then taken out of it.

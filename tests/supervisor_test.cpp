@@ -942,7 +942,7 @@ TEST_CASE("supervisor: many significant children that end one by one are counted
             CHECK(now() - started < 1h);  // the last one ended it
         }
     };
-    CHECK(test::growth([](int n) { run(local::body, n); }, 500) < 30);
+    CHECK(test::growth([](int n) { run(local::body, n); }, 2000) < 30);
 }
 
 // --- actors: Akka's SupervisionSpec --------------------------------------------------------------------
