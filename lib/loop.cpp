@@ -159,9 +159,10 @@ loop::loop(const loop_options& options)
     }
     put_off_.reserve(64);
     put_off_round_.reserve(64);
-    in_a_child_ = new detail::left_behind(std::move(chosen));
-    backend_ = &in_a_child_->parents();
+    auto in_a_child = std::make_unique<detail::left_behind>(std::move(chosen));
+    backend_ = &in_a_child->parents();
     shared_ = new detail::remote_state(*backend_, options.post_limit);
+    in_a_child_ = in_a_child.release();  // behind all that may throw: nobody would destroy it
     own_decisions_ = seeded.release();
     now_ = backend_->now();
     serial_ = detail::next_serial.fetch_add(1, std::memory_order_relaxed) & ~simulated_bit;

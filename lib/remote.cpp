@@ -39,9 +39,7 @@ bool remote::post_callback(detail::callback& c) const noexcept {
     return state_ != nullptr && !in_child() && state_->post(c);
 }
 
-bool remote::loop_is_gone() const noexcept {
-    return state_ == nullptr || state_->left_behind || state_->closed();
-}
+bool remote::loop_is_gone() const noexcept { return state_ == nullptr || state_->closed(); }
 
 detail::post_place remote::reserve() const noexcept {
     if (in_child() || loop_is_gone()) return detail::post_place(post_status::closed);

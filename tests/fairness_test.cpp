@@ -70,7 +70,8 @@ class fast_peer {
         bytes buffer(std::min(total, piece));
         while (total > 0) {
             const auto part = std::span(buffer).first(std::min(total, buffer.size()));
-            const auto n = co_await attempt(what == does::read ? read(part) : write(part));
+            task<std::size_t> moves = what == does::read ? read(part) : write(part);
+            const auto n = co_await attempt(std::move(moves));
             if (!n || *n == 0) co_return;
             total -= *n;
         }

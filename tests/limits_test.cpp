@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <malloc.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -476,6 +477,7 @@ constexpr bool counts_addresses = true;
 /// No more address space than `more` bytes beyond what the process has: malloc of more than that fails.
 struct address_limit {
     explicit address_limit(rlim_t more) {
+        malloc_trim(0);  // what malloc has kept of what ran before would be more
         long pages = 0;
         if (std::FILE* f = std::fopen("/proc/self/statm", "r")) {
             CHECK(std::fscanf(f, "%ld", &pages) == 1);

@@ -70,6 +70,11 @@ void* malloc(std::size_t size) { return here.fails() ? none() : __libc_malloc(si
 void* calloc(std::size_t n, std::size_t size) { return here.fails() ? none() : __libc_calloc(n, size); }
 void* realloc(void* at, std::size_t size) { return here.fails() ? none() : __libc_realloc(at, size); }
 void* aligned_alloc(std::size_t to, std::size_t size) { return here.fails() ? none() : __libc_memalign(to, size); }
+int posix_memalign(void** at, std::size_t to, std::size_t size) {
+    if (here.fails()) return ENOMEM;
+    *at = __libc_memalign(to, size);
+    return *at != nullptr ? 0 : ENOMEM;
+}
 }
 
 namespace {
