@@ -29,6 +29,12 @@ using simulated::machine;
 using simulated::network;
 using simulated::socket;
 
+/// What an operation gives on a machine that has crashed. A listener is no more: a network that is down would come
+/// back, and accept() waits for that.
+int after_crash(io_kind kind) noexcept {
+    return kind == io_kind::close ? 0 : kind == io_kind::accept ? -EBADF : -ENETDOWN;
+}
+
 class sim final : public backend {
  public:
     explicit sim(const backend_options& options)
@@ -148,7 +154,7 @@ bool sim::submit(io_op& op) noexcept {
     RONDO_ASSERT(!op.pending(), "an op is submitted twice");
     op.moved = 0;
     op.flags &= static_cast<std::uint8_t>(~io_op::closing);
-    if (crashed_) return finish_now(op, op.kind == io_kind::close ? 0 : -ENETDOWN);
+    if (crashed_) return finish_now(op, after_crash(op.kind));
     socket* s = machine_.find(op.fd);
     if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
     if (op.kind == io_kind::close) {
@@ -265,9 +271,7 @@ bool sim::wait_after_crash(time_point until, completions& done) noexcept {
         io_op& op = *aborted_.back();
         aborted_.pop_back();
         --armed_;
-        done.report(op, op.kind == io_kind::close        ? 0
-                        : op.state == op::cancelling ? -ECANCELED
-                                                     : -ENETDOWN);
+        done.report(op, op.kind != io_kind::close && op.state == op::cancelling ? -ECANCELED : after_crash(op.kind));
     }
     const bool woken = woken_.exchange(0) != 0;
     if (done.size() > 0 || woken || afterlife_ >= until) return true;
