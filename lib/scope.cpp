@@ -123,8 +123,10 @@ class walk {
 
 void scope::cancel() noexcept {
     if (cancelled) return;
+    const bool was_cut = is_cut();
     cancelled = true;
     open_wide = false;
+    if (was_cut) return;  // from further out: then all that is below has been asked
     walk w(of);
     if (holder == nullptr) {
         w.more.push(*this);

@@ -1261,7 +1261,14 @@ TEST_CASE("exception_group: a tree of very many errors is cut, and says how many
     CHECK(tree.find("\n|  `- ... and 901 more\n`- ... and 2 more") != tree.npos);
 }
 
-/// The processor's time, of this thread, that each of `depth` scopes in each other costs: the least of three.
+/// Of this thread, in seconds.
+double processor_time() {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+/// What each of `depth` groups in each other costs: the least of three.
 double cost_of_nesting(int depth) {
     struct local {
         static task<int> nest(int n) {
@@ -1275,18 +1282,38 @@ double cost_of_nesting(int depth) {
             };
             co_return co_await with_task_group(body);
         }
-        static double now() {
-            timespec t{};
-            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-            return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    };
+    double least = 1e9;
+    for (int i = 0; i < 3; ++i) {
+        const double begin = processor_time();
+        const int counted = run(local::nest, depth);
+        CHECK(counted == depth);
+        least = std::min(least, (processor_time() - begin) / depth);
+    }
+    return least;
+}
+
+/// What cancelling each of `depth` scopes in each other costs, the outermost first: the least of three.
+double cost_of_cancelling_each(int depth) {
+    struct local {
+        static task<> nest(int n, std::vector<cancel_scope*>& all) {
+            if (n == 0) {
+                for (cancel_scope* s : all) s->cancel();
+                co_return;
+            }
+            auto body = [n, &all](cancel_scope& s) -> task<> {
+                all.push_back(&s);
+                co_await nest(n - 1, all);
+            };
+            co_await with_cancel_scope(body);
         }
     };
     double least = 1e9;
     for (int i = 0; i < 3; ++i) {
-        const double begin = local::now();
-        const int counted = run(local::nest, depth);
-        CHECK(counted == depth);
-        least = std::min(least, (local::now() - begin) / depth);
+        std::vector<cancel_scope*> all;
+        const double begin = processor_time();
+        run(local::nest, depth, std::ref(all));
+        least = std::min(least, (processor_time() - begin) / depth);
     }
     return least;
 }
@@ -1294,6 +1321,10 @@ double cost_of_nesting(int depth) {
 // Each looked at all scopes around it when it was left: at this depth that was fifty times as dear.
 TEST_CASE("task group: one in many others is left as fast as one alone") {
     CHECK(cost_of_nesting(20'000) < 8 * cost_of_nesting(500));
+}
+
+TEST_CASE("cancel scope: in one that is cancelled already, a cancel has nobody left to ask") {
+    CHECK(cost_of_cancelling_each(20'000) < 8 * cost_of_cancelling_each(500));
 }
 
 // --- everything, cancelled everywhere --------------------------------------------------------------------
