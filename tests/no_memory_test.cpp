@@ -461,6 +461,41 @@ task<> cancels_the_first_in_line() {
 
 TEST_CASE("no memory: cancelling the first who waits for a token needs none") { test::run(cancels_the_first_in_line); }
 
+task<> nested_sleep(int depth, int& ended) {
+    struct count_end {
+        int& n;
+        ~count_end() { ++n; }
+    } count{ended};
+    if (depth != 0) {
+        co_await nested_sleep(depth - 1, ended);
+    } else {
+        co_await sleep_for(1h);
+    }
+}
+
+TEST_CASE("no memory: any number of tasks is cancelled, also if their handles stay") {
+    // Each handle kept the exception that its task had been cancelled by. Without memory the C++ runtime has room for a
+    // few hundred of them, and then ends the process.
+    constexpr int many = 5000;
+    int ended = 0;
+    test::run([&]() -> task<> {
+        std::vector<task_handle<void>> handles;
+        handles.reserve(many);
+        auto body = [&](task_group& group) -> task<> {
+            for (int i = 0; i < many; ++i) handles.push_back(group.spawn(nested_sleep, 2, std::ref(ended)));
+            while (this_loop().stats().timers < many) co_await immediate();
+            here = {true, 0, for_ever, 0};
+            group.cancel();
+            co_await yield();
+        };
+        const auto all = [&]() -> task<> { co_await with_task_group(body); };
+        co_await all();
+        here.on = false;
+        for (const auto& each : handles) CHECK(each.state() == task_state::cancelled);
+    });
+    CHECK(ended == 3 * many);
+}
+
 TEST_CASE("no memory: the first post of a thread throws bad_alloc, and the second one is delivered") {
     // What a thread gives back at its end was registered with memory of its own, and glibc ended the process.
     bool failed = false;

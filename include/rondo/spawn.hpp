@@ -132,9 +132,11 @@ struct spawned final : fiber {
     [[gnu::noinline]] static void keep_error(fiber& f, promise<T>& root) noexcept {
         std::exception_ptr error = std::move(root.out.error());
         root.self().destroy();
-        const bool was_cancelled = is_cancellation(error);
-        from(f).end().set_error(std::move(error));
-        if (!was_cancelled) f.flags |= fiber::has_error;
+        outcome<T>& out = from(f).end();
+        // What cancelled it need not stay as long as its handle: without memory there is room for a few hundred exceptions.
+        if (is_cancellation(error)) return;
+        out.set_error(std::move(error));
+        f.flags |= fiber::has_error;
     }
     static void keep_value(fiber& f, promise<T>& root) noexcept {
         const std::coroutine_handle<> frame = root.self();
