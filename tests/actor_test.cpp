@@ -345,6 +345,37 @@ TEST_CASE("mailbox: with back-pressure a sender waits for room, and nobody overt
     run(local::body);
 }
 
+// What was moved into the message was destroyed with it, and its sender had nothing to try again with.
+TEST_CASE("mailbox: a message that try_tell() cannot send is untouched") {
+    struct parcel {
+        std::unique_ptr<int> content;
+    };
+    struct local {
+        static task<> sleep_on(mailbox<std::unique_ptr<int>>&) { co_await sleep_for(1h); }
+        static task<> sleep_on_parcels(mailbox<std::variant<int, parcel>>&) { co_await sleep_for(1h); }
+        static task<> body() {
+            auto plain = spawn_actor({.capacity = 1}, sleep_on);
+            auto chosen = spawn_actor({.capacity = 1}, sleep_on_parcels);
+            auto value = std::make_unique<int>(1);
+            CHECK(plain.try_tell(std::make_unique<int>(0)));
+            CHECK(chosen.try_tell<int>(0));
+            CHECK_FALSE(plain.try_tell(std::move(value)));
+            REQUIRE(value != nullptr);
+            parcel sent{std::move(value)};
+            CHECK_FALSE(chosen.try_tell<parcel>(std::move(sent)));
+            REQUIRE(sent.content != nullptr);
+            plain.kill();
+            chosen.kill();
+            co_await plain.ended();
+            co_await chosen.ended();
+            CHECK_FALSE(plain.try_tell(std::move(sent.content)));  // it has ended
+            CHECK_FALSE(chosen.try_tell<parcel>(std::move(sent)));
+            CHECK(sent.content != nullptr);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("mailbox: drop_newest, drop_oldest and reject keep what they say") {
     struct local {
         static task<std::vector<int>> fill(overflow policy, int& refused) {

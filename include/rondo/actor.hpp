@@ -59,6 +59,18 @@ Message make_message(Args&&... args) {
     }
 }
 
+/// Nobody took the message: if it was moved here as a whole, it moves back.
+template <class T, class... Args, class Message>
+void message_back([[maybe_unused]] Message& m, [[maybe_unused]] std::remove_reference_t<Args>&... args) noexcept {
+    if constexpr (sizeof...(Args) == 1) {
+        if constexpr (std::is_same_v<Message, T>) {
+            (move_back<Args>(args, m), ...);
+        } else if (T* const made = get_if<T>(&m)) {
+            (move_back<Args>(args, *made), ...);
+        }
+    }
+}
+
 template <class F>
 struct mailbox_parameter;  // of a function whose first parameter is a mailbox<M>&: M
 template <class M, class... Rest>
@@ -100,11 +112,14 @@ class actor_ref {
         (detail::assert_safe_argument<Args>(), ...);
         return detail::tell_awaiter<Message>(share(), detail::make_message<Message, T>(std::forward<Args>(args)...));
     }
-    /// The same if that needs no waiting. False: nothing was sent; the mailbox is full or the actor has ended.
+    /// The same if that needs no waiting. False: nothing was sent; the mailbox is full or the actor has ended. A
+    /// message that was given whole, as a T, is untouched then.
     template <class T = Message, class... Args>
     bool try_tell(Args&&... args) const {
         Message m = detail::make_message<Message, T>(std::forward<Args>(args)...);
-        return box().try_accept(m);
+        if (box().try_accept(m)) return true;
+        detail::message_back<T, Args...>(m, args...);
+        return false;
     }
     /// Sends the request T(args...), and gives the reply. A deadline is that of a scope around it. Throws
     /// no_such_actor (at once when the actor has ended; also when it ends before it takes the request),
