@@ -34,6 +34,8 @@ constexpr std::size_t most_prefixes = 8;
 
 exception_group::exception_group(std::vector<std::exception_ptr> errors) : errors_(std::move(errors)) {
     if (errors_.empty()) throw std::invalid_argument("an exception_group holds at least one error");
+    for (const std::exception_ptr& error : errors_)
+        if (!error) throw std::invalid_argument("an exception_group was given an error that is none");
     const exception_group* const nested = as_group(first());
     origin_ = nested != nullptr ? nested->origin_ : first();
     levels_ = nested != nullptr ? nested->levels_ + 1 : 0;

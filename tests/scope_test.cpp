@@ -1229,10 +1229,17 @@ TEST_CASE("exception_group: splits by type through nested groups, and prints as 
     CHECK(group.subgroup<std::logic_error>().size() == 1);
     CHECK_THROWS_AS(group.rethrow_except<std::runtime_error>(), exception_group);
     CHECK_NOTHROW(group.rethrow_except<std::exception>());
-    CHECK_THROWS_AS(exception_group({}), std::invalid_argument);
+    CHECK_THROWS_AS(exception_group(std::vector<std::exception_ptr>()), std::invalid_argument);
 }
 
 // Its tree was as wide as it was deep, what() repeated itself at each level, and its end took the stack.
+// A null one ended the program when somebody asked what it was.
+TEST_CASE("exception_group: of no error, or of one that is null, is an invalid_argument") {
+    CHECK_THROWS_AS(exception_group(std::vector<std::exception_ptr>()), std::invalid_argument);
+    const std::vector<std::exception_ptr> one_is_null = {std::make_exception_ptr(1), nullptr};
+    CHECK_THROWS_AS(exception_group(std::vector(one_is_null)), std::invalid_argument);
+}
+
 TEST_CASE("exception_group: groups in groups, a hundred thousand deep, are told shortly, split, and end") {
     std::exception_ptr error = std::make_exception_ptr(std::runtime_error("innermost"));
     std::size_t longest = 0;

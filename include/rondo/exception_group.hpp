@@ -14,7 +14,7 @@ namespace rondo {
 /// Cancellations are not among them. An error may itself be an exception_group.
 class RONDO_API exception_group : public std::exception {
  public:
-    /// At least one; throws invalid_argument otherwise.
+    /// At least one, and none of them null; throws invalid_argument otherwise.
     explicit exception_group(std::vector<std::exception_ptr> errors);
     exception_group(const exception_group&);
     ~exception_group() override;
