@@ -58,6 +58,9 @@ void loop::turn_in_child() {
     if (unwinding) {
         in_a_child_->look(batch_);
         if (batch_.size() == 0) in_a_child_->sleep_until(next_timer());
+    } else if (unwinding_) {
+        in_a_child_->look(batch_);
+        stuck_ = batch_.size() == 0;  // only the outside could wake those that are left: drain_root() names them
     } else {
         backend_->wait(never, batch_);
     }

@@ -651,6 +651,34 @@ TEST_CASE("fork: a child that awaits something of its parent's is told so") {
     }
 }
 
+// It was told that it had used the loop, and not for whom it had waited.
+TEST_CASE("fork: a child does not wait for what is shielded and never woken, but names it") {
+    const std::string said = last_words([] {
+        const pid_t parent = ::getpid();
+        event never_set;
+        const auto main = [&]() -> task<> {
+            auto waits = [&]() -> task<> {
+                name_task("stubborn");
+                co_await shield([&]() -> task<> { co_await never_set.wait(); });
+            };
+            auto stubborn = spawn(waits);
+            co_await test::settle();
+            const pid_t child = fork_child();
+            if (child == 0) throw child_leaves();
+            static_cast<void>(succeeded(child));
+            never_set.set();
+            co_await stubborn;
+        };
+        try {
+            rondo::run(main);
+        } catch (const child_leaves&) {
+        }
+        if (::getpid() == parent) ::_exit(0);
+    });
+    CHECK(said.find("stubborn") != said.npos);
+    CHECK(said.find("cannot be used") == said.npos);
+}
+
 TEST_CASE("fork: exit() in a child under run() leaves the loop as it is") {
     const std::string said = last_words([] {
         static std::unique_ptr<loop> l;  // goes when the process exits
