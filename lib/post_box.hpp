@@ -29,12 +29,9 @@ class post_box {
     // --- any thread
 
     /// False when closed.
-    bool post(ready_node& node) noexcept {
-        if (!inbox_.push(node)) return false;
-        // One wakes it. Who comes meanwhile need not: it has yet to look into the inbox.
-        if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false, std::memory_order_seq_cst)) wake();
-        return true;
-    }
+    bool post(ready_node& node) noexcept { return put_into(inbox_, node); }
+    /// The same of what must be heard in a flood: it goes before all that wait.
+    bool post_urgently(ready_node& node) noexcept { return put_into(urgent_, node); }
 
     /// A place for a post, if one is left. Posts without one are not counted here, which would cost each of them
     /// as much as the post itself; the loop tells how many it has left over.
@@ -67,13 +64,16 @@ class post_box {
     /// While nobody posts.
     void retarget(Target& instead) noexcept { target_ = &instead; }
     void awake() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
-    bool has_posts() const noexcept { return !waiting_.empty() || !inbox_.empty(); }
+    bool has_posts() const noexcept { return !waiting_.empty() || !inbox_.empty() || !urgent_.empty(); }
 
     /// Takes what was posted, behind what waits already. How many wait.
     std::size_t collect() noexcept {
         auto [nodes, count] = inbox_.take();
         waiting_.append(nodes);
-        return waiting_count_ += count;
+        auto [first, more] = urgent_.take();
+        first.append(waiting_);
+        waiting_ = std::move(first);
+        return waiting_count_ += count + more;
     }
     /// One that waits, the oldest.
     ready_node& next() noexcept {
@@ -91,6 +91,8 @@ class post_box {
     queue<ready_node> close() noexcept {
         queue<ready_node> rest = inbox_.close().nodes;
         waiting_.append(rest);
+        rest = urgent_.close().nodes;
+        waiting_.append(rest);
         waiting_count_ = 0;
         return std::move(waiting_);
     }
@@ -100,9 +102,17 @@ class post_box {
     void for_each(F&& f) const {
         waiting_.for_each(f);
         inbox_.for_each(f);
+        urgent_.for_each(f);
     }
 
  private:
+    bool put_into(basic_inbox<Atomic>& box, ready_node& node) noexcept {
+        if (!box.push(node)) return false;
+        // One wakes it. Who comes meanwhile need not: it has yet to look into the inbox.
+        if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false, std::memory_order_seq_cst)) wake();
+        return true;
+    }
+
     // What each post touches is on one line, and what the loop touches for each is on another.
     basic_inbox<Atomic> inbox_;
     Atomic<bool> sleeping_{false};
@@ -115,6 +125,7 @@ class post_box {
     std::size_t waiting_count_ = 0;
 
     alignas(64) Atomic<std::size_t> visitors_{0};
+    basic_inbox<Atomic> urgent_;
 };
 
 }  // namespace rondo::detail

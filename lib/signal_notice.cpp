@@ -19,7 +19,7 @@ struct signal_notice::letter : callback, signal_watch {
     static void send(signal_watch& base, int signal) noexcept {
         auto& self = static_cast<letter&>(base);
         self.come.fetch_or(signal_bit(signal));
-        if (!self.queued.exchange(true)) self.target->post(self);
+        if (!self.queued.exchange(true)) self.target->post_urgently(self);
     }
 
     static void deliver(callback& base, act what) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <doctest/doctest.h>
 #include <optional>
+#include <string>
 
 using namespace rondo::detail;
 using test::interleaving;
@@ -117,7 +118,7 @@ TEST_CASE("post box: closed in the middle, a post is refused or given back, and 
             w.emplace();
             for (std::size_t i = 0; i < 2; ++i)
                 threads.start([&, i] {
-                    w->taken[i] = w->box.post(w->nodes[i]);
+                    w->taken[i] = i == 0 ? w->box.post(w->nodes[i]) : w->box.post_urgently(w->nodes[i]);
                     if (w->gone && w->target.rung) w->touched_late = true;
                 });
             threads.start([&] {
@@ -137,6 +138,31 @@ TEST_CASE("post box: closed in the middle, a post is refused or given back, and 
         });
     CHECK(runs > 500);
     MESSAGE(runs << " orders");
+}
+
+// A signal would not be heard in a flood if it stood at the end of the queue.
+TEST_CASE("post box: what is urgent goes before all that wait, and wakes a sleeping loop") {
+    bell target;
+    post_box<bell> box(target, 1);
+    number nodes[6] = {number(0), number(1), number(2), number(3), number(4), number(5)};
+    for (int i : {0, 1}) box.post(nodes[i]);
+    CHECK(box.collect() == 2);
+    box.post(nodes[2]);
+    CHECK_FALSE(box.sleep());
+    box.awake();
+    CHECK_FALSE(target.rung);
+    for (int i : {3, 4}) box.post_urgently(nodes[i]);
+    CHECK(box.collect() == 5);
+    std::string order;
+    for (int i = 0; i < 5; ++i) order += std::to_string(static_cast<number&>(box.next()).value);
+    CHECK(order == "34012");
+    CHECK(box.waiting() == 0);
+    CHECK(box.sleep());
+    box.post_urgently(nodes[5]);
+    CHECK(target.rung);
+    CHECK_FALSE(box.sleep());
+    CHECK(static_cast<number*>(box.close().front())->value == 5);
+    CHECK_FALSE(box.post_urgently(nodes[0]));
 }
 
 TEST_CASE("post box: in every order, no more posts have a place than the limit, and each place comes back" *
