@@ -369,6 +369,7 @@ void loop::drain_root() noexcept {
     unwinding_ = true;
     refresh_now();
     steps_when_asked_ = stats_.steps;
+    bytes_when_asked_ = bytes_under_way();
     give_up_at_ = gave_up_ ? now_ : now_ + patience_at_the_end;  // once is enough, if nothing has run since
     const bool was_stopped = stopped_;
     bool again;
@@ -397,16 +398,31 @@ void loop::drain_root() noexcept {
 }
 
 // The last tasks unwind. What waits behind a shield for another thread, or for a peer, may wait for ever: so
-// somebody has to lose patience. As long as tasks take steps, or timers will let them, nobody does.
+// somebody has to lose patience. As long as tasks get on, or timers will let them, nobody does.
 time_point loop::end_of_patience() noexcept {
     if (root_.count == 0) return never;  // descriptors that close, which the kernel does
-    if (stats_.steps != steps_when_asked_ || (now_ >= give_up_at_ && has_ending_timer())) {
+    if (stats_.steps != steps_when_asked_) {
         steps_when_asked_ = stats_.steps;
         give_up_at_ = now_ + patience_at_the_end;
+    } else if (now_ >= give_up_at_) {
+        const std::uint64_t moved = bytes_under_way();
+        if (moved == bytes_when_asked_ && !has_ending_timer()) {
+            stuck_ = true;
+            return now_;
+        }
+        bytes_when_asked_ = moved;
+        give_up_at_ = now_ + patience_at_the_end;
     }
-    if (now_ < give_up_at_) return backend_->kind() == backend_kind::sim ? never : give_up_at_;
-    stuck_ = true;
-    return now_;
+    return backend_->kind() == backend_kind::sim ? never : give_up_at_;
+}
+
+// What the waits of tasks have moved so far: a long write gets on without a step of its task.
+std::uint64_t loop::bytes_under_way() const noexcept {
+    std::uint64_t sum = 0;
+    for_each_task([&](const detail::fiber& f) {
+        if (f.waiting != nullptr && f.waiting->vt->progress != nullptr) sum += f.waiting->vt->progress(*f.waiting);
+    });
+    return sum;
 }
 
 // A timer that will do something once. An interval goes on for ever, and says nothing.

@@ -46,6 +46,7 @@ struct stream_functions {
         const socket_handle& socket = static_cast<const stream_awaiter&>(static_cast<const io_op&>(o)).of_->socket_;
         return socket.open() ? socket.of() : nullptr;
     }
+    static std::uint64_t progress(const op& o) noexcept { return static_cast<const io_op&>(o).moved; }
 };
 
 /// An accept that pauses, because descriptors or memory ran out, waits for time instead.
@@ -76,7 +77,7 @@ const op_vtable accept_vtable = {&accept_functions::cancel, &accept_functions::d
                                  &accept_functions::belongs_to, &accept_functions::settled};
 const op_vtable io_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe};
 const op_vtable stream_vtable = {&io_functions::cancel, &wake_owner, &io_functions::describe,
-                                 &stream_functions::belongs_to};
+                                 &stream_functions::belongs_to, nullptr, &stream_functions::progress};
 
 void io_awaiter::check_cancelled() const {
     if (result == -ECANCELED) throw_cancelled();

@@ -125,6 +125,21 @@ TEST_CASE("misuse: a shielded wait that nobody ends does not hold up the end of 
     }
 }
 
+TEST_CASE("misuse: the same of a shielded read that no peer ends") {
+    struct local {
+        static task<> reads(tcp_stream& from) {
+            std::byte one[1];
+            co_await from.read_some(one);
+        }
+        static task<> body() {
+            auto c = std::make_shared<test::connection>(co_await test::connected());
+            spawn([c]() -> task<> { co_await shield(reads, c->server); }).discard();
+            co_await yield();
+        }
+    };
+    CHECK_ABORTS(abort_message([] { rondo::run(local::body); }), "1 task waits, although cancelled");
+}
+
 TEST_CASE("misuse: a loop and its handles belong to one thread") {
     CHECK_ABORTS(abort_message([] {
         loop l;

@@ -1,5 +1,5 @@
 // task<T>, spawn, handles, run.
-#include "support/test.hpp"
+#include "support/net.hpp"
 
 #include <rondo/testing/every_step.hpp>
 
@@ -624,6 +624,30 @@ class for_ever : op {
         [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "Godot"); },
     };
 };
+
+// On `sim`, where it takes no time: elsewhere the patience at the end is one of real seconds.
+TEST_CASE("run: at its end a shielded read is waited for as long as bytes come, though no task takes a step") {
+    if (!test::on_sim()) return;
+    struct local {
+        static task<> reads(tcp_stream& from, std::string& into) {
+            std::byte eight[8];
+            co_await from.read_exactly(eight);
+            into = test::as_text(eight);
+        }
+        static task<> body(std::string& got, timer& writes) {
+            auto c = std::make_shared<test::connection>(co_await test::connected());
+            spawn([c](std::string& into) -> task<> { co_await shield(reads, c->server, into); }, std::ref(got)).discard();
+            writes = this_loop().set_interval(2s, [c] { CHECK(c->client.try_write_some("x")); });
+            co_await yield();
+        }
+    };
+    loop l;
+    std::string got;
+    timer writes;
+    run_on(l, local::body, std::ref(got), std::ref(writes));
+    CHECK(got == "xxxxxxxx");
+    writes.cancel();
+}
 
 TEST_CASE("run: a main task that ends in the pending phase ends it, before poll waits for the tasks that are left") {
     // It was noticed after the turn only, hence after the first of their timers.

@@ -319,7 +319,8 @@ class RONDO_API loop {
     static constexpr std::int32_t inline_completions = 64;
     /// So many waits for other tasks may be over at once; the next one goes behind every task that is ready.
     static constexpr std::int32_t waits_at_once = 128;
-    /// So long the end of run() and ~loop wait for tasks that others have to wake, while none takes a step.
+    /// So long the end of run() and ~loop wait for tasks that others have to wake, while none gets on: takes a
+    /// step, or moves a byte.
     static constexpr duration patience_at_the_end = std::chrono::seconds(5);
     /// Posts of other threads, and steps of the tasks that they wake, in one turn; the rest waits for the next.
     static constexpr std::uint32_t posts_per_turn = 1024;
@@ -332,7 +333,7 @@ class RONDO_API loop {
     explicit loop(const loop_options& options = {});
     /// Cancels every task that is left, waits for its end, and drops all callbacks. What a shield keeps running,
     /// and the timers it waits for, are waited out. When only the outside could wake such a task, a peer or another
-    /// thread, and none has taken a step for `patience_at_the_end`, those left are named in the log, and asserted.
+    /// thread, and none has got on for `patience_at_the_end`, those left are named in the log, and asserted.
     ~loop();
     loop(const loop&) = delete;
     loop& operator=(const loop&) = delete;
@@ -616,6 +617,7 @@ class RONDO_API loop {
     void enter(phase p) noexcept;
     time_point poll_deadline(bool may_block) const noexcept;
     time_point end_of_patience() noexcept;
+    std::uint64_t bytes_under_way() const noexcept;
     bool has_ending_timer() const noexcept;
     bool posts_give_way() noexcept;
     bool work_queued() const noexcept;
@@ -742,6 +744,7 @@ class RONDO_API loop {
     detail::scope root_;
     time_point give_up_at_{};             // of drain_root(): when no task has taken a step until then
     std::uint64_t steps_when_asked_ = 0;
+    std::uint64_t bytes_when_asked_ = 0;
     error_hook hook_ = nullptr;
     void* hook_context_ = nullptr;
     dead_letter_hook dead_letter_hook_ = nullptr;

@@ -45,6 +45,8 @@ struct op_vtable {
     /// Asked when `result` is set, by `done` itself or by a select_one() that stands for it. False: that was
     /// not the end, and it is armed again (an accept that had no descriptor left). Null: it always is.
     bool (*settled)(op&) noexcept = nullptr;
+    /// How much of it is done, for who loses patience: it grows as long as it gets on. Null: who knows.
+    std::uint64_t (*progress)(const op&) noexcept = nullptr;
 };
 
 struct op {
