@@ -946,7 +946,7 @@ class model {
         };
         for (std::size_t i = 0; i < n.body.size() && static_cast<int>(i) < n.limit; ++i) {
             task* made;
-            start(s, n.body[i].id, [&](task& t) { return worker(t, n, next, done); }, made);
+            start(s, n.body[i].id, [&](task& t) { return worker(t, n, s, next, done); }, made);
         }
         co_await wait_for_children(s);
         w.self->inside.pop_back();
@@ -956,8 +956,8 @@ class model {
         for (std::size_t i = 0; i < next; ++i)
             if (!done[i]) throw new_failure("canceled");
     }
-    co<> worker(task& self, const node& n, std::size_t& next, std::vector<bool>& done) {
-        while (next < n.body.size()) {
+    co<> worker(task& self, const node& n, const scope& s, std::size_t& next, std::vector<bool>& done) {
+        while (next < n.body.size() && !s.cancelled) {  // after a failure the others are not looked at
             const std::size_t mine = next++;
             self.number = n.body[mine].id;
             co_await part(self, n.body[mine]);
