@@ -567,7 +567,7 @@ TEST_CASE("misuse: two tasks ask one async_generator, or one that was moved from
             co_await c.send(1);
         }
         static task<> itself() {
-            auto g = asks_itself(g);
+            async_generator<int> g = asks_itself(g);
             static_cast<void>(co_await g.next());
         }
         static task<> moved_from() {
