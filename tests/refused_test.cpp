@@ -159,7 +159,7 @@ struct lender : io_op {
                                           [](const op&, char* text, std::size_t size) noexcept {
                                               if (size > 0) *text = '\0';
                                           }};
-    explicit lender(int fd) : io_op(nothing, io_kind::poll_in, fd) { flags = io_op::foreign; }
+    explicit lender(int descriptor) : io_op(nothing, io_kind::poll_in, descriptor) { flags = io_op::foreign; }
 };
 
 // The wake was asked for from the ring only, and there was no entry to ask with.
