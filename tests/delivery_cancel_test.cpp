@@ -353,9 +353,12 @@ task<> waits_for_condition(cell& c) {
     co_await says(c, "condition", changed.wait(guard));
 }
 task<> combines(cell& c) {
-    auto all = [&]() -> task<> { co_await when_all(child_of(c, "all"), child_of(c, "all")); };
-    auto any = [&]() -> task<> { static_cast<void>(co_await when_any(child_of(c, "any"), child_of(c, "any"))); };
-    auto first = [&]() -> task<> { co_await race(child_of(c, "race"), child_of(c, "race")); };
+    auto of_all = [&] { return child(counted(c), "all"); };
+    auto of_any = [&] { return child(counted(c), "any"); };
+    auto of_race = [&] { return child(counted(c), "race"); };
+    auto all = [&]() -> task<> { co_await when_all(of_all, of_all); };
+    auto any = [&]() -> task<> { static_cast<void>(co_await when_any(of_any, of_any)); };
+    auto first = [&]() -> task<> { co_await race(of_race, of_race); };
     auto mapped = [&]() -> task<> {
         const int items[] = {1, 2, 3};
         auto each = [&](int) { return child(counted(c), "map"); };

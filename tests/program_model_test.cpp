@@ -472,15 +472,15 @@ class runner {
     }
     task<std::string> starting(const node& n, where w) {
         const where inside = w.child(n.id);
-        auto child = [this, &n, inside](started<> ready) { return two_halves(std::move(ready), n, inside); };
-        if (w.group != nullptr && !n.flag) co_await w.group->start(child);
-        if (w.supervisors != nullptr && !n.flag) co_await w.supervisors->start(child);
+        auto halves = [this, &n, inside](started<> ready) { return two_halves(std::move(ready), n, inside); };
+        if (w.group != nullptr && !n.flag) co_await w.group->start(halves);
+        if (w.supervisors != nullptr && !n.flag) co_await w.supervisors->start(halves);
         if (n.flag && w.group != nullptr) {
-            const auto r = co_await attempt(w.group->start(child));
+            const auto r = co_await attempt(w.group->start(halves));
             if (!r) co_return text_of(r.error());
         }
         if (n.flag && w.supervisors != nullptr) {
-            const auto r = co_await attempt(w.supervisors->start(child));
+            const auto r = co_await attempt(w.supervisors->start(halves));
             if (!r) co_return text_of(r.error());
         }
         co_return w.group != nullptr || w.supervisors != nullptr ? "ready" : "ok";
