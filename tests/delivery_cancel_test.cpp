@@ -395,7 +395,7 @@ task<> waits_for_everything(cell& c) {
         const auto add = [&]<class Make>(Make make) {
             g.spawn([&c, make] { return says_of(c, "wait", make); }).discard();
         };
-        add([&] { return full.send(1); });
+        add([&] { return full.emplace(1); });
         add([&] { return empty.receive(); });
         add([&] { return taken.get(); });
         add([&] { return permits.acquire(); });
