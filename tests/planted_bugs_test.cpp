@@ -73,13 +73,15 @@ task<> ten_questions(rondo::endpoint to) {
 
 /// Runs a server whose sessions are `session(stream)`.
 template <class F>
-task<> server(F session) {
+task<> server(F session, std::uint32_t most = 0) {
     auto listener = tcp_listener::bind("0.0.0.0", 80);
-    co_await rondo::serve(listener, session);
+    rondo::serve_options options;
+    options.max_connections = most;
+    co_await rondo::serve(listener, session, options);
 }
 template <class F>
-rondo::host& serve_on(world& w, const char* name, F session) {
-    return w.host(name).run([session] { return server(session); });
+rondo::host& serve_on(world& w, const char* name, F session, std::uint32_t most = 0) {
+    return w.host(name).run([session, most] { return server(session, most); });
 }
 
 task<tcp_stream> connect(world& w, const char* name) { return [](rondo::endpoint to) -> task<tcp_stream> {
@@ -612,7 +614,8 @@ class descriptors_spin final : public planted {
     task<> run(world& w) override {
         serve_on(w, "srv", test::echo_session);
         const rondo::endpoint target = w.address_of("srv", 80);
-        serve_on(w, "relay", [this, target](tcp_stream& peer) { return relay(peer, target); }).descriptor_limit(4);
+        const auto session = [this, target](tcp_stream& peer) { return relay(peer, target); };
+        serve_on(w, "relay", session, 100).descriptor_limit(4);  // more sessions than it has descriptors for
         auto one = rondo::spawn([&w, this] { return client(w, 0ms); });
         auto two = rondo::spawn([&w, this] { return client(w, 5ms); });
         co_await one;
