@@ -281,7 +281,7 @@ static const char* usual_hint(int error) noexcept {
     }
 }
 
-void refused(const char* call, int error, const char* hint) noexcept {
+void refused_by_kernel(const char* call, int error, const char* hint) noexcept {
     if (hint == nullptr) hint = usual_hint(error);
     char message[320];
     std::snprintf(message, sizeof message, "the kernel refused %s, and the loop cannot go on: %s (errno %d)%s%s", call,

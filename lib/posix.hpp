@@ -156,6 +156,6 @@ class posix_backend : public backend {
 std::string explain(const char* call, int error, const char* hint = nullptr);
 
 /// Asserts that `call`, without which a loop cannot go on, has failed: with which error, and what that may mean.
-[[noreturn]] void refused(const char* call, int error, const char* hint = nullptr) noexcept;
+[[noreturn]] void refused_by_kernel(const char* call, int error, const char* hint = nullptr) noexcept;
 
 }  // namespace rondo::detail

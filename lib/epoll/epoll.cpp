@@ -806,7 +806,7 @@ int epoll_backend::wait_for_events(time_point until) noexcept {
         }
         if (count >= 0) return count;
         if (errno == EINTR) continue;
-        if (!has_pwait2_) refused("epoll_wait", errno);
+        if (!has_pwait2_) refused_by_kernel("epoll_wait", errno);
         // Linux before 5.11, or a filter that has not heard of the call, whatever it answers. If it is something
         // else, epoll_wait will say so.
         has_pwait2_ = false;

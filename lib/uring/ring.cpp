@@ -197,7 +197,7 @@ void kernel_ring::judge(int result) noexcept {
         case EINVAL: hint = "did the program put another file in place of the ring's descriptor?"; break;
         default: break;
     }
-    refused("io_uring_enter", -result, hint);
+    refused_by_kernel("io_uring_enter", -result, hint);
 }
 
 }  // namespace rondo::detail

@@ -59,7 +59,7 @@ class timer_heap {
     }
 
     /// Gives back what is behind the last slot in use, unless it is busy. O(slots).
-    void shrink() noexcept;
+    RONDO_API void shrink() noexcept;
 
     // armed or not
 

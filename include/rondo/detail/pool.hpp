@@ -107,12 +107,12 @@ RONDO_API std::size_t frames_live() noexcept;
 /// Gives this thread's chunks back that are wholly free, but for so many. O(free blocks).
 RONDO_API void trim_frames(std::size_t keep = 0) noexcept;
 /// A little of that, at most every 100 ms of a loop's time: for a thread that has more than `chunks_kept`.
-void trim_frames_slowly(std::int64_t now_ns) noexcept;
+RONDO_API void trim_frames_slowly(std::int64_t now_ns) noexcept;
 /// Bytes of this thread's chunks.
 RONDO_API std::size_t frame_bytes() noexcept;
 
 /// Gives the chunks of crossing blocks back that lie ready for all threads, but for so many. (They have 4 KiB.)
 inline constexpr std::size_t crossing_chunks_kept = 256;
-void trim_crossing(std::size_t keep) noexcept;
+RONDO_API void trim_crossing(std::size_t keep) noexcept;
 
 }  // namespace rondo::detail
