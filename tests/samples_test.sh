@@ -82,7 +82,7 @@ for backend in epoll auto; do
     check "a shell client is echoed ($backend)" shell_client
     check "echo_load verifies every byte ($backend)" \
         "$samples/echo_load" --backend "$backend" --port "$port" --connections 20 --size 3000 --seconds 1
-    check "SIGINT ends it gracefully ($backend)" ends_on INT
+    check "SIGTERM ends it gracefully ($backend)" ends_on TERM
 done
 one_line() {  # one_line TEXT COMMAND...: exit code as of a failure, and that text in the only line of the errors
     local text=$1 code=0
