@@ -1,4 +1,5 @@
 // Posts from other threads. Run under ThreadSanitizer too.
+#include "support/eventful.hpp"
 #include "support/net.hpp"
 
 #include <algorithm>
@@ -429,17 +430,7 @@ TEST_CASE("remote: a callable that a loop that is gone does not take is untouche
 
 namespace {
 
-// Something else happens in the very moment in which it is moved.
-struct eventful {
-    std::unique_ptr<int> value = std::make_unique<int>(7);
-    std::function<void()>* when_moved;
-
-    explicit eventful(std::function<void()>& f) : when_moved(&f) {}
-    eventful(eventful&& other) noexcept : value(std::move(other.value)), when_moved(other.when_moved) {
-        if (*when_moved) std::exchange(*when_moved, nullptr)();
-    }
-    void operator()() const {}
-};
+using test::eventful;
 
 }  // namespace
 

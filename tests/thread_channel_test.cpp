@@ -1,4 +1,5 @@
 // Values from other threads. Run under ThreadSanitizer too.
+#include "support/eventful.hpp"
 #include "support/every_step.hpp"
 
 #include <atomic>
@@ -307,16 +308,7 @@ TEST_CASE("thread channel: a value that a loop that is gone does not take is unt
 
 namespace {
 
-// Something else happens in the very moment in which it is moved.
-struct eventful {
-    std::unique_ptr<int> value = std::make_unique<int>(7);
-    std::function<void()>* when_moved;
-
-    explicit eventful(std::function<void()>& f) : when_moved(&f) {}
-    eventful(eventful&& other) noexcept : value(std::move(other.value)), when_moved(other.when_moved) {
-        if (*when_moved) std::exchange(*when_moved, nullptr)();
-    }
-};
+using test::eventful;
 // What a channel makes of it does not turn back into it.
 struct converted {
     explicit converted(eventful&& from) noexcept : of(std::move(from)) {}
