@@ -3,7 +3,7 @@
 #include <rondo/observe/observers.hpp>
 #include <rondo/observe/recorder.hpp>
 #include <rondo/observe/stall_watchdog.hpp>
-#include <rondo/actor.hpp>
+#include <rondo/actor/actor.hpp>
 #include <rondo/rondo.hpp>
 
 #include "support.hpp"

@@ -2,7 +2,7 @@
 // has a seed, which cuts messages into pieces, and writes its decisions to the file SIM_LOG; `replay` is that
 // run again, from the file.
 #include <rondo/rondo.hpp>
-#include <rondo/simulate.hpp>
+#include <rondo/sim/simulate.hpp>
 
 #include "support.hpp"
 

@@ -1,6 +1,6 @@
 // A bank account as an actor under supervision: it restarts after a failure, resumes after a bad message.
 #include <rondo/rondo.hpp>
-#include <rondo/supervisor.hpp>
+#include <rondo/actor/supervisor.hpp>
 
 #include <cstdio>
 #include <stdexcept>

@@ -1,5 +1,5 @@
 // A counter as an actor: nobody shares its state, everybody sends it messages. As a coroutine with a mailbox.
-#include <rondo/actor.hpp>
+#include <rondo/actor/actor.hpp>
 #include <rondo/rondo.hpp>
 
 #include <cstdio>

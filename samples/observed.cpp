@@ -4,7 +4,7 @@
 #include <rondo/observe/chrome_trace.hpp>
 #include <rondo/observe/timeline.hpp>
 #include <rondo/rondo.hpp>
-#include <rondo/world.hpp>
+#include <rondo/sim/world.hpp>
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,8 +1,8 @@
 // The samples' command line: `--name value` pairs, checked, with a clear error in one line.
 #pragma once
 
-#include <rondo/backend.hpp>
-#include <rondo/endpoint.hpp>
+#include <rondo/loop/backend.hpp>
+#include <rondo/net/endpoint.hpp>
 
 #include <algorithm>
 #include <charconv>

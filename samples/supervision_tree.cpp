@@ -1,6 +1,6 @@
 // A supervisor with three workers: W2 crashes and is restarted alone; at five restarts in five minutes all end.
 #include <rondo/rondo.hpp>
-#include <rondo/supervisor.hpp>
+#include <rondo/actor/supervisor.hpp>
 
 #include <cstdio>
 #include <stdexcept>

@@ -2,8 +2,8 @@
 // asynchronous; and a flow begins and ends in the slice that is open on its track at that time.
 #include <rondo/observe/chrome_trace.hpp>
 
-#include "../json.hpp"
-#include "../write_file.hpp"
+#include "base/json.hpp"
+#include "base/write_file.hpp"
 #include "story.hpp"
 
 #include <cinttypes>

@@ -1,7 +1,7 @@
 // What time it is within a step: that of the loop that runs, and not its cached one.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 
 namespace rondo::observed {
 

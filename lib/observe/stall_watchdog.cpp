@@ -3,9 +3,9 @@
 // together, and a number that does not change is a step that does not end. On x86 these are plain moves.
 #include <rondo/observe/stall_watchdog.hpp>
 
-#include "../fork.hpp"
-#include "../places.hpp"
-#include "../readable.hpp"
+#include "base/fork.hpp"
+#include "loop/places.hpp"
+#include "base/readable.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,9 +1,9 @@
 // The data of the page: flat rows of numbers, and each text once. The page itself: page/timeline.js.
 #include <rondo/observe/timeline.hpp>
 
-#include "../json.hpp"
-#include "../places.hpp"
-#include "../write_file.hpp"
+#include "base/json.hpp"
+#include "loop/places.hpp"
+#include "base/write_file.hpp"
 #include "page.hpp"
 #include "story.hpp"
 

@@ -3,7 +3,7 @@
 // A scenario is a small program over an event loop, written as JSON. This tool plays it on a loop
 // of its own, in virtual time unless told otherwise, and prints the labels it logged; --expect
 // compares them with what real Node 20 printed, --timeline shows the run step by step in a browser.
-#include <rondo/error.hpp>
+#include <rondo/base/error.hpp>
 
 #include <algorithm>
 #include <cstdio>

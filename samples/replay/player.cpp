@@ -3,8 +3,8 @@
 // awaits.
 #include "player.hpp"
 
-#include <rondo/fd.hpp>
-#include <rondo/spawn.hpp>
+#include <rondo/io/descriptor.hpp>
+#include <rondo/task/spawn.hpp>
 
 #include <chrono>
 #include <cmath>

@@ -1,7 +1,7 @@
 // Runs a scenario on a rondo loop and tells which labels it emitted.
 #pragma once
 
-#include <rondo/backend.hpp>
+#include <rondo/loop/backend.hpp>
 
 #include <string>
 #include <vector>

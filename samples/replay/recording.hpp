@@ -1,7 +1,7 @@
 // What happened in a run, in order, for the timeline: who was queued where, what ran, what it did.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include <cstdint>
 #include <string>

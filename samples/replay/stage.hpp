@@ -1,7 +1,7 @@
 // What the interpreter and its promises share: the loop, the limits, and who watches.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include <cstdint>
 #include <stdexcept>

@@ -4,7 +4,7 @@
 #include "real.hpp"
 #include "scenario.hpp"
 
-#include <rondo/simulate.hpp>
+#include <rondo/sim/simulate.hpp>
 
 #include <string>
 #include <utility>

@@ -1,7 +1,7 @@
 #define RONDO_SIM 1
 #include "scenario.hpp"
 
-#include <rondo/buggify.hpp>
+#include <rondo/sim/buggify.hpp>
 
 #include <cstdio>
 #include <deque>

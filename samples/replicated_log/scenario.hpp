@@ -4,7 +4,7 @@
 
 #include "node.hpp"
 
-#include <rondo/world.hpp>
+#include <rondo/sim/world.hpp>
 
 namespace replicated {
 

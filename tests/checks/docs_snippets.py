@@ -20,7 +20,7 @@ from compiling import precompile, try_compile, try_each
 
 PRELUDE = """\
 #include <rondo/rondo.hpp>
-#include <rondo/supervisor.hpp>
+#include <rondo/actor/supervisor.hpp>
 #include <variant>
 using namespace rondo;
 using namespace std::chrono_literals;

@@ -11,25 +11,37 @@ import sys
 from pathlib import Path
 
 # Lowest first. A name is a header below include/rondo without its ending, or a folder of them. The
-# headers of detail, and the private ones of lib, are where the highest of what they include is.
+# headers of each detail folder, and the private ones of lib, are where the highest of what they include is.
 LAYERS = [
     ["version"],
-    ["time", "error", "log"],
-    ["op"],
-    ["oracle", "replay"],
-    ["backend"],
-    ["loop", "memory"],
-    ["suspend", "task"],
-    ["spawn", "attempt", "start"],
-    ["run", "task_local", "scope", "exception_group", "group", "cleanup"],
-    ["await_tree"],
-    ["outcome", "joiner", "joiners", "when", "as_completed", "map_concurrent", "wait_for_tasks"],
-    ["semaphore", "mutex", "shared_mutex", "condition", "event", "latch", "barrier", "once"],
-    ["channel", "oneshot", "broadcast", "watch", "generator", "select", "thread_channel", "rate_limiter", "queue"],
-    ["request", "mailbox", "actor", "supervisor"],
-    ["fd", "buffer", "bytes", "endpoint", "stream", "net", "tcp", "udp", "unix", "serve"],
+    ["base/time", "base/error", "base/log"],
+    ["loop/op"],
+    ["loop/oracle", "sim/replay"],
+    ["loop/backend"],
+    ["loop/loop", "loop/memory"],
+    ["task/suspend", "task/task"],
+    ["task/spawn", "task/attempt", "task/start"],
+    ["task/run", "task/task_local", "task/scope", "base/exception_group", "task/group", "task/cleanup"],
+    ["task/await_tree"],
+    [
+        "task/outcome", "combine/joiner", "combine/joiners", "combine/when", "combine/as_completed",
+        "combine/map_concurrent", "combine/wait_for_tasks",
+    ],
+    [
+        "sync/semaphore", "sync/mutex", "sync/shared_mutex", "sync/condition", "sync/event", "sync/latch",
+        "sync/barrier", "sync/once",
+    ],
+    [
+        "channel/channel", "channel/oneshot", "channel/broadcast", "channel/watch", "task/generator", "combine/select",
+        "channel/thread_channel", "sync/rate_limiter", "channel/queue",
+    ],
+    ["actor/request", "actor/mailbox", "actor/actor", "actor/supervisor"],
+    [
+        "io/descriptor", "io/buffer", "base/bytes", "net/endpoint", "io/stream", "net", "net/tcp", "net/udp", "net/unix",
+        "net/serve",
+    ],
     ["file", "signal", "process", "offload", "dns"],
-    ["world", "observe", "simulate", "buggify"],
+    ["sim/world", "observe", "sim/simulate", "sim/buggify"],
     ["testing"],
     ["rondo"],
     ["interop"],
@@ -38,19 +50,20 @@ LAYERS = [
 # A source has the layer of the header it is named after, if there is one. These alone reach
 # further up, to the layer named here.
 SOURCE_LAYERS = {
-    "assert": "loop",  # what stops the program names the task that ran
-    "error": "attempt",
-    "failures": "group",
-    "log": "loop",
-    "loop": "task",
-    "run": "await_tree",  # what a deadlock looks like
-    "owned_lock": "condition",  # who waits for a lock again after a condition
-    "scope": "spawn",
+    "base/assert": "loop/loop",  # what stops the program names the task that ran
+    "base/error": "task/attempt",
+    "task/failures": "task/group",
+    "combine/children": "combine/joiner",
+    "base/log": "loop/loop",
+    "loop/engine": "task/task",
+    "task/run": "task/await_tree",  # what a deadlock looks like
+    "sync/owned_lock": "sync/condition",  # who waits for a lock again after a condition
+    "loop/scope": "task/spawn",
 }
 
 # The backends know operations and nothing above; one file chooses among them.
-BACKEND_FOLDERS = {"epoll", "uring", "sim"}
-MAY_INCLUDE_BACKENDS = {"backend", "world"}
+BACKEND_FOLDERS = {"backend/epoll", "backend/uring", "backend/sim"}
+MAY_INCLUDE_BACKENDS = {"loop/backend", "sim/world"}
 
 # Slow to compile, or not portable: nothing that every user of rondo should have to read.
 NOT_IN_PUBLIC_HEADERS = re.compile(
@@ -75,7 +88,7 @@ class Tree:
             if name in names or name.rsplit("/", 1)[0] in names:
                 return rank
         header = self.public / f"{name}.hpp"
-        if name.startswith("detail/") and header.exists() and name not in seen:
+        if "/detail/" in name and header.exists() and name not in seen:
             return self.inherited(header, (*seen, name))
         return 0 if name in seen else None
 
@@ -101,11 +114,12 @@ class Tree:
         return None
 
     def rank_of_source(self, path):
-        stem = path.stem
-        if path.relative_to(self.lib).parts[0] in BACKEND_FOLDERS:
-            return self.rank("backend")
+        source = path.relative_to(self.lib).with_suffix("")
+        folder, stem = source.parent.as_posix(), source.name
+        if folder in BACKEND_FOLDERS:
+            return self.rank("loop/backend")
         if path.suffix == ".cpp":
-            for name in (SOURCE_LAYERS.get(stem), stem, f"detail/{stem}"):
+            for name in (SOURCE_LAYERS.get(str(source)), str(source), f"{folder}/detail/{stem}"):
                 if name and self.rank(name) is not None:
                     return self.rank(name)
         return self.inherited(path)
@@ -172,7 +186,7 @@ def check(root):
                 continue
             other = file.parent.relative_to(tree.lib).as_posix()
             if other in BACKEND_FOLDERS and other != folder:
-                if path.stem not in MAY_INCLUDE_BACKENDS or folder != ".":
+                if f"{folder}/{path.stem}" not in MAY_INCLUDE_BACKENDS:
                     problems.append(f"{place}: only the file that chooses a backend may see this")
             elif tree.inherited(file) > rank:
                 problems.append(f'{place}: "{include}" belongs to a layer above this file')
@@ -212,43 +226,43 @@ def self_test():
         return f"#include <rondo/{name}.hpp>\n"
 
     good = {
-        "include__rondo__detail__list_DOT_hpp": "#include <cstddef>\n",
-        "include__rondo__op_DOT_hpp": header("detail/list"),
-        "include__rondo__backend_DOT_hpp": header("op"),
-        "include__rondo__loop_DOT_hpp": header("backend"),
-        "include__rondo__interop__log_DOT_hpp": header("loop") + "#include <spdlog/spdlog.h>\n",
-        "lib__epoll__epoll_DOT_hpp": header("backend"),
-        "lib__epoll__epoll_DOT_cpp": '#include "epoll.hpp"\n#include <sys/epoll.h>\n',
-        "lib__backend_DOT_cpp": header("backend") + '#include "epoll/epoll.hpp"\n',
-        "lib__loop_DOT_cpp": header("loop"),
-        "lib__inbox_DOT_hpp": header("op"),
-        "lib__remote_DOT_hpp": header("loop") + '#include "inbox.hpp"\n',
-        "lib__remote_DOT_cpp": '#include "remote.hpp"\n',
+        "include__rondo__base__detail__list_DOT_hpp": "#include <cstddef>\n",
+        "include__rondo__loop__op_DOT_hpp": header("base/detail/list"),
+        "include__rondo__loop__backend_DOT_hpp": header("loop/op"),
+        "include__rondo__loop__loop_DOT_hpp": header("loop/backend"),
+        "include__rondo__interop__log_DOT_hpp": header("loop/loop") + "#include <spdlog/spdlog.h>\n",
+        "lib__backend__epoll__epoll_DOT_hpp": header("loop/backend"),
+        "lib__backend__epoll__epoll_DOT_cpp": '#include "epoll.hpp"\n#include <sys/epoll.h>\n',
+        "lib__loop__backend_DOT_cpp": header("loop/backend") + '#include "backend/epoll/epoll.hpp"\n',
+        "lib__loop__loop_DOT_cpp": header("loop/loop"),
+        "lib__loop__inbox_DOT_hpp": header("loop/op"),
+        "lib__loop__remote_DOT_hpp": header("loop/loop") + '#include "inbox.hpp"\n',
+        "lib__loop__remote_DOT_cpp": '#include "remote.hpp"\n',
     }
     assert problems(**good) == [], problems(**good)
 
     bad = [
-        ("include__rondo__op_DOT_hpp", header("loop")),
-        ("include__rondo__op_DOT_hpp", "#include <thread>\n"),
-        ("include__rondo__op_DOT_hpp", "#  include <sys/socket.h>\n"),
-        ("include__rondo__op_DOT_hpp", "#include <fmt/core.h>\n"),
-        ("include__rondo__op_DOT_hpp", "#include <asio.hpp>\n"),
-        ("include__rondo__op_DOT_hpp", '#include "detail/list.hpp"\n'),
+        ("include__rondo__loop__op_DOT_hpp", header("loop/loop")),
+        ("include__rondo__loop__op_DOT_hpp", "#include <thread>\n"),
+        ("include__rondo__loop__op_DOT_hpp", "#  include <sys/socket.h>\n"),
+        ("include__rondo__loop__op_DOT_hpp", "#include <fmt/core.h>\n"),
+        ("include__rondo__loop__op_DOT_hpp", "#include <asio.hpp>\n"),
+        ("include__rondo__loop__op_DOT_hpp", '#include "detail/list.hpp"\n'),
         ("include__rondo__unheard_of_DOT_hpp", ""),
-        ("include__rondo__detail__list_DOT_hpp", header("loop")),
-        ("include__rondo__stream_DOT_hpp", header("interop/log")),
-        ("lib__epoll__epoll_DOT_cpp", header("loop")),
-        ("lib__loop_DOT_cpp", '#include "epoll/epoll.hpp"\n'),
-        ("lib__uring__uring_DOT_cpp", '#include "../epoll/epoll.hpp"\n'),
-        ("lib__loop_DOT_cpp", '#include "missing.hpp"\n'),
-        ("lib__op_DOT_cpp", '#include "remote.hpp"\n'),
-        ("lib__epoll__epoll_DOT_cpp", '#include "../remote.hpp"\n'),
+        ("include__rondo__base__detail__list_DOT_hpp", header("loop/loop")),
+        ("include__rondo__io__stream_DOT_hpp", header("interop/log")),
+        ("lib__backend__epoll__epoll_DOT_cpp", header("loop/loop")),
+        ("lib__loop__loop_DOT_cpp", '#include "backend/epoll/epoll.hpp"\n'),
+        ("lib__backend__uring__uring_DOT_cpp", '#include "../epoll/epoll.hpp"\n'),
+        ("lib__loop__loop_DOT_cpp", '#include "missing.hpp"\n'),
+        ("lib__loop__op_DOT_cpp", '#include "remote.hpp"\n'),
+        ("lib__backend__epoll__epoll_DOT_cpp", '#include "loop/remote.hpp"\n'),
     ]
     for name, text in bad:
         assert problems(**{**good, name: text}), (name, text)
     circle = {
-        "include__rondo__group_DOT_hpp": header("scope"),
-        "include__rondo__scope_DOT_hpp": header("group"),
+        "include__rondo__task__group_DOT_hpp": header("task/scope"),
+        "include__rondo__task__scope_DOT_hpp": header("task/group"),
     }
     assert len(problems(**good, **circle)) == 1
     print(f"{len(bad) + 2} trees were judged rightly")

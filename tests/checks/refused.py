@@ -12,7 +12,7 @@ from compiling import precompile, try_compile, try_each
 
 PRELUDE = """\
 #include <rondo/rondo.hpp>
-#include <rondo/supervisor.hpp>
+#include <rondo/actor/supervisor.hpp>
 #include <functional>
 using namespace rondo;
 task<std::error_code> last_error() { co_return std::error_code{}; }

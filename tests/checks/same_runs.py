@@ -34,12 +34,12 @@ def page_of(root, folder):
 
 
 def build(program, root, compiler, option, folder):
-    sources = [program, *sorted((root / "lib").glob("*.cpp")), page_of(root, folder)]
-    for part in "sim", "epoll", "observe":
-        sources += sorted((root / "lib" / part).glob("*.cpp"))
+    library = [source for source in sorted((root / "lib").rglob("*.cpp")) if source.parent.name != "uring"]
+    sources = [program, page_of(root, folder), *library]
 
     def compile_one(source):
-        object_file = folder / (source.stem + ".o")
+        name = source.relative_to(root / "lib").with_suffix(".o") if source in library else Path(source.stem + ".o")
+        object_file = folder / "-".join(name.parts)
         command = [compiler, "-std=c++20", option, "-pthread", f"-I{root}/include", f"-I{root}/lib", "-c", str(source)]
         if shutil.which("ccache"):
             command.insert(0, "ccache")

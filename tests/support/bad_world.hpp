@@ -2,8 +2,8 @@
 #pragma once
 
 #include <rondo/rondo.hpp>
-#include <rondo/simulate.hpp>
-#include <rondo/world.hpp>
+#include <rondo/sim/simulate.hpp>
+#include <rondo/sim/world.hpp>
 
 #include <chrono>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a random program has to do, by the rules of docs/scopes.md, docs/cancellation.md, docs/combinators.md,
+// What a random program has to do, by the rules of docs/scopes.md, docs/cancellation.md, docs/combine.md,
 // docs/sync.md and docs/order.md, and with nothing of the library.
 //
 // Which of several ready tasks is next is left to whoever asks. Following the order in which a run of the library

@@ -7,8 +7,8 @@
 // %J is the number of the running task ("-" outside of tasks), %K the loop's phase.
 #pragma once
 
-#include <rondo/log.hpp>
-#include <rondo/loop.hpp>
+#include <rondo/base/log.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/spdlog.h>

@@ -2,7 +2,7 @@
 // right to 12.5 %. The size is fixed, and counting allocates nothing.
 #pragma once
 
-#include <rondo/time.hpp>
+#include <rondo/base/time.hpp>
 
 #include <algorithm>
 #include <array>

@@ -8,7 +8,7 @@
 // One look at the clock for each step, two for each turn; no allocation. On `sim` it is virtual time.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 #include <rondo/observe/histogram.hpp>
 
 #include <array>

@@ -1,7 +1,7 @@
 // A loop has room for one observer; this one stands for several.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,7 +1,7 @@
 // Metrics as Prometheus scrapes them: its text format, version 0.0.4 ("text/plain; version=0.0.4").
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 #include <rondo/observe/histogram.hpp>
 #include <rondo/observe/loop_metrics.hpp>
 

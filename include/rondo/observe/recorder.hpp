@@ -8,11 +8,11 @@
 //     rondo::save_chrome_trace(seen, "app.json");      // rondo/observe/chrome_trace.hpp
 //
 // When the ring is full the oldest events go; dropped() counts them. Recording allocates nothing, but once for
-// each host that is seen for the first time. docs/observability.md says what it costs.
+// each host that is seen for the first time. docs/observe.md says what it costs.
 #pragma once
 
-#include <rondo/loop.hpp>
-#include <rondo/world.hpp>
+#include <rondo/loop/loop.hpp>
+#include <rondo/sim/world.hpp>
 
 #include <cstddef>
 #include <cstdint>

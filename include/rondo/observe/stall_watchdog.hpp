@@ -9,7 +9,7 @@
 // A thread of its own looks four times in each `limit`; the loop only notes, for each step, where it is.
 #pragma once
 
-#include <rondo/loop.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include <cstdint>
 #include <memory>

@@ -12,7 +12,7 @@
 // on g++ 12.
 #pragma once
 
-#include <rondo/simulate.hpp>
+#include <rondo/sim/simulate.hpp>
 
 #include <cerrno>
 #include <cstdint>

@@ -1,8 +1,8 @@
 // Waiting for what will be true some time: on every backend, in virtual time without cost.
 #pragma once
 
-#include <rondo/suspend.hpp>
-#include <rondo/task.hpp>
+#include <rondo/task/suspend.hpp>
+#include <rondo/task/task.hpp>
 
 #include <algorithm>
 

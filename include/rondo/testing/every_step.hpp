@@ -13,8 +13,8 @@
 // cancels it. `observer`, hence these functions, cost nothing in any other run.
 #pragma once
 
-#include <rondo/loop.hpp>
-#include <rondo/spawn.hpp>
+#include <rondo/loop/loop.hpp>
+#include <rondo/task/spawn.hpp>
 
 #include <chrono>
 #include <cstddef>

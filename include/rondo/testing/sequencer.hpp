@@ -6,8 +6,8 @@
 //     { auto turn = co_await order(2); close(); }
 #pragma once
 
-#include <rondo/detail/take.hpp>
-#include <rondo/detail/wait_queue.hpp>
+#include <rondo/base/detail/take.hpp>
+#include <rondo/task/detail/wait_queue.hpp>
 
 #include <cstddef>
 #include <utility>

@@ -10,7 +10,7 @@
 //     });
 #pragma once
 
-#include <rondo/world.hpp>
+#include <rondo/sim/world.hpp>
 
 #include <type_traits>
 #include <utility>

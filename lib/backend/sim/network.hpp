@@ -1,0 +1,400 @@
+// The simulated kernels and the network between them: descriptors, and TCP in memory on virtual time.
+//
+// Each call answers at once, like a non-blocking system call: a value, or -errno, with -EAGAIN for
+// "you would have to wait". What takes time travels as a `packet`, which acts when the clock
+// reaches its arrival (wire.cpp). Whoever can go on because of it enters one queue of its machine, in
+// the order in which things became ready, and the backend (sim.cpp) works that queue off.
+//
+// There is one machine, where every address can be bound, or there are several with addresses of
+// their own and a link for each direction between any two of them.
+//
+// Errors, their order and what poll sees were compared with Linux 6. Where the model is simpler:
+//   - Acknowledgements are no packets: a byte leaves the sender's buffer when it arrives, and the
+//     window opens when the receiver reads. Only a direction that is cut holds them back.
+//   - Within a machine a packet takes `one_way` plus what the oracle adds, and never overtakes another
+//     of its direction. So connect takes two ways, and accept sees the connection after three.
+//   - A lost packet is sent again after Linux's timeouts (a SYN after 1 s, data after 200 ms, doubling),
+//     alone: there is no fast retransmit and no congestion window.
+//   - A full listen queue holds a SYN back until there is room, instead of dropping it.
+//   - No TIME_WAIT: a port is free when both ends are closed and nothing is under way.
+//   - On a single machine, an address that is not loopback can be reached while somebody has it.
+//   - A buffer size is what was asked for; Linux doubles it.
+#pragma once
+
+#include <rondo/loop/backend.hpp>
+#include <rondo/base/detail/list.hpp>
+#include <rondo/loop/oracle.hpp>
+#include <rondo/base/time.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace rondo::simulated {
+
+struct half;
+struct packet;
+struct socket;
+struct machine;
+
+/// Sim's descriptors: a system call that gets one by mistake answers EBADF and hurts nobody. Each machine
+/// has a range of its own, so that a number of another one's is EBADF, too.
+inline constexpr int first_descriptor = 1'000'000;
+inline constexpr int descriptors_per_machine = 1'000'000;
+inline constexpr int most_machines = 2000;  // whose numbers are ints
+
+inline constexpr duration one_way = std::chrono::microseconds(50);
+/// What the oracle may add to it: mostly little, and now and then much.
+inline constexpr duration longest_extra = std::chrono::microseconds(9610);
+
+/// The end of time: `never` itself means "no limit".
+inline constexpr time_point last_moment = never - duration(1);
+
+/// One direction between two machines.
+struct link {
+    duration latency_min = one_way;
+    duration latency_max = one_way + longest_extra;
+    std::uint32_t loss = 0;     // per million
+    std::uint32_t copies = 0;   // per million: arrive twice
+    std::uint32_t held_up = 0;  // per million: overtaken by later ones
+    std::uint64_t bytes_per_second = 0;  // 0: no limit
+    std::uint32_t packet_size = 65536;   // the most bytes of data in one packet
+    std::uint32_t cuts = 0;              // partitions in force: nothing gets through
+    time_point free_at{};                // of the bytes sent so far, when the last one is on its way
+};
+
+/// Errors that calls of a machine may meet for lack of something; 0: never. Per million.
+struct shortages {
+    std::uint32_t descriptors = 0;  // EMFILE: socket, accept
+    std::uint32_t buffers = 0;      // ENOBUFS: socket, accept
+    std::uint32_t memory = 0;       // ENOMEM: socket, accept, a borrowed receive
+    std::uint32_t aborted = 0;      // a connection is reset before accept gets it (ECONNABORTED)
+};
+
+/// What the world above wants to know and to decide. All calls come in the middle of a step.
+class wire_tap {
+ public:
+    struct fate {
+        bool drop = false;
+        duration extra{};
+    };
+    /// A packet is about to leave.
+    virtual fate judge(const packet& p) noexcept = 0;
+    enum class event : std::uint8_t { sent, arrived, lost, copied, gave_up };
+    virtual void on_packet(event what, const packet& p, time_point when) noexcept = 0;
+
+ protected:
+    ~wire_tap() = default;
+};
+
+class network {
+ public:
+    explicit network(oracle& decisions) noexcept;
+    ~network();
+    network(const network&) = delete;
+    network& operator=(const network&) = delete;
+
+    /// One more machine; the network keeps it. Without addresses it is the only one. Throws bad_alloc.
+    machine& add_machine(const raw_address& v4 = {}, const raw_address& v6 = {});
+    /// The link of that direction, which keeps its address as long as the network lives; made when it is first
+    /// asked for. Throws bad_alloc.
+    link& link_between(machine& from, const machine& to);
+    /// Calls f(link&) for all that were made.
+    template <class F>
+    void for_each_link(F f);
+    /// The machine that has this address; null if none does.
+    machine* machine_at(const raw_address& host) const noexcept;
+    void set_tap(wire_tap* tap) noexcept { tap_ = tap; }
+
+    /// All sockets of `m` vanish; nobody may wait at them. The peers get a reset, or, silently, nothing
+    /// until they send something and `m` is up again.
+    void crash(machine& m, bool silently) noexcept;
+
+    // Time.
+    time_point now() const noexcept { return now_; }
+    void move_to(time_point later) noexcept { now_ = moment_ = later; }
+    /// When the next packet arrives; `never` when none is under way.
+    time_point next_arrival() const noexcept;
+    /// Lets all packets act that have arrived by now, in order of arrival.
+    void deliver() noexcept;
+
+    // Calls. The descriptor they return is the lowest free one, as POSIX wants it: a program that
+    // keeps using a stale number should meet the wrong socket here as it would in real life.
+    int open(machine& m, raw_address::family family) noexcept;
+    int pair(machine& m, int (&fds)[2]) noexcept;
+    int bind(socket& s, const raw_address& address) noexcept;
+    int listen(socket& s, int backlog) noexcept;
+    /// -EINPROGRESS; then -EALREADY until `s.writer` is ready; then 0 or the error, once.
+    int connect(socket& s, const raw_address& to) noexcept;
+    int accept(socket& s) noexcept;
+    int receive(socket& s, void* into, std::size_t size) noexcept;
+    int send(socket& s, const void* from, std::size_t size) noexcept;
+    int shutdown_write(socket& s) noexcept;
+    int local_address(const socket& s, raw_address& out) const noexcept;
+    int peer_address(const socket& s, raw_address& out) const noexcept;
+    int set_option(socket& s, sys_op::option which, int value) noexcept;
+    int get_option(socket& s, sys_op::option which, int& value) noexcept;
+    /// Nobody may wait at `s`, which is gone afterwards.
+    void close(socket& s) noexcept;
+
+    /// Lets `h`, where an op waits, be looked at: in its turn if it is ready, else behind all
+    /// others of its machine.
+    void make_due(half& h) noexcept;
+
+    /// Adds an event to the hash of this world.
+    void record(std::uint32_t what, int fd, std::int64_t result) noexcept;
+    std::uint64_t hash() const noexcept { return hash_; }
+    std::uint64_t events() const noexcept { return events_; }
+
+ private:
+    // Sockets.
+    socket* create(machine& m, raw_address::family family) noexcept;
+    int enter(socket& s) noexcept;
+    void leave_table(socket& s) noexcept;
+    void close_listener(socket& s) noexcept;
+    void release(socket& s) noexcept;
+    void discard(socket& s) noexcept;
+    bool lacks(const socket& s, std::uint32_t shortages::*what) noexcept;
+    machine* machine_for(machine& from, const raw_address& to) const noexcept;
+    bool make_links(machine& one, machine& other) noexcept;
+    static link& between(const machine& from, const machine& to) noexcept;
+    void choose_local_address(socket& s, const raw_address& remote) noexcept;
+
+    // Readiness.
+    void update(socket& s) noexcept;
+    void update(half& h, bool ready) noexcept;
+
+    // What packets do.
+    void transmit(socket& to) noexcept;
+    void abort(socket& s) noexcept;
+    void syn_arrived(socket& client) noexcept;
+    void syn_ack_arrived(socket& client) noexcept;
+    void ack_arrived(socket& child) noexcept;
+    void refused(socket& client) noexcept;
+    bool data_arrived(socket& to, std::uint64_t number, std::uint32_t size, bool last) noexcept;
+    void reset_arrived(socket& to) noexcept;
+    void timed_out(socket& s) noexcept;
+    void drop_pending(socket& child) noexcept;
+    void admit_held_back(socket& listener) noexcept;
+
+    // Packets on their way: wire.cpp.
+    /// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
+    /// due: closing must not fail. A packet that acts leaves its room to its answer.
+    inline bool make_room() noexcept;
+    bool more_room(std::size_t wanted) noexcept;
+    void post(packet p) noexcept;
+    void depart(packet p) noexcept;
+    void put_under_way(const packet& p) noexcept;
+    void lost(packet p) noexcept;
+    bool send_again(packet p) noexcept;
+    bool still_wanted(const packet& p) const noexcept;
+    void give_up(const packet& p) noexcept;
+    bool arrive(packet p) noexcept;
+    bool act(const packet& p) noexcept;
+    void tell(wire_tap::event what, const packet& p) noexcept;
+
+    oracle& oracle_;
+    wire_tap* tap_ = nullptr;
+    time_point now_{};
+    // When the network acts: now; while packets are delivered, possibly late, their arrival.
+    time_point moment_{};
+
+    std::vector<std::unique_ptr<machine>> machines_;
+    std::size_t all_count_ = 0;  // sockets, also those that are closed or not accepted yet
+
+    std::vector<packet> packets_;  // under way: a heap, the earliest on top
+    std::uint64_t packet_count_ = 0;
+    std::uint64_t sendings_ = 0;
+    std::uint64_t order_ = 0;  // of becoming ready
+
+    std::uint64_t hash_ = 0xcbf29ce484222325;
+    std::uint64_t events_ = 0;
+};
+
+/// A place of a socket where one op can wait.
+struct half : detail::links {
+    explicit half(socket& s) noexcept : of(s) {}
+
+    socket& of;
+    io_op* op = nullptr;      // the backend's: who waits
+    std::uint64_t since = 0;  // its number in the order of becoming ready; 0: it is not
+    std::uint64_t place = 0;  // in the queue of those who can go on
+};
+
+/// What the kernel of one machine keeps.
+struct machine {
+    static constexpr std::uint16_t first_ephemeral = 49152;
+
+    machine(network& n, std::uint32_t number, const raw_address& four, const raw_address& six) noexcept
+        : of(n), index(number), v4(four), v6(six) {}
+
+    bool has_addresses() const noexcept { return v4.kind != raw_address::family::none; }
+    socket* find(int fd) const noexcept;
+    /// Takes the n-th of those who can go on out.
+    half& take_due(std::size_t n) noexcept;
+
+    // Addresses and ports.
+    bool owns(const raw_address& host) const noexcept;
+    void take_port(socket& s, std::uint16_t port) noexcept;
+    std::uint16_t free_port() noexcept;
+    bool port_taken(const socket& s, const raw_address& address, bool to_listen) const noexcept;
+    bool somebody_has(const raw_address& host) const noexcept;
+    socket* listener_for(const raw_address& to) const noexcept;
+
+    // Clocks. What the program sees, and when the world's clock shows what the program waits for.
+    time_point local_time() const noexcept;
+    time_point world_time(time_point local) const noexcept;
+
+    network& of;
+    const std::uint32_t index;
+    const raw_address v4;
+    const raw_address v6;
+    bool up = true;
+    time_point busy_until{};  // in the world's time: it computes, and what it sends leaves then
+    std::int32_t drift = 0;   // its clocks gain so many parts per million ...
+    time_point drift_since{};        // ... since then, in the world's time, ...
+    time_point drift_since_local{};  // ... which it took for this
+    duration wall_offset{};          // and its calendar is ahead by this
+    shortages lacks;
+
+    std::vector<socket*> table;   // by descriptor
+    std::size_t lowest_free = 0;  // no free entry of table is before it
+    std::size_t open = 0;
+    std::size_t descriptor_limit = ~std::size_t{0};
+    detail::ring<socket> sockets;  // also those that are closed or not accepted yet
+
+    std::vector<socket*> listeners;  // oldest first
+    std::array<std::uint32_t, 65536 - first_ephemeral> port_users{};
+    std::uint16_t next_port = 0;  // where the search goes on
+
+    // To other machines, by their number; null: there was nothing to send yet. Others keep pointers to them.
+    std::vector<std::unique_ptr<link>> links;
+
+    detail::ring<half> due;  // who can go on
+    std::size_t due_count = 0;
+};
+
+/// FIFO of bytes that grows as needed; who writes keeps the bound.
+class byte_queue {
+ public:
+    std::uint32_t size() const noexcept { return size_; }
+    /// False, and nothing has changed, when there is no memory.
+    [[nodiscard]] bool append(const void* from, std::uint32_t count) noexcept;
+    void take(void* into, std::uint32_t count) noexcept;
+    void truncate(std::uint32_t size) noexcept { size_ = size; }
+    void clear() noexcept;
+
+ private:
+    bool grow(std::uint32_t wanted) noexcept;
+
+    std::unique_ptr<std::byte[]> data_;
+    std::uint32_t capacity_ = 0;  // a power of two
+    std::uint32_t head_ = 0;
+    std::uint32_t size_ = 0;
+};
+
+struct socket : detail::links {
+    enum class phase : std::uint8_t { fresh, listening, connecting, failed, connected };
+
+    socket(machine& m, raw_address::family f) noexcept : home(m), toward(&m), family(f) {
+        local.kind = remote.kind = f;
+    }
+
+    /// Closed by the program, which it had been given to. (The network may still be busy with it.)
+    bool closed() const noexcept { return fd < 0 && listener == nullptr; }
+    bool by_link() const noexcept { return &home != toward; }
+
+    machine& home;
+    machine* toward;     // the other end's
+    half reader{*this};  // accept, receive, borrow, poll_in
+    half writer{*this};  // connect, send, poll_out
+    half closer{*this};  // close, until the other two are free
+    int fd = -1;
+    phase state = phase::fresh;
+    const raw_address::family family;  // none: of a stream_pair
+    bool reuse_address = false;
+    bool reuse_port = false;
+    bool v6_only = false;
+    bool no_delay = false;    // kept for whoever asks
+    bool keep_alive = false;  // likewise
+    bool reset_on_close = false;
+    bool unreported = false;  // connected, and connect has not said so yet
+    int error = 0;            // SO_ERROR
+    raw_address local;        // v4-mapped addresses are kept as v4; bound if port != 0
+    raw_address remote;
+    std::uint32_t send_buffer = 65536;
+    std::uint32_t receive_buffer = 65536;
+
+    // A connection is a pair of sockets, freed together. Each keeps the bytes on their way to it:
+    //
+    //     | arrived | under way | in the peer's send buffer |
+    //     0         arrived     sent                        bytes.size()
+    socket* peer = nullptr;
+    byte_queue bytes;
+    std::uint32_t arrived = 0;
+    std::uint32_t sent = 0;
+    std::uint32_t unacknowledged = 0;  // arrived, which the peer cannot know: the way back is cut
+    bool ending = false;       // the peer will write no more ...
+    bool end_sent = false;     // ... and has told the network ...
+    bool end_arrived = false;  // ... which has told us
+    bool dead = false;         // a reset was sent or has come: nothing moves any more
+    bool unannounced = false;  // dead, and the peer has not been told: it gets a reset when it sends
+
+    // Packets of data to it, which may overtake each other between machines.
+    struct piece {
+        std::uint64_t number;
+        std::uint32_t size;
+        bool last;
+    };
+    std::uint64_t data_sent = 0;     // so many packets
+    std::uint64_t data_arrived = 0;  // so many, without a gap
+    std::vector<piece> early;        // behind the gap, in order of their number
+
+    std::uint32_t packets = 0;   // under way to it, or its SYN held back
+    duration latency = one_way;  // 0: of a stream_pair
+    time_point last_arrival{};   // no later packet to it arrives before (within a machine)
+
+    // A listener, and its connections until they are accepted.
+    std::uint32_t backlog = 0;
+    std::uint32_t acceptable = 0;     // how many of `pending` are established
+    std::vector<socket*> pending;     // in order of their SYN
+    detail::queue<socket> held_back;  // clients whose SYN found the queue full
+    socket* next = nullptr;           // in held_back
+    socket* listener = nullptr;
+    bool established = false;
+};
+
+struct packet {
+    enum class kind : std::uint8_t { syn, syn_ack, ack, refusal, data, reset };
+
+    const machine& from() const noexcept { return what == kind::syn ? to->home : *to->toward; }
+    const machine& target() const noexcept { return what == kind::syn ? *to->toward : to->home; }
+
+    kind what;
+    socket* to;  // a SYN: from
+    std::uint32_t size = 0;
+    bool last = false;         // no data after it
+    bool waiting = false;      // it was lost; at `at` it is sent again
+    bool arrived = false;      // it has; only the acknowledgement has not
+    std::uint8_t attempt = 0;  // how often it was lost
+    std::uint64_t data_number = 0;
+    time_point at{};
+    std::uint64_t number = 0;
+    std::uint64_t sending = 0;  // for the tap: the same when it is sent and when it arrives
+};
+
+template <class F>
+void network::for_each_link(F f) {
+    for (const auto& m : machines_)
+        for (const auto& l : m->links)
+            if (l != nullptr) f(*l);
+}
+
+inline bool network::make_room() noexcept {
+    const std::size_t wanted = packets_.size() + all_count_ + 1;
+    return wanted <= packets_.capacity() || more_room(wanted);
+}
+
+}  // namespace rondo::simulated

@@ -1,0 +1,53 @@
+#include <rondo/channel/channel.hpp>
+
+#include <cstdio>
+
+namespace rondo::detail {
+
+namespace {
+
+channel_wait& wait_of(op& o) noexcept { return static_cast<channel_wait&>(o); }
+
+const loop* belongs_to(const op& o) noexcept { return static_cast<const channel_wait&>(o).of->made_on; }
+
+void describe_channel(const op& o, const char* what, char* text, std::size_t size) noexcept {
+    const channel_core& of = *static_cast<const channel_wait&>(o).of;
+    if (of.limit == 0) {
+        std::snprintf(text, size, "%s an unbuffered channel", what);
+    } else {
+        std::snprintf(text, size, "%s a channel with %zu of %zu values", what, of.count, of.limit);
+    }
+}
+
+}  // namespace
+
+const op_vtable channel_core::sending = {
+    [](op& o) noexcept { wait_of(o).of->senders.cancel(wait_of(o)); },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept { describe_channel(o, "send to", text, size); },
+    &belongs_to,
+};
+
+const op_vtable channel_core::receiving = {
+    [](op& o) noexcept { wait_of(o).of->receivers.cancel(wait_of(o)); },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept { describe_channel(o, "receive from", text, size); },
+    &belongs_to,
+};
+
+channel_core::~channel_core() {
+    RONDO_ASSERT(senders.empty() && receivers.empty(), "a channel was destroyed while a task waits on it");
+}
+
+void channel_core::close() noexcept {
+    ended = 1;
+    while (!senders.empty()) senders.complete_first(-EPIPE);
+    while (!receivers.empty()) receivers.complete_first();
+}
+
+void channel_core::fail(std::int32_t result, const char* operation) {
+    if (result == -ECANCELED) throw_failure(result, operation);
+    throw io_error(errno_code(-result), operation, "a closed channel");
+}
+
+}  // namespace rondo::detail
