@@ -24,21 +24,16 @@ std::atomic<std::uint64_t>* count = &before_start;
 
 [[gnu::constructor]] void start() {
     const char* path = getenv("ALLOCATION_COUNT");
-    if (!path)
-        return;
+    if (!path) return;
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return;
+    if (fd < 0) return;
     void* page = mmap(nullptr, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
-    if (page == MAP_FAILED)
-        return;
+    if (page == MAP_FAILED) return;
     count = static_cast<std::atomic<std::uint64_t>*>(page);
 }
 
-void add() {
-    count->fetch_add(1, std::memory_order_relaxed);
-}
+void add() { count->fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace
 

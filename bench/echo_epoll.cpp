@@ -18,8 +18,7 @@ bool send_all(int fd, const char* data, std::size_t size) {
             poll(&writable, 1, -1);
             continue;
         }
-        if (n <= 0)
-            return false;
+        if (n <= 0) return false;
         data += n;
         size -= static_cast<std::size_t>(n);
     }
@@ -30,14 +29,12 @@ bool send_all(int fd, const char* data, std::size_t size) {
 void echo(int fd, bool edge) {
     for (;;) {
         auto n = recv(fd, buffer, buffer_size, 0);
-        if (n < 0 && errno == EAGAIN)
-            return;
+        if (n < 0 && errno == EAGAIN) return;
         if (n <= 0 || !send_all(fd, buffer, static_cast<std::size_t>(n))) {
             close(fd);
             return;
         }
-        if (!edge || static_cast<std::size_t>(n) < buffer_size)
-            return;
+        if (!edge || static_cast<std::size_t>(n) < buffer_size) return;
     }
 }
 

@@ -8,8 +8,7 @@ namespace {
 rondo::task<> session(rondo::tcp_stream& peer) {
     for (;;) {
         auto data = co_await peer.receive();
-        if (data.empty())
-            co_return;
+        if (data.empty()) co_return;
         co_await peer.write_all(data);
     }
 }

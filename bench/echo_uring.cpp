@@ -31,8 +31,7 @@ std::vector<int> starved;
 
 io_uring_sqe* entry() {
     io_uring_sqe* sqe;
-    while (!(sqe = io_uring_get_sqe(&ring)))
-        io_uring_submit(&ring);
+    while (!(sqe = io_uring_get_sqe(&ring))) io_uring_submit(&ring);
     return sqe;
 }
 
@@ -59,18 +58,16 @@ void receive_more(int fd) {
 void send_head(int fd) {
     auto& c = connections[std::size_t(fd)];
     auto* sqe = entry();
-    io_uring_prep_send(sqe, fd, memory + unsigned(c.head) * buffer_size + c.sent,
-                       length_of[c.head] - c.sent, MSG_NOSIGNAL);
+    io_uring_prep_send(sqe, fd, memory + unsigned(c.head) * buffer_size + c.sent, length_of[c.head] - c.sent,
+                       MSG_NOSIGNAL);
     set_data(sqe, kind::send, fd);
 }
 
 void give_back(int buffer) {
     io_uring_buf_ring_add(buffers, memory + unsigned(buffer) * buffer_size, buffer_size,
-                          static_cast<unsigned short>(buffer), io_uring_buf_ring_mask(buffer_count),
-                          0);
+                          static_cast<unsigned short>(buffer), io_uring_buf_ring_mask(buffer_count), 0);
     io_uring_buf_ring_advance(buffers, 1);
-    if (starved.empty())
-        return;
+    if (starved.empty()) return;
     int fd = starved.back();
     starved.pop_back();
     connections[std::size_t(fd)].starved = false;
@@ -79,8 +76,7 @@ void give_back(int buffer) {
 
 void close_if_done(int fd) {
     auto& c = connections[std::size_t(fd)];
-    if (!c.ended || c.receiving || c.starved || c.head != none)
-        return;
+    if (!c.ended || c.receiving || c.starved || c.head != none) return;
     c = {};
     close(fd);
 }
@@ -88,8 +84,7 @@ void close_if_done(int fd) {
 void received(int fd, const io_uring_cqe& cqe) {
     auto& c = connections[std::size_t(fd)];
     bool more = cqe.flags & IORING_CQE_F_MORE;
-    if (!more)
-        c.receiving = false;
+    if (!more) c.receiving = false;
     if (cqe.res > 0) {
         int buffer = static_cast<int>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
         length_of[buffer] = static_cast<unsigned>(cqe.res);
@@ -100,8 +95,7 @@ void received(int fd, const io_uring_cqe& cqe) {
         } else {
             c.tail = next_buffer[c.tail] = buffer;
         }
-        if (!more)
-            receive_more(fd);
+        if (!more) receive_more(fd);
         return;
     }
     if (cqe.res == -ENOBUFS) {
@@ -116,18 +110,15 @@ void received(int fd, const io_uring_cqe& cqe) {
 void sent(int fd, int result) {
     auto& c = connections[std::size_t(fd)];
     bool failed = result <= 0;
-    if (!failed)
-        c.sent += static_cast<unsigned>(result);
-    if (failed)
-        shutdown(fd, SHUT_RDWR);
+    if (!failed) c.sent += static_cast<unsigned>(result);
+    if (failed) shutdown(fd, SHUT_RDWR);
     if (failed || c.sent == length_of[c.head]) {
         int done = c.head;
         c.sent = 0;
         c.head = next_buffer[done];
         give_back(done);
     }
-    if (c.head != none)
-        return send_head(fd);
+    if (c.head != none) return send_head(fd);
     close_if_done(fd);
 }
 
@@ -136,8 +127,8 @@ void sent(int fd, int result) {
 int main(int argc, char** argv) {
     bench::prepare_server();
     io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                   IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                   IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
     params.cq_entries = 4 * ring_entries;
     errno = -io_uring_queue_init_params(ring_entries, &ring, &params);
     bench::must(-errno, "io_uring");
@@ -145,8 +136,7 @@ int main(int argc, char** argv) {
 
     auto map = [](std::size_t size) {
         void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (at == MAP_FAILED)
-            bench::must(-1, "mmap");
+        if (at == MAP_FAILED) bench::must(-1, "mmap");
         return at;
     };
     memory = static_cast<char*>(map(std::size_t{buffer_count} * buffer_size));
@@ -157,8 +147,7 @@ int main(int argc, char** argv) {
     errno = -io_uring_register_buf_ring(&ring, &registration, 0);
     bench::must(-errno, "buffer ring");
     io_uring_buf_ring_init(buffers);
-    for (unsigned i = 0; i < buffer_count; ++i)
-        give_back(static_cast<int>(i));
+    for (unsigned i = 0; i < buffer_count; ++i) give_back(static_cast<int>(i));
 
     int listener = bench::listen_on(static_cast<int>(bench::option(argc, argv, "--port", 0)), 0);
     accept_more(listener);
@@ -171,21 +160,14 @@ int main(int argc, char** argv) {
             int fd = static_cast<int>(cqe->user_data & 0xffffffff);
             switch (static_cast<kind>(cqe->user_data >> 32)) {
                 case kind::accept:
-                    if (!(cqe->flags & IORING_CQE_F_MORE))
-                        accept_more(listener);
-                    if (cqe->res < 0)
-                        break;
+                    if (!(cqe->flags & IORING_CQE_F_MORE)) accept_more(listener);
+                    if (cqe->res < 0) break;
                     bench::set_nodelay(cqe->res);
-                    if (connections.size() <= std::size_t(cqe->res))
-                        connections.resize(std::size_t(cqe->res) * 2);
+                    if (connections.size() <= std::size_t(cqe->res)) connections.resize(std::size_t(cqe->res) * 2);
                     receive_more(cqe->res);
                     break;
-                case kind::receive:
-                    received(fd, *cqe);
-                    break;
-                case kind::send:
-                    sent(fd, cqe->res);
-                    break;
+                case kind::receive: received(fd, *cqe); break;
+                case kind::send: sent(fd, cqe->res); break;
             }
         }
         io_uring_cq_advance(&ring, seen);

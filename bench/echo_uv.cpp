@@ -13,24 +13,16 @@ struct pending_write {
     char* rest;
 };
 
-void closed(uv_handle_t* handle) {
-    delete reinterpret_cast<uv_tcp_t*>(handle);
-}
-void lend_buffer(uv_handle_t*, std::size_t, uv_buf_t* out) {
-    *out = uv_buf_init(buffer, buffer_size);
-}
+void closed(uv_handle_t* handle) { delete reinterpret_cast<uv_tcp_t*>(handle); }
+void lend_buffer(uv_handle_t*, std::size_t, uv_buf_t* out) { *out = uv_buf_init(buffer, buffer_size); }
 
 void received(uv_stream_t* stream, ssize_t size, const uv_buf_t* data) {
-    if (size < 0)
-        return uv_close(reinterpret_cast<uv_handle_t*>(stream), closed);
-    if (size == 0)
-        return;
+    if (size < 0) return uv_close(reinterpret_cast<uv_handle_t*>(stream), closed);
+    if (size == 0) return;
     auto out = uv_buf_init(data->base, static_cast<unsigned>(size));
     int written = uv_try_write(stream, &out, 1);
-    if (written == size)
-        return;
-    if (written < 0)
-        written = 0;
+    if (written == size) return;
+    if (written < 0) written = 0;
     auto rest = static_cast<std::size_t>(size - written);
     auto* pending = new pending_write{{}, new char[rest]};
     std::memcpy(pending->rest, data->base + written, rest);
@@ -43,13 +35,11 @@ void received(uv_stream_t* stream, ssize_t size, const uv_buf_t* data) {
 }
 
 void connected(uv_stream_t* listener, int status) {
-    if (status < 0)
-        return;
+    if (status < 0) return;
     auto* peer = new uv_tcp_t;
     uv_tcp_init(listener->loop, peer);
     auto* stream = reinterpret_cast<uv_stream_t*>(peer);
-    if (uv_accept(listener, stream) != 0)
-        return uv_close(reinterpret_cast<uv_handle_t*>(peer), closed);
+    if (uv_accept(listener, stream) != 0) return uv_close(reinterpret_cast<uv_handle_t*>(peer), closed);
     uv_tcp_nodelay(peer, 1);
     uv_read_start(stream, lend_buffer, received);
 }

@@ -20,18 +20,15 @@ class pool {
  public:
     static void* take(std::size_t size) {
         auto index = (size + 63) / 64;
-        if (index >= classes)
-            return std::malloc(size);
+        if (index >= classes) return std::malloc(size);
         auto* block = free_[index];
-        if (!block)
-            return refill(index);
+        if (!block) return refill(index);
         free_[index] = block->next;
         return block;
     }
     static void give(void* memory, std::size_t size) {
         auto index = (size + 63) / 64;
-        if (index >= classes)
-            return std::free(memory);
+        if (index >= classes) return std::free(memory);
         auto* block = static_cast<cell*>(memory);
         block->next = free_[index];
         free_[index] = block;
@@ -47,11 +44,9 @@ class pool {
     [[gnu::noinline]] static void* refill(std::size_t index) {
         auto size = index * 64;
         auto* memory = static_cast<char*>(std::malloc(chunk));
-        if (!memory)
-            throw std::bad_alloc();
+        if (!memory) throw std::bad_alloc();
         // Backwards, so that blocks are handed out in the order of their addresses.
-        for (std::size_t i = chunk / size; i-- > 1;)
-            give(memory + i * size, size);
+        for (std::size_t i = chunk / size; i-- > 1;) give(memory + i * size, size);
         return memory;
     }
 
@@ -78,14 +73,11 @@ inline void make_ready(waiter& w) {
     ready_tail = &w.next;
 }
 
-inline void resume_next(std::coroutine_handle<> handle) {
-    next_resume = handle.address();
-}
+inline void resume_next(std::coroutine_handle<> handle) { next_resume = handle.address(); }
 
 inline void drive(std::coroutine_handle<> handle) {
     resume_next(handle);
-    while (auto* address = std::exchange(next_resume, nullptr))
-        std::coroutine_handle<>::from_address(address).resume();
+    while (auto* address = std::exchange(next_resume, nullptr)) std::coroutine_handle<>::from_address(address).resume();
 }
 
 inline void drain() {
@@ -126,8 +118,7 @@ struct promise_base {
             promise_base& promise = self.promise();
             if (auto* joined = promise.member_of) {
                 self.destroy();
-                if (--joined->running == 0 && joined->joiner)
-                    resume_next(joined->joiner);
+                if (--joined->running == 0 && joined->joiner) resume_next(joined->joiner);
             } else if (promise.parent) {
                 resume_next(promise.parent);
             }
@@ -147,10 +138,8 @@ struct result_of : promise_base {
 
     result_of() {}
     ~result_of() {
-        if (tag == 1)
-            value.~T();
-        if (tag == 2)
-            error.~exception_ptr();
+        if (tag == 1) value.~T();
+        if (tag == 2) error.~exception_ptr();
     }
     void return_value(T v) {
         new (&value) T(std::move(v));
@@ -161,8 +150,7 @@ struct result_of : promise_base {
         tag = 2;
     }
     T take() {
-        if (tag == 2)
-            std::rethrow_exception(error);
+        if (tag == 2) std::rethrow_exception(error);
         return std::move(value);
     }
 };
@@ -173,8 +161,7 @@ struct result_of<void> : promise_base {
     void return_void() {}
     void unhandled_exception() { error = std::current_exception(); }
     void take() {
-        if (error)
-            std::rethrow_exception(error);
+        if (error) std::rethrow_exception(error);
     }
 };
 
@@ -188,8 +175,7 @@ class [[nodiscard]] task {
 
     task(task&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
     ~task() {
-        if (handle_)
-            handle_.destroy();
+        if (handle_) handle_.destroy();
     }
     handle release() { return std::exchange(handle_, {}); }
 
@@ -233,8 +219,7 @@ class semaphore {
         semaphore& of;
         explicit acquire(semaphore& s) : of(s) {}
         bool await_ready() noexcept {
-            if (of.available_ == 0)
-                return false;
+            if (of.available_ == 0) return false;
             --of.available_;
             return true;
         }
@@ -253,8 +238,7 @@ class semaphore {
             return;
         }
         head_ = first->next;
-        if (!head_)
-            tail_ = &head_;
+        if (!head_) tail_ = &head_;
         make_ready(*first);
     }
 
@@ -282,8 +266,7 @@ class channel {
         wait& pop() {
             auto* first = static_cast<wait*>(head_);
             head_ = first->next;
-            if (!head_)
-                tail_ = &head_;
+            if (!head_) tail_ = &head_;
             return *first;
         }
 
@@ -297,8 +280,7 @@ class channel {
         channel& to;
         sending(channel& c, T v) : to(c) { this->value = std::move(v); }
         bool await_ready() noexcept {
-            if (to.receivers_.empty())
-                return false;
+            if (to.receivers_.empty()) return false;
             wait& receiver = to.receivers_.pop();
             receiver.value = std::move(this->value);
             make_ready(receiver);
@@ -314,8 +296,7 @@ class channel {
         channel& from;
         explicit receiving(channel& c) : from(c) {}
         bool await_ready() noexcept {
-            if (from.senders_.empty())
-                return false;
+            if (from.senders_.empty()) return false;
             wait& sender = from.senders_.pop();
             this->value = std::move(sender.value);
             make_ready(sender);
@@ -351,8 +332,7 @@ class timer_heap {
         std::size_t at = t.index;
         auto last = entries_.back();
         entries_.pop_back();
-        if (at == entries_.size())
-            return;
+        if (at == entries_.size()) return;
         if (at > 0 && last.deadline < entries_[(at - 1) / 4].deadline)
             sift_up(at, last);
         else
@@ -379,8 +359,7 @@ class timer_heap {
     void sift_up(std::size_t at, entry e) {
         while (at > 0) {
             auto parent = (at - 1) / 4;
-            if (entries_[parent].deadline <= e.deadline)
-                break;
+            if (entries_[parent].deadline <= e.deadline) break;
             place(at, entries_[parent]);
             at = parent;
         }
@@ -389,16 +368,12 @@ class timer_heap {
     void sift_down(std::size_t at, entry e) {
         for (;;) {
             auto first = at * 4 + 1, end = first + 4;
-            if (end > entries_.size())
-                end = entries_.size();
-            if (first >= end)
-                break;
+            if (end > entries_.size()) end = entries_.size();
+            if (first >= end) break;
             auto least = first;
             for (auto child = first + 1; child < end; ++child)
-                if (entries_[child].deadline < entries_[least].deadline)
-                    least = child;
-            if (entries_[least].deadline >= e.deadline)
-                break;
+                if (entries_[child].deadline < entries_[least].deadline) least = child;
+            if (entries_[least].deadline >= e.deadline) break;
             place(at, entries_[least]);
             at = least;
         }

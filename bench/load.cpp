@@ -3,6 +3,7 @@
 //
 // load --port P [--connections 50] [--size 64] [--requests 100000 | --seconds S]
 //      [--warm-up 4 (per connection)] [--server PID (also report the CPU time that process used)]
+//      [--udp (a message is a datagram; one that is lost ends the run)]
 #include <sys/epoll.h>
 
 #include <array>
@@ -64,7 +65,7 @@ struct generator {
         return pattern.data() + (index * 131 + c.sequence * 17) % pattern_period;
     }
 
-    void open_all(int port, long number) {
+    void open_all(int port, long number, bool udp) {
         bench::random_source random;
         pattern.resize(pattern_period + size);
         for (auto& each : pattern) each = static_cast<char>(random.next());
@@ -72,10 +73,9 @@ struct generator {
         connections.resize(static_cast<std::size_t>(number));
         auto address = bench::loopback(port);
         for (auto& c : connections) {
-            c.fd = static_cast<int>(bench::must(socket(AF_INET, SOCK_STREAM, 0), "socket"));
-            bench::must(connect(c.fd, reinterpret_cast<sockaddr*>(&address), sizeof address),
-                        "connect");
-            bench::set_nodelay(c.fd);
+            c.fd = static_cast<int>(bench::must(socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0), "socket"));
+            bench::must(connect(c.fd, reinterpret_cast<sockaddr*>(&address), sizeof address), "connect");
+            if (!udp) bench::set_nodelay(c.fd);
             epoll_event event{EPOLLIN, {.ptr = &c}};
             bench::must(epoll_ctl(epoll, EPOLL_CTL_ADD, c.fd, &event), "epoll_ctl");
         }
@@ -110,8 +110,7 @@ struct generator {
         if (n < 0 && errno == EAGAIN) return;
         bench::must(n, "recv");
         auto end = c.received + static_cast<std::size_t>(n);
-        if (n == 0 || end > c.sent ||
-            std::memcmp(incoming.data(), message(c) + c.received, end - c.received) != 0) {
+        if (n == 0 || end > c.sent || std::memcmp(incoming.data(), message(c) + c.received, end - c.received) != 0) {
             std::fprintf(stderr, n == 0 ? "load: the server closed\n" : "load: wrong bytes\n");
             std::exit(1);
         }
@@ -168,7 +167,7 @@ int main(int argc, char** argv) {
     auto server = bench::option(argc, argv, "--server", 0);
     generator load;
     load.size = static_cast<std::size_t>(bench::option(argc, argv, "--size", 64));
-    load.open_all(static_cast<int>(bench::option(argc, argv, "--port", 0)), number);
+    load.open_all(static_cast<int>(bench::option(argc, argv, "--port", 0)), number, bench::flag(argc, argv, "--udp"));
     for (auto& each : load.connections) load.begin(each);
     load.run(number * bench::option(argc, argv, "--warm-up", 4), 0);
 
@@ -184,7 +183,6 @@ int main(int argc, char** argv) {
     std::printf(
         "{\"requests\": %.0f, \"seconds\": %.4f, \"rate\": %.0f, \"p50_us\": %.1f, "
         "\"p99_us\": %.1f, \"load_cpu_ns\": %.1f, \"server_cpu_ns\": %.1f}\n",
-        done, elapsed, done / elapsed, load.latency.percentile_us(0.50),
-        load.latency.percentile_us(0.99), static_cast<double>(own_cpu) / done,
-        static_cast<double>(server_cpu) / done);
+        done, elapsed, done / elapsed, load.latency.percentile_us(0.50), load.latency.percentile_us(0.99),
+        static_cast<double>(own_cpu) / done, static_cast<double>(server_cpu) / done);
 }

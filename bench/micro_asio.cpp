@@ -11,9 +11,7 @@ namespace {
 using asio::awaitable;
 using asio::use_awaitable;
 
-[[gnu::noinline]] awaitable<int> child(int n) {
-    co_return n;
-}
+[[gnu::noinline]] awaitable<int> child(int n) { co_return n; }
 
 void timed(long count, awaitable<void> (*body)(long)) {
     asio::io_context context(1);
@@ -26,21 +24,18 @@ void timed(long count, awaitable<void> (*body)(long)) {
 void call(long count) {
     timed(count, [](long n) -> awaitable<void> {
         long sum = 0;
-        for (long i = 0; i < n; ++i)
-            sum += co_await child(1);
+        for (long i = 0; i < n; ++i) sum += co_await child(1);
         bench::keep(sum);
     });
 }
 
 awaitable<void> yielder(long times) {
-    for (long i = 0; i < times; ++i)
-        co_await asio::post(use_awaitable);
+    for (long i = 0; i < times; ++i) co_await asio::post(use_awaitable);
 }
 
 awaitable<void> yield_among(long tasks, long count) {
     auto executor = co_await asio::this_coro::executor;
-    for (long i = 0; i < tasks; ++i)
-        co_spawn(executor, yielder(count / tasks), asio::detached);
+    for (long i = 0; i < tasks; ++i) co_spawn(executor, yielder(count / tasks), asio::detached);
 }
 
 void yield(long count) {
@@ -50,17 +45,14 @@ void yield1000(long count) {
     timed(count, [](long n) { return yield_among(1000, n); });
 }
 
-awaitable<void> nothing() {
-    co_return;
-}
+awaitable<void> nothing() { co_return; }
 
 // No join: a batch is over when the parent, posted behind it, goes on.
 void spawn(long count) {
     timed(count, [](long n) -> awaitable<void> {
         auto executor = co_await asio::this_coro::executor;
         for (long i = 0; i < n; i += 100) {
-            for (int k = 0; k < 100; ++k)
-                co_spawn(executor, nothing(), asio::detached);
+            for (int k = 0; k < 100; ++k) co_spawn(executor, nothing(), asio::detached);
             co_await asio::post(use_awaitable);
         }
     });
@@ -71,8 +63,7 @@ void timer(long count) {
     asio::io_context context(1);
     std::vector<asio::steady_timer> timers;
     timers.reserve(bench::timer_slots);
-    for (int i = 0; i < bench::timer_slots; ++i)
-        timers.emplace_back(context);
+    for (int i = 0; i < bench::timer_slots; ++i) timers.emplace_back(context);
     auto base = std::chrono::steady_clock::now() + std::chrono::hours(1);
     bench::timer_rounds(
         count,
@@ -96,8 +87,7 @@ void post(long count) {
     long seen = 0;
     auto start = bench::cpu_ns();
     std::thread producer([&] {
-        for (long i = 0; i < count; ++i)
-            asio::post(context, [&seen, i] { seen += i; });
+        for (long i = 0; i < count; ++i) asio::post(context, [&seen, i] { seen += i; });
         asio::post(context, [&work] { work.reset(); });
     });
     context.run();
@@ -117,14 +107,12 @@ void sleepers(long count) {
     auto start = bench::cpu_ns();
     for (long i = 0; i < count; ++i) {
         co_spawn(context, sleeper(), asio::detached);
-        if (i % 1000 == 0)
-            context.poll();
+        if (i % 1000 == 0) context.poll();
     }
     context.poll();
     auto elapsed = bench::cpu_ns() - start;
     bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
-    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) /
-                               static_cast<double>(count));
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) / static_cast<double>(count));
     std::fflush(stdout);
     _exit(0);
 }

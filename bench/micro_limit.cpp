@@ -6,9 +6,7 @@ namespace {
 
 using limit::task;
 
-[[gnu::noinline]] task<int> child(int n) {
-    co_return n;
-}
+[[gnu::noinline]] task<int> child(int n) { co_return n; }
 
 template <class Body>
 void run(Body body) {
@@ -26,22 +24,19 @@ void timed(long count, task<> (*body)(long)) {
 void call(long count) {
     timed(count, [](long n) -> task<> {
         long sum = 0;
-        for (long i = 0; i < n; ++i)
-            sum += co_await child(1);
+        for (long i = 0; i < n; ++i) sum += co_await child(1);
         bench::keep(sum);
     });
 }
 
 task<> yielder(long times) {
-    for (long i = 0; i < times; ++i)
-        co_await limit::yield{};
+    for (long i = 0; i < times; ++i) co_await limit::yield{};
 }
 
 task<> yield_among(long tasks, long count) {
     limit::group all;
     std::vector<limit::starter> starters(static_cast<std::size_t>(tasks));
-    for (auto& each : starters)
-        limit::spawn(all, yielder(count / tasks), each);
+    for (auto& each : starters) limit::spawn(all, yielder(count / tasks), each);
     co_await limit::join{all};
 }
 
@@ -52,17 +47,14 @@ void yield1000(long count) {
     timed(count, [](long n) { return yield_among(1000, n); });
 }
 
-task<> nothing() {
-    co_return;
-}
+task<> nothing() { co_return; }
 
 void spawn(long count) {
     timed(count, [](long n) -> task<> {
         std::vector<limit::starter> starters(100);
         for (long i = 0; i < n; i += 100) {
             limit::group all;
-            for (auto& each : starters)
-                limit::spawn(all, nothing(), each);
+            for (auto& each : starters) limit::spawn(all, nothing(), each);
             co_await limit::join{all};
         }
     });
@@ -81,8 +73,7 @@ void semaphore(long count) {
         limit::semaphore permits(1);
         limit::group all;
         std::vector<limit::starter> starters(100);
-        for (auto& each : starters)
-            limit::spawn(all, worker(permits, n / 100), each);
+        for (auto& each : starters) limit::spawn(all, worker(permits, n / 100), each);
         co_await limit::join{all};
     });
 }
@@ -116,9 +107,7 @@ void timer(long count) {
         [&](int slot) { limit::timers.cancel(timers[std::size_t(slot)]); }, [] {});
 }
 
-task<> sleeper() {
-    co_await limit::sleep_until(3'600'000);
-}
+task<> sleeper() { co_await limit::sleep_until(3'600'000); }
 
 void sleepers(long count) {
     limit::group all;
@@ -131,8 +120,7 @@ void sleepers(long count) {
     }
     auto elapsed = bench::cpu_ns() - start;
     bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
-    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) /
-                               static_cast<double>(count));
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) / static_cast<double>(count));
     std::fflush(stdout);
     _exit(0);
 }

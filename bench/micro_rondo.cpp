@@ -1,6 +1,6 @@
 // Micro rows on rondo. A backend that does no I/O here; RONDO_BACKEND may choose one.
 #include <rondo/observe/loop_metrics.hpp>
-#include <rondo/observe/observers.hpp>
+#include <rondo/loop/observer.hpp>
 #include <rondo/observe/recorder.hpp>
 #include <rondo/observe/stall_watchdog.hpp>
 #include <rondo/actor/actor.hpp>
@@ -100,10 +100,7 @@ task<> time_timers(long count) {
         each.cancel();
     }
     bench::timer_rounds(
-        count,
-        [&](int slot, int delay) {
-            timers[std::size_t(slot)].rearm(std::chrono::milliseconds(delay));
-        },
+        count, [&](int slot, int delay) { timers[std::size_t(slot)].rearm(std::chrono::milliseconds(delay)); },
         [&](int slot) { timers[std::size_t(slot)].cancel(); }, [] {});
     for (auto& each : timers) each.cancel();
     co_return;
@@ -180,8 +177,7 @@ task<> start_all(long count, task<> (*each)()) {
     while (armed < count) co_await rondo::yield();
     auto elapsed = bench::cpu_ns() - start;
     bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
-    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) /
-                               static_cast<double>(count));
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) / static_cast<double>(count));
     std::fflush(stdout);
     _exit(0);
 }
@@ -253,15 +249,17 @@ void yield(long count) {
     timed(count, [](long n) { return yield_among(2, n); });
 }
 /// What an observer costs: the row `yield` under one.
-void yield_under(rondo::observer& watch, long count) {
+void yield_under(rondo::observer& by, long count) {
     rondo::loop_options options;
-    options.watch = &watch;
+    options.observer = &by;
     auto start = bench::cpu_ns();
     rondo::run(options, yield_among, 2, count);
     bench::report("ns", static_cast<double>(bench::cpu_ns() - start) / static_cast<double>(count));
 }
 void yield_observed(long count) {
-    rondo::observers nobody{};
+    struct : rondo::observer {
+        void on(const rondo::loop_event&) noexcept override {}
+    } nobody;
     yield_under(nobody, count);
 }
 void yield_recorded(long count) {

@@ -14,9 +14,7 @@ void timer(long count) {
     for (auto& each : timers) uv_timer_init(loop, &each);
     bench::timer_rounds(
         count,
-        [&](int slot, int delay) {
-            uv_timer_start(&timers[std::size_t(slot)], ignore, std::uint64_t(delay), 0);
-        },
+        [&](int slot, int delay) { uv_timer_start(&timers[std::size_t(slot)], ignore, std::uint64_t(delay), 0); },
         [&](int slot) { uv_timer_stop(&timers[std::size_t(slot)]); }, [] {});
 }
 
@@ -70,8 +68,7 @@ void sleepers(long count) {
     }
     auto elapsed = bench::cpu_ns() - start;
     bench::report("ns", static_cast<double>(elapsed) / static_cast<double>(count));
-    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) /
-                               static_cast<double>(count));
+    bench::report("bytes", static_cast<double>(bench::resident_bytes() - resident) / static_cast<double>(count));
     std::fflush(stdout);
     _exit(0);
 }

@@ -26,15 +26,13 @@ namespace bench {
 /// Value of `name VALUE` on the command line, or `fallback`.
 inline long option(int argc, char** argv, std::string_view name, long fallback) {
     for (int i = 1; i + 1 < argc; ++i)
-        if (argv[i] == name)
-            return std::atol(argv[i + 1]);
+        if (argv[i] == name) return std::atol(argv[i + 1]);
     return fallback;
 }
 
 inline bool flag(int argc, char** argv, std::string_view name) {
     for (int i = 1; i < argc; ++i)
-        if (argv[i] == name)
-            return true;
+        if (argv[i] == name) return true;
     return false;
 }
 
@@ -54,18 +52,13 @@ inline std::int64_t read_clock(clockid_t id) {
 }
 
 /// CPU time, user and system, of this process.
-inline std::int64_t cpu_ns() {
-    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
-}
-inline std::int64_t now_ns() {
-    return read_clock(CLOCK_MONOTONIC);
-}
+inline std::int64_t cpu_ns() { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+inline std::int64_t now_ns() { return read_clock(CLOCK_MONOTONIC); }
 
 inline std::int64_t resident_bytes() {
     long total = 0, resident = 0;
     FILE* file = std::fopen("/proc/self/statm", "r");
-    if (!file || std::fscanf(file, "%ld %ld", &total, &resident) != 2)
-        std::exit(1);
+    if (!file || std::fscanf(file, "%ld %ld", &total, &resident) != 2) std::exit(1);
     std::fclose(file);
     return std::int64_t{resident} * sysconf(_SC_PAGESIZE);
 }
@@ -137,9 +130,7 @@ inline int listen_on(int port, int type_flags) {
 
 // micro programs: `program ROW COUNT` prints lines of `key value`
 
-inline void report(const char* key, double value) {
-    std::printf("%s %.3f\n", key, value);
-}
+inline void report(const char* key, double value) { std::printf("%s %.3f\n", key, value); }
 
 struct row {
     std::string_view name;
@@ -153,8 +144,7 @@ inline int run_row(int argc, char** argv, std::initializer_list<row> rows) {
             return 0;
         }
     std::fprintf(stderr, "usage: %s ROW COUNT; rows:", argv[0]);
-    for (auto& each : rows)
-        std::fprintf(stderr, " %s", each.name.data());
+    for (auto& each : rows) std::fprintf(stderr, " %s", each.name.data());
     std::fprintf(stderr, "\n");
     return 2;
 }
@@ -170,26 +160,20 @@ template <class Insert, class Cancel, class Settle>
 void timer_rounds(long count, Insert insert, Cancel cancel, Settle settle) {
     random_source random;
     std::vector<int> order(timer_slots), delay(timer_slots);
-    for (int i = 0; i < timer_slots; ++i)
-        order[i] = i;
-    for (auto& each : delay)
-        each = 1 + static_cast<int>(random.below(10'000));
-    for (int i = 0; i < live_timers; ++i)
-        insert(order[i], delay[i]);
+    for (int i = 0; i < timer_slots; ++i) order[i] = i;
+    for (auto& each : delay) each = 1 + static_cast<int>(random.below(10'000));
+    for (int i = 0; i < live_timers; ++i) insert(order[i], delay[i]);
     std::int64_t inserting = 0, cancelling = 0;
     long rounds = count / timer_batch;
     for (long round = 0; round < rounds; ++round) {
-        for (int i = live_timers; i < timer_slots; ++i)
-            delay[i] = 1 + static_cast<int>(random.below(10'000));
+        for (int i = live_timers; i < timer_slots; ++i) delay[i] = 1 + static_cast<int>(random.below(10'000));
         auto start = cpu_ns();
-        for (int i = live_timers; i < timer_slots; ++i)
-            insert(order[i], delay[i]);
+        for (int i = live_timers; i < timer_slots; ++i) insert(order[i], delay[i]);
         inserting += cpu_ns() - start;
         for (int i = timer_slots; i > live_timers; --i)
             std::swap(order[i - 1], order[random.below(static_cast<std::uint64_t>(i))]);
         start = cpu_ns();
-        for (int i = live_timers; i < timer_slots; ++i)
-            cancel(order[i]);
+        for (int i = live_timers; i < timer_slots; ++i) cancel(order[i]);
         settle();
         cancelling += cpu_ns() - start;
     }

@@ -96,8 +96,8 @@ void configure() {
     const bool updated = config.compare_exchange_strong(seen, &production);
     seen = &first;
     const bool again = config.compare_exchange_strong(seen, &test);
-    std::printf("Config updated: %s, again: %s\nConfig value: %s\n", updated ? "true" : "false", again ? "true" : "false",
-                config.load()->c_str());
+    std::printf("Config updated: %s, again: %s\nConfig value: %s\n", updated ? "true" : "false",
+                again ? "true" : "false", config.load()->c_str());
 }
 
 rondo::task<> app() {

@@ -6,13 +6,9 @@
 
 using namespace std::chrono_literals;
 
-rondo::task<> query(const char*) {
-    co_await rondo::sleep_for(2s);
-}
+rondo::task<> query(const char*) { co_await rondo::sleep_for(2s); }
 
-rondo::task<> session(const char* user) {
-    co_await rondo::with_timeout(5s, query, user);
-}
+rondo::task<> session(const char* user) { co_await rondo::with_timeout(5s, query, user); }
 
 rondo::task<> acceptor(rondo::tcp_listener& listener) {
     for (;;) {

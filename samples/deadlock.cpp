@@ -3,9 +3,7 @@
 
 #include <cstdio>
 
-rondo::task<> wait_for(rondo::task_handle<>& other) {
-    co_await other;
-}
+rondo::task<> wait_for(rondo::task_handle<>& other) { co_await other; }
 
 rondo::task<> app() {
     rondo::task_handle<> left;

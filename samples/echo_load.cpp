@@ -53,8 +53,9 @@ rondo::task<int> app(settings with) {
             clients.spawn(client, std::cref(with), std::ref(all), static_cast<std::uint32_t>(i));
         for (auto passed = 0ms; passed < with.duration; passed += 100ms) {
             co_await rondo::sleep_for(100ms);
-            if (with.progress) std::fprintf(stderr, "\r%5lld ms  %zu requests ",
-                                            static_cast<long long>(passed / 1ms), all.times.size());
+            if (with.progress)
+                std::fprintf(stderr, "\r%5lld ms  %zu requests ", static_cast<long long>(passed / 1ms),
+                             all.times.size());
         }
         if (with.progress) std::fputs("\r\033[K", stderr);
         all.stop = true;
@@ -70,10 +71,11 @@ rondo::task<int> app(settings with) {
     std::sort(all.times.begin(), all.times.end());
     const auto count = static_cast<double>(all.times.size());
     const auto at = [&](double p) { return all.times[static_cast<std::size_t>(p * (count - 1))]; };
-    std::printf("%-6s %6ld conns %7ld B %10.0f req/s   p50 %6.0f  p99 %6.0f  p99.9 %6.0f us   "
-                "%.0f requests, %s\n", rondo::name_of(rondo::this_loop().kind()), with.connections,
-                with.size, count / seconds, at(.5), at(.99), at(.999), count,
-                all.wrong == 0 ? "every byte right" : "WRONG BYTES");
+    std::printf(
+        "%-6s %6ld conns %7ld B %10.0f req/s   p50 %6.0f  p99 %6.0f  p99.9 %6.0f us   "
+        "%.0f requests, %s\n",
+        rondo::name_of(rondo::this_loop().kind()), with.connections, with.size, count / seconds, at(.5), at(.99),
+        at(.999), count, all.wrong == 0 ? "every byte right" : "WRONG BYTES");
     co_return all.wrong == 0 ? 0 : 1;
 }
 

@@ -48,8 +48,7 @@ int main(int argc, char** argv) {
                           "  --max N          connections at a time, 1 to 1000000 (10000)\n");
     rondo::loop_options options;
     options.kind = given.backend();
-    const settings with{given.text("--host", "127.0.0.1"),
-                        given.port("--port", 7777, 0),
+    const settings with{given.text("--host", "127.0.0.1"), given.port("--port", 7777, 0),
                         static_cast<std::uint32_t>(given.number("--max", 10'000, 1, 1'000'000))};
     given.done();
     spdlog::set_formatter(rondo::spdlog_formatter("%H:%M:%S.%e %^%l%$ [task %J, %K] %v"));

@@ -30,8 +30,8 @@ void print(const std::vector<std::string>& results) {
 rondo::task<> app() {
     // asyncio.gather(a, b, c): one second, not three
     rondo::time_point start = rondo::now();
-    auto [users, posts, comments] = co_await rondo::when_all(fetch("api.example.com/users"), fetch("api.example.com/posts"),
-                                                             fetch("api.example.com/comments"));
+    auto [users, posts, comments] = co_await rondo::when_all(
+        fetch("api.example.com/users"), fetch("api.example.com/posts"), fetch("api.example.com/comments"));
     std::printf("%s\n%s\n%s\n", users.c_str(), posts.c_str(), comments.c_str());
     print_passed("all three", start);
 
@@ -55,7 +55,8 @@ rondo::task<> app() {
 
     // a semaphore of three around each: two rounds
     start = rondo::now();
-    const auto limited = co_await rondo::map_concurrent(items, 3, [](const std::string& item) { return process(item); });
+    const auto limited =
+        co_await rondo::map_concurrent(items, 3, [](const std::string& item) { return process(item); });
     print(limited);
     print_passed("five, three at once,", start);
 }

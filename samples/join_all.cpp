@@ -8,7 +8,8 @@
 using namespace std::chrono_literals;
 
 struct api_response {
-    api_response(std::string of, int code, std::size_t length) : url(std::move(of)), status(code), body_length(length) {}
+    api_response(std::string of, int code, std::size_t length)
+        : url(std::move(of)), status(code), body_length(length) {}
     std::string url;
     int status;
     std::size_t body_length;
@@ -16,8 +17,7 @@ struct api_response {
 
 rondo::task<api_response> fetch_url(std::string url) {
     co_await rondo::sleep_for(10ms);
-    if (url.find("down") != url.npos)
-        throw rondo::io_error(rondo::errno_code(ECONNREFUSED), "get", url);
+    if (url.find("down") != url.npos) throw rondo::io_error(rondo::errno_code(ECONNREFUSED), "get", url);
     const std::size_t length = url.size() * 7;
     co_return api_response(std::move(url), 200, length);
 }

@@ -4,7 +4,7 @@
 #include <rondo/observe/chrome_trace.hpp>
 #include <rondo/observe/timeline.hpp>
 #include <rondo/rondo.hpp>
-#include <rondo/sim/world.hpp>
+#include <rondo/sim/world_recorder.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -62,11 +62,11 @@ rondo::task<> scenario(rondo::world& w) {
 
 int main(int argc, char** argv) {
     const std::uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 1;
-    rondo::recorder seen;
+    rondo::world_recorder seen;
     rondo::seeded_oracle decisions(seed);
     rondo::world_options options;
     options.decisions = &decisions;
-    options.watch = &seen;
+    options.observer = &seen;
     rondo::world w(options);
     w.host("server").run(app);
     for (const char* name : {"alice", "bob"}) w.link(name, "server").latency(1ms, 20ms).loss(rondo::percent(5));

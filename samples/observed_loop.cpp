@@ -61,7 +61,7 @@ int main() {
     rondo::stall_watchdog watchdog({.limit = 40ms});
     rondo::observers all{&seen, &metrics, &watchdog};
     rondo::loop_options options;
-    options.watch = &all;
+    options.observer = &all;
     const int code = rondo::run_main(options, app, std::ref(metrics));
     rondo::save_timeline(seen, "observed_loop.html", "an echo server and ten clients");
     rondo::save_chrome_trace(seen, "observed_loop.json");

@@ -35,8 +35,7 @@ class options {
     std::string text(std::string_view name, std::string otherwise) {
         for (std::size_t i = 0; i < words_.size(); i += 2) {
             if (words_[i] != name) continue;
-            if (i + 1 == words_.size() || words_[i + 1].starts_with("--"))
-                fail(std::string(name) + " needs a value");
+            if (i + 1 == words_.size() || words_[i + 1].starts_with("--")) fail(std::string(name) + " needs a value");
             std::string value = words_[i + 1];
             words_.erase(words_.begin() + static_cast<std::ptrdiff_t>(i),
                          words_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
@@ -50,8 +49,8 @@ class options {
         long n = 0;
         const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
         if (error != std::errc() || end != value.data() + value.size() || n < least || n > most)
-            fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " +
-                 std::to_string(most) + ", not '" + value + "'");
+            fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " + std::to_string(most) +
+                 ", not '" + value + "'");
         return n;
     }
 
@@ -79,8 +78,8 @@ class options {
 
     rondo::backend_kind backend() {
         const std::string name = text("--backend", "auto");
-        for (const auto kind : {rondo::backend_kind::automatic, rondo::backend_kind::epoll,
-                                rondo::backend_kind::uring, rondo::backend_kind::sim})
+        for (const auto kind : {rondo::backend_kind::automatic, rondo::backend_kind::epoll, rondo::backend_kind::uring,
+                                rondo::backend_kind::sim})
             if (name == rondo::name_of(kind)) return kind;
         fail("--backend takes auto, epoll, uring or sim, not '" + name + "'");
     }

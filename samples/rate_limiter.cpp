@@ -21,8 +21,7 @@ rondo::task<> app() {
     rondo::rate_limiter limit({.tokens = 1, .per = 200ms, .burst = 5});
     answers to;
     auto all = [&](rondo::task_group& group) -> rondo::task<> {
-        for (int number = 1; number <= 20; ++number)
-            group.spawn(request, std::ref(limit), number, std::ref(to));
+        for (int number = 1; number <= 20; ++number) group.spawn(request, std::ref(limit), number, std::ref(to));
         co_return;
     };
     co_await rondo::with_task_group(all);

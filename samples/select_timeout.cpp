@@ -19,9 +19,9 @@ rondo::task<> app() {
         for (int i = 0; i < 3; ++i) {
             auto chosen = co_await rondo::select_one(ch1.receive(), ch2.receive(), rondo::sleep_for(30ms));
             switch (chosen.index()) {
-            case 0: std::printf("Received %s\n", chosen.get<0>()->c_str()); break;
-            case 1: std::printf("Received %s\n", chosen.get<1>()->c_str()); break;
-            case 2: std::puts("Timeout!"); break;
+                case 0: std::printf("Received %s\n", chosen.get<0>()->c_str()); break;
+                case 1: std::printf("Received %s\n", chosen.get<1>()->c_str()); break;
+                case 2: std::puts("Timeout!"); break;
             }
         }
     });

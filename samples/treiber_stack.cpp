@@ -1,4 +1,4 @@
-// Shows Treiber's lock-free stack, the ABA problem that it has where memory is used again, and the counter that cures it.
+// Treiber's lock-free stack, the ABA problem that it has where memory is used again, and the counter that cures it.
 #include <rondo/rondo.hpp>
 
 #include <atomic>

@@ -38,14 +38,14 @@ rondo::task<> app() {
     fetches.push_back(fetch("https://api.example.com/users", 30ms));
     fetches.push_back(fetch("https://api.example.com/orders", 10ms));
     fetches.push_back(fetch("https://api.example.com/products", 20ms));
-    co_await rondo::as_completed(
-        std::move(fetches), [](rondo::completion_sequence<std::string>& results) -> rondo::task<> {
-            for (;;) {
-                auto result = co_await results.next();
-                if (!result) break;
-                std::printf("%s\n", result->value().c_str());
-            }
-        });
+    co_await rondo::as_completed(std::move(fetches),
+                                 [](rondo::completion_sequence<std::string>& results) -> rondo::task<> {
+                                     for (;;) {
+                                         auto result = co_await results.next();
+                                         if (!result) break;
+                                         std::printf("%s\n", result->value().c_str());
+                                     }
+                                 });
 
     // errgroup: g.SetLimit(2); the first error cancels the rest, and g.Wait() returns it
     try {

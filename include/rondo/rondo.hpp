@@ -1,52 +1,13 @@
-// What nearly every program uses: the loop, tasks, scopes, coordination, TCP. Who wants more includes it by name:
-// rondo/actor/actor.hpp, rondo/actor/supervisor.hpp, rondo/sim/replay.hpp, rondo/sim/simulate.hpp and rondo/sim/world.hpp, and what is in
-// rondo/observe/, rondo/testing/ and rondo/interop/. So this header costs a compiler the same at every later step.
+// What nearly every program uses. Who wants more includes it by name: <rondo/actor.hpp>, <rondo/observe.hpp>,
+// <rondo/sim.hpp>, <rondo/testing.hpp>, and the adapters in rondo/interop/. So this header costs a compiler the same
+// when those grow.
 #pragma once
 
-#include <rondo/combine/as_completed.hpp>
-#include <rondo/task/attempt.hpp>
-#include <rondo/task/await_tree.hpp>
-#include <rondo/sync/barrier.hpp>
-#include <rondo/channel/broadcast.hpp>
-#include <rondo/io/buffer.hpp>
-#include <rondo/base/bytes.hpp>
-#include <rondo/channel/channel.hpp>
-#include <rondo/task/cleanup.hpp>
-#include <rondo/sync/condition.hpp>
-#include <rondo/net/endpoint.hpp>
-#include <rondo/base/error.hpp>
-#include <rondo/sync/event.hpp>
-#include <rondo/base/exception_group.hpp>
-#include <rondo/io/descriptor.hpp>
-#include <rondo/task/generator.hpp>
-#include <rondo/task/group.hpp>
-#include <rondo/combine/joiner.hpp>
-#include <rondo/combine/joiners.hpp>
-#include <rondo/sync/latch.hpp>
-#include <rondo/base/log.hpp>
-#include <rondo/loop/loop.hpp>
-#include <rondo/combine/map_concurrent.hpp>
-#include <rondo/sync/mutex.hpp>
-#include <rondo/sync/once.hpp>
-#include <rondo/channel/oneshot.hpp>
-#include <rondo/loop/oracle.hpp>
-#include <rondo/task/outcome.hpp>
-#include <rondo/channel/queue.hpp>
-#include <rondo/sync/rate_limiter.hpp>
-#include <rondo/task/run.hpp>
-#include <rondo/task/scope.hpp>
-#include <rondo/combine/select.hpp>
-#include <rondo/sync/semaphore.hpp>
-#include <rondo/net/serve.hpp>
-#include <rondo/sync/shared_mutex.hpp>
-#include <rondo/task/spawn.hpp>
-#include <rondo/task/start.hpp>
-#include <rondo/task/suspend.hpp>
-#include <rondo/task/task.hpp>
-#include <rondo/task/task_local.hpp>
-#include <rondo/net/tcp.hpp>
-#include <rondo/channel/thread_channel.hpp>
-#include <rondo/base/time.hpp>
-#include <rondo/combine/wait_for_tasks.hpp>
-#include <rondo/channel/watch.hpp>
-#include <rondo/combine/when.hpp>
+#include <rondo/base.hpp>
+#include <rondo/loop.hpp>
+#include <rondo/task.hpp>
+#include <rondo/combine.hpp>
+#include <rondo/sync.hpp>
+#include <rondo/channel.hpp>
+#include <rondo/io.hpp>
+#include <rondo/net.hpp>

@@ -4,7 +4,12 @@
 #include <rondo/actor/supervisor.hpp>
 
 #include <rondo/task/attempt.hpp>
+#include <rondo/base/log.hpp>
 #include <rondo/loop/detail/extras.hpp>
+
+#include "base/readable.hpp"
+#include "loop/places.hpp"
+#include "loop/random_fraction.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -22,16 +27,17 @@ supervisor_gave_up::~supervisor_gave_up() = default;
 
 // --- the two tasks -------------------------------------------------------------------------------------
 
-supervisor::supervisor(loop& l, const supervisor_options& options) noexcept
+supervisor::supervisor(detail::scheduler& l, const supervisor_options& options) noexcept
     : supervisor_core(l, &task_ended), options_(options) {}
 
 void supervisor::begin() {
-    fiber& listener = detail::make_child(core(), {}, &supervisor::listen_for_cancel, this);
+    const std::source_location place = detail::calling_place();  // who calls with_supervisor
+    fiber& listener = detail::make_child(core(), place, &supervisor::listen_for_cancel, this);
     to_background(listener);
-    fiber& manager = detail::make_child(core(), {}, &supervisor::manage, this);
+    fiber& manager = detail::make_child(core(), place, &supervisor::manage, this);
     to_background(manager);
     manager_ = &manager;
-    detail::extras_of(manager).name = std::string("supervisor ") + options_.name;
+    detail::extras_of(manager).name = title();
 }
 
 void supervisor::task_ended(detail::scope& base, fiber& f) noexcept {
@@ -61,9 +67,13 @@ std::exception_ptr supervisor::take_errors(std::exception_ptr body_error) noexce
     }
 }
 
+std::string supervisor::title() const {
+    return options_.name[0] != '\0' ? std::string("supervisor ") + options_.name : "supervisor";
+}
+
 task<> supervisor::listen_for_cancel() {
     op* never_woken = nullptr;
-    co_await slot_wait(never_woken, "supervising");
+    co_await slot_wait(never_woken, "a cancel of the supervisor");
 }
 
 task<> supervisor::manage() {
@@ -116,7 +126,7 @@ task<> supervisor::supervise() {
             co_await start_again(*c);
         } else {
             struct local {
-                static task<> news(op*& slot) { co_await slot_wait(slot, "children"); }
+                static task<> news(op*& slot) { co_await slot_wait(slot, "news of the children"); }
             };
             const time_point due = c != nullptr ? c->due : never;
             co_await move_on_at(due, local::news, news_);
@@ -128,9 +138,10 @@ task<> supervisor::supervise() {
 
 namespace {
 /// bad_alloc without memory.
-std::exception_ptr command_error(int error, const char* what, const detail::child_record& c, const char* state) noexcept {
+std::exception_ptr command_error(int error, const char* what, const detail::child_record& c,
+                                 const char* state) noexcept {
     try {
-        return std::make_exception_ptr(io_error(errno_code(error), what, (c.name.empty() ? "a child" : c.name) + state));
+        return std::make_exception_ptr(io_error(errno_code(error), what, std::string(c.shown_name()) + state));
     } catch (...) {
         return std::current_exception();
     }
@@ -205,8 +216,7 @@ task<> supervisor::restart_by_hand(child& c) {
     if (c.body != nullptr || c.is_ready) co_return;
     set_state(c, before);
     c.is_over = before == child_state::ended;
-    fail_command(c.exit.error ? c.exit.error
-                              : command_error(ECANCELED, what, c, ", which ended before it was ready"));
+    fail_command(c.exit.error ? c.exit.error : command_error(ECANCELED, what, c, ", which ended before it was ready"));
 }
 
 task<> supervisor::add(detail::command_wait& command) {
@@ -229,7 +239,8 @@ task<> supervisor::add(detail::command_wait& command) {
     set_state(c, child_state::ended);
     if (command_ != nullptr) {
         command_->error = c.exit.error;
-        if (!c.exit.error) command_->error = command_error(ECANCELED, "start a child", c, ", which ended before it was ready");
+        if (!c.exit.error)
+            command_->error = command_error(ECANCELED, "start a child", c, ", which ended before it was ready");
     }
     end_for_good(c);
     forget(c);
@@ -248,7 +259,7 @@ task<> supervisor::launch(child& c) {
     } catch (const std::bad_alloc&) {
         if (c.body == nullptr) c.exit = {actor_exit::kind::failed, std::current_exception()};
     }
-    while (c.body != nullptr && !c.is_ready) co_await slot_wait(c.waiter, "a child to be ready");
+    while (c.body != nullptr && !c.is_ready) co_await slot_wait(c.waiter, "the ready() of", c.shown_name());
     if (c.body != nullptr) set_state(c, child_state::running);
 }
 
@@ -276,7 +287,7 @@ task<> supervisor::start_again(child& c) {
 /// A child has ended by itself.
 task<> supervisor::look_after(child& c) {
     const bool failed = c.exit.how == actor_exit::kind::failed;
-    const decision d = failed && c.options.decide != nullptr ? c.options.decide(c.exit.error) : decision::restart;
+    const decision d = failed && c.options.decide ? c.options.decide(c.exit.error) : decision::restart;
     if (d == decision::escalate) give_up(c, "its error was to be escalated");
     const bool again = c.options.restart == restart::permanent ||
                        (c.options.restart == restart::transient && c.exit.how != actor_exit::kind::normal);
@@ -299,7 +310,7 @@ void supervisor::note_restart(child& c) {
         restarts_.erase(restarts_.begin(), restarts_.begin() + static_cast<std::ptrdiff_t>(oldest_restart_));
         oldest_restart_ = 0;
     }
-    if (restarts_.size() - oldest_restart_ >= options_.intensity) give_up(c, "it was restarted too often");
+    if (restarts_.size() - oldest_restart_ >= options_.intensity) give_up(c, nullptr);
     restarts_.push_back(at);
     set_state(c, child_state::waiting_to_restart);
     if (at - c.started >= c.options.backoff_max) c.failures = 0;
@@ -308,15 +319,61 @@ void supervisor::note_restart(child& c) {
     for (std::uint32_t i = 0; i < c.failures && wait > 0 && wait < most; ++i) wait *= 2;
     wait = std::min(wait, most);
     ++c.failures;
-    if (c.options.jitter > 0 && wait > 0)
-        wait += wait * c.options.jitter * static_cast<double>(random_u64() >> 11) * 0x1p-53;
-    set_due(c, delay(std::chrono::duration<double, std::nano>(wait)).after(at));
+    if (c.options.jitter > 0 && wait > 0) wait += wait * c.options.jitter * detail::random_fraction();
+    const delay pause = std::chrono::duration<double, std::nano>(wait);
+    set_due(c, pause.after(at));
+    tell_of_restart(c, pause.value());
 }
 
+void supervisor::tell_of_restart(const child& c, duration pause) const noexcept {
+    const auto count = static_cast<std::uint32_t>(restarts_.size() - oldest_restart_);
+    if (options_.on_restart) {
+        options_.on_restart(
+            {options_.name, c.name, c.options.place, c.exit.error, pause, count, options_.intensity, options_.period});
+        return;
+    }
+    char when[48] = "at once";
+    if (pause > duration::zero()) std::snprintf(when, sizeof when, "in %s", detail::readable_duration(pause).text);
+    const char* const how = c.exit.error                                ? "failed: "
+                            : c.exit.how == actor_exit::kind::cancelled ? "was cancelled"
+                                                                        : "has ended";
+    static detail::log_gate gate;
+    detail::write_log(
+        gate, log_level::warning, c.options.place, "supervisor%s%s: restarts %s %s, %u of %u within %s, since it %s%s",
+        options_.name[0] != '\0' ? " " : "", options_.name, c.shown_name(), when, static_cast<unsigned>(count),
+        static_cast<unsigned>(options_.intensity), detail::readable_duration(options_.period).text, how,
+        c.exit.error ? detail::message_of(c.exit.error).c_str() : "");
+}
+
+namespace {
+
+/// What an error says, without its middle if that is long: of a supervisor in a supervisor, the beginning tells the
+/// outermost, and the end the error that all began with.
+std::string short_message_of(const std::exception_ptr& error) {
+    constexpr std::size_t at_the_ends = 200;
+    std::string text = detail::message_of(error);
+    if (text.size() <= 2 * at_the_ends + 5) return text;
+    const auto begins_character = [&](std::size_t i) { return (static_cast<unsigned char>(text[i]) & 0xc0) != 0x80; };
+    std::size_t head = at_the_ends;
+    while (head > 0 && !begins_character(head)) --head;
+    std::size_t tail = text.size() - at_the_ends;
+    while (tail < text.size() && !begins_character(tail)) ++tail;
+    return text.replace(head, tail - head, " ... ");
+}
+
+}  // namespace
+
+/// `why` is null when the limit is reached.
 void supervisor::give_up(const child& c, const char* why) const {
-    std::string text = std::string("supervisor ") + options_.name + (options_.name[0] != '\0' ? " " : "") +
-                       "gave up on " + (c.name.empty() ? "a child" : c.name) + ": " + why;
-    if (c.exit.error) text += "; the last error: " + detail::message_of(c.exit.error);
+    std::string text = title() + " gave up on " + c.shown_name() + ": ";
+    if (why != nullptr) {
+        text += why;
+    } else {
+        text += "more than " + std::to_string(options_.intensity) +
+                (options_.intensity == 1 ? " restart within " : " restarts within ") +
+                detail::readable_duration(options_.period).text;
+    }
+    if (c.exit.error) text += "; the last error: " + short_message_of(c.exit.error);
     throw supervisor_gave_up(text, c.exit.error);
 }
 
@@ -347,7 +404,7 @@ task<> supervisor::stop_others(child& failed) {
 task<> supervisor::stop(child& c) {
     struct local {
         static task<> over(child& of) {
-            while (of.body != nullptr) co_await slot_wait(of.waiter, "a child to end");
+            while (of.body != nullptr) co_await slot_wait(of.waiter, "the end of", of.shown_name());
         }
     };
     set_due(c, never);
@@ -462,9 +519,13 @@ detail::child_record& supervised::record() noexcept { return static_cast<child_r
 
 namespace detail {
 
-child_record::child_record(const child_options& o) : name(o.name), options(o) {
+child_record::child_record(const child_options& o) : actor_keeper{&resumes_after}, name(o.name), options(o) {
     RONDO_ASSERT(!o.significant || o.restart != restart::permanent, "a permanent child cannot be significant");
     options.name = name;
+}
+bool child_record::resumes_after(const actor_keeper& self, const std::exception_ptr& error) noexcept {
+    const auto& decide = static_cast<const child_record&>(self).options.decide;
+    return decide && decide(error) == decision::resume;
 }
 child_record::~child_record() {
     RONDO_ASSERT(stop_waiter == nullptr, "a supervised child is gone while a task waits until it is asked to stop");
@@ -482,9 +543,9 @@ void child_record::over(const actor_exit& how) noexcept {
     of->note_end(*this);
 }
 
-supervisor_core::supervisor_core(loop& l, ended_hook hook) noexcept
+supervisor_core::supervisor_core(scheduler& l, ended_hook hook) noexcept
     : group(l, hook, "supervisor"), children_(l, [](rondo::detail::scope&, fiber&) noexcept {}, "children") {
-    children_.shielded = true;
+    children_.shield(true);
 }
 
 supervisor_core::~supervisor_core() {
@@ -505,10 +566,6 @@ void supervisor_core::note_end(child_record& c) noexcept {
     wake_slot(news_);
 }
 
-bool mailbox_core::resumes_after(const std::exception_ptr& error) const noexcept {
-    return keeper != nullptr && keeper->options.decide != nullptr && keeper->options.decide(error) == decision::resume;
-}
-
 // --- waits ---------------------------------------------------------------------------------------------
 
 const op_vtable slot_wait::table = {
@@ -518,7 +575,8 @@ const op_vtable slot_wait::table = {
     },
     &wake_owner,
     [](const op& o, char* text, std::size_t size) noexcept {
-        std::snprintf(text, size, "%s", static_cast<const slot_wait&>(o).what);
+        const auto& w = static_cast<const slot_wait&>(o);
+        std::snprintf(text, size, "%s%s%s", w.what, *w.of != '\0' ? " " : "", w.of);
     },
 };
 
@@ -536,13 +594,14 @@ const op_vtable command_wait::table = {
     [](const op& o, char* text, std::size_t size) noexcept {
         const auto& w = static_cast<const command_wait&>(o);
         static constexpr const char* words[] = {"start", "termination", "restart", "deletion", "removal"};
-        std::snprintf(text, size, "the %s of %s", words[static_cast<std::size_t>(w.what)],
-                      w.child->name.empty() ? "a child" : w.child->name.c_str());
+        std::snprintf(text, size, "the %s of %s", words[static_cast<std::size_t>(w.what)], w.child->shown_name());
     },
 };
 
 namespace {
-std::exception_ptr stopping_error(const child_record& c) noexcept { return command_error(ECANCELED, "start a child", c, ""); }
+std::exception_ptr stopping_error(const child_record& c) noexcept {
+    return command_error(ECANCELED, "start a child", c, "");
+}
 }  // namespace
 
 command_wait::command_wait(supervisor_core& s, child_record* c, act a) noexcept
@@ -557,15 +616,17 @@ command_wait::~command_wait() {
 
 bool command_wait::start() noexcept {
     if (child == nullptr) {
-        if (what == act::restart)
-            error = empty_handle_error();
+        if (what == act::restart) error = empty_handle_error();
         return false;
     }
     if (of->ending_) {
         if (starts_something()) error = stopping_error(*child);
         return false;
     }
-    if (what == act::start) child->of = of;
+    if (what == act::start) {
+        child->of = of;
+        if (child->options.place.line() == 0) child->options.place = shown_place(*owner);
+    }
     RONDO_ASSERT(child->of == of, "a supervisor is asked to do something with the child of another");
     state = armed;
     of->commands_.push_back(*this);
@@ -581,15 +642,17 @@ void command_wait::refuse() noexcept {
 void command_wait::check() const {
     if (result < 0) [[unlikely]]
         throw_failure(result, "supervisor");
-    if (error) std::rethrow_exception(error);
+    if (!error) return;
+    note_joined(error, *owner->leaf);
+    std::rethrow_exception(error);
 }
 
 rondo::result<void> command_wait::as_result() const {
     if (result < 0) check();
     if (!error) return {};
-    const std::error_code code = code_of(error);
-    if (!code) check();
-    return code;
+    failure why = failure_of(error);
+    if (!why.code()) check();
+    return why;
 }
 
 }  // namespace detail

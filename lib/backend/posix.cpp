@@ -1,12 +1,19 @@
 #include "posix.hpp"
 
+#include "adopt.hpp"
 #include "base/fork.hpp"
+#include "datagrams.hpp"
 #include "process_signals.hpp"
+#include "tcp_info.hpp"
+#include "unix_names.hpp"
 
+#include <dirent.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +65,18 @@ option_name name_of_option(sys_op::option which) noexcept {
         case sys_op::option::receive_buffer: return {SOL_SOCKET, SO_RCVBUF};
         case sys_op::option::send_buffer: return {SOL_SOCKET, SO_SNDBUF};
         case sys_op::option::error: return {SOL_SOCKET, SO_ERROR};
+        case sys_op::option::broadcast: return {SOL_SOCKET, SO_BROADCAST};
+        case sys_op::option::ttl:
+        case sys_op::option::multicast_ttl:
+        case sys_op::option::multicast_loop:
+        case sys_op::option::multicast_interface:
+        case sys_op::option::receive_segments: break;  // datagrams.cpp knows them
+        case sys_op::option::keep_alive_idle: return {IPPROTO_TCP, TCP_KEEPIDLE};
+        case sys_op::option::keep_alive_interval: return {IPPROTO_TCP, TCP_KEEPINTVL};
+        case sys_op::option::keep_alive_count: return {IPPROTO_TCP, TCP_KEEPCNT};
+        case sys_op::option::user_timeout: return {IPPROTO_TCP, TCP_USER_TIMEOUT};
+        case sys_op::option::cork: return {IPPROTO_TCP, TCP_CORK};
+        case sys_op::option::late_port: return {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT};
     }
     return {-1, -1};
 }
@@ -68,21 +87,7 @@ int address_of(sys_op& what, Call call) noexcept {
     sockaddr_storage from{};
     socklen_t size = sizeof from;
     if (call(what.fd, reinterpret_cast<sockaddr*>(&from), &size) < 0) return -errno;
-    raw_address& to = *what.address = {};
-    if (from.ss_family == AF_INET) {
-        sockaddr_in v4;
-        std::memcpy(&v4, &from, sizeof v4);
-        to.kind = raw_address::family::v4;
-        to.port = ntohs(v4.sin_port);
-        std::memcpy(to.bytes, &v4.sin_addr, 4);
-    } else if (from.ss_family == AF_INET6) {
-        sockaddr_in6 v6;
-        std::memcpy(&v6, &from, sizeof v6);
-        to.kind = raw_address::family::v6;
-        to.port = ntohs(v6.sin6_port);
-        to.scope = v6.sin6_scope_id;
-        std::memcpy(to.bytes, &v6.sin6_addr, 16);
-    }
+    *what.address = raw_address_of(&from);
     return 0;
 }
 
@@ -116,21 +121,21 @@ bool accept_is_transient(int error) noexcept {
     }
 }
 
-socket_address::socket_address(const raw_address& from) noexcept {
-    if (from.kind == raw_address::family::v4) {
-        sockaddr_in v4{};
-        v4.sin_family = AF_INET;
-        v4.sin_port = htons(from.port);
-        std::memcpy(&v4.sin_addr, from.bytes, 4);
-        std::memcpy(&v6, &v4, sizeof v4);
-        size = sizeof v4;
-    } else if (from.kind == raw_address::family::v6) {
-        v6.sin6_family = AF_INET6;
-        v6.sin6_port = htons(from.port);
-        v6.sin6_scope_id = from.scope;
-        std::memcpy(&v6.sin6_addr, from.bytes, 16);
-        size = sizeof v6;
-    }
+short poll_events(std::uint32_t mask) noexcept {
+    int events = 0;
+    if (mask & poll_mask::in) events |= POLLIN | POLLRDHUP;
+    if (mask & poll_mask::out) events |= POLLOUT;
+    if (mask & poll_mask::urgent) events |= POLLPRI;
+    return static_cast<short>(events);
+}
+
+std::int32_t poll_result(int found, std::uint32_t mask) noexcept {
+    std::uint32_t there = 0;
+    if (found & (POLLIN | POLLRDHUP)) there |= poll_mask::in;
+    if (found & POLLOUT) there |= poll_mask::out;
+    if (found & POLLPRI) there |= poll_mask::urgent;
+    if (found & (POLLHUP | POLLERR)) there |= poll_mask::error | poll_mask::in | poll_mask::out;
+    return static_cast<std::int32_t>(there & (mask | poll_mask::error));
 }
 
 span_cursor::span_cursor(const io_op& what) noexcept
@@ -171,8 +176,8 @@ posix_backend::posix_backend() noexcept : forks_(forks()) {
     std::uint64_t seed[4];
     if (getrandom(seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
         // Early boot, or a filter: the clock and where the stack lies are better than a constant.
-        std::uint64_t mix = static_cast<std::uint64_t>(read_clock(CLOCK_MONOTONIC)) ^
-                            reinterpret_cast<std::uintptr_t>(&seed);
+        std::uint64_t mix =
+            static_cast<std::uint64_t>(read_clock(CLOCK_MONOTONIC)) ^ reinterpret_cast<std::uintptr_t>(&seed);
         for (auto& each : seed) each = split_mix(mix);
     }
     std::memcpy(random_, seed, sizeof random_);
@@ -222,16 +227,40 @@ std::size_t posix_backend::descriptor_limit() noexcept {
     return static_cast<std::size_t>(limit.rlim_cur);
 }
 
-bool posix_backend::forked() const noexcept {
-    return forks() != forks_;
+std::size_t posix_backend::open_descriptors() noexcept {
+    DIR* const all = ::opendir("/proc/self/fd");
+    if (all == nullptr) return 0;
+    std::size_t count = 0;
+    while (::readdir(all) != nullptr) ++count;
+    ::closedir(all);
+    return count - 3;  // ".", ".." and the directory itself
 }
+
+// A timer that is never due, and which the kernel ends early (TFD_TIMER_CANCEL_ON_SET) when CLOCK_REALTIME jumps
+// against CLOCK_MONOTONIC: somebody has set it, there was a leap second, or the machine was suspended, which the
+// monotonic clock does not count. Slewing, as NTP does, moves both clocks alike.
+static int watch_clock(int fd) noexcept {
+    const int made = fd >= 0 ? fd : ::timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (made < 0) return -errno;
+    itimerspec end_of_time{};
+    end_of_time.it_value.tv_sec = std::numeric_limits<std::int64_t>::max() / 1'000'000'000;  // the kernel's last one
+    // ECANCELED: the clock was set since the last call. The timer is armed all the same.
+    if (::timerfd_settime(made, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &end_of_time, nullptr) < 0 &&
+        errno != ECANCELED) {
+        const int error = errno;
+        if (fd < 0) ::close(made);
+        return -error;
+    }
+    return fd >= 0 ? 0 : made;
+}
+
+bool posix_backend::forked() const noexcept { return forks() != forks_; }
 
 int posix_backend::call(sys_op& what) noexcept {
     switch (what.what) {
         case sys_op::call::tcp_socket: {
             const bool v6 = what.address != nullptr && what.address->kind == raw_address::family::v6;
-            return or_errno(
-                ::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+            return or_errno(::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
         }
         case sys_op::call::bind: {
             const socket_address to(*what.address);
@@ -241,10 +270,12 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::local_address: return address_of(what, ::getsockname);
         case sys_op::call::peer_address: return address_of(what, ::getpeername);
         case sys_op::call::set_option: {
+            if (is_datagram_option(what.which)) return set_datagram_option(what);
             const auto [level, name] = name_of_option(what.which);
             return or_errno(::setsockopt(what.fd, level, name, &what.value, sizeof what.value));
         }
         case sys_op::call::get_option: {
+            if (is_datagram_option(what.which)) return get_datagram_option(what);
             const auto [level, name] = name_of_option(what.which);
             socklen_t size = sizeof what.value;
             return or_errno(::getsockopt(what.fd, level, name, &what.value, &size));
@@ -252,8 +283,7 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::shutdown_write: return or_errno(::shutdown(what.fd, SHUT_WR));
         case sys_op::call::reset_on_close: return or_errno(reset_on_close(what.fd));
         case sys_op::call::stream_pair:
-            return or_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-                                         what.fds));
+            return or_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, what.fds));
         case sys_op::call::try_send:
         case sys_op::call::try_receive: {
             const std::uint32_t size = budget_.portion(what.size);
@@ -266,6 +296,32 @@ int posix_backend::call(sys_op& what) noexcept {
             return moved;
         }
         case sys_op::call::close: return ::close(what.fd) < 0 && errno != EINTR ? -errno : 0;
+        case sys_op::call::watch_clock: return watch_clock(what.fd);
+        case sys_op::call::udp_socket:
+        case sys_op::call::udp_connect:
+        case sys_op::call::try_send_datagrams:
+        case sys_op::call::try_receive_datagrams:
+        case sys_op::call::join_group:
+        case sys_op::call::leave_group: return call_for_datagrams(what, budget_);
+        case sys_op::call::shutdown_read: return or_errno(::shutdown(what.fd, SHUT_RD));
+        case sys_op::call::tcp_info: return look_at_connection(what.fd, *static_cast<connection_info*>(what.data));
+        case sys_op::call::set_any_option:
+            return or_errno(::setsockopt(what.fd, what.level, what.name, what.data, static_cast<socklen_t>(what.size)));
+        case sys_op::call::get_any_option: {
+            auto size = static_cast<socklen_t>(what.size);
+            const int result = or_errno(::getsockopt(what.fd, what.level, what.name, what.data, &size));
+            return result < 0 ? result : static_cast<int>(size);
+        }
+        case sys_op::call::unwatch: return 0;
+        case sys_op::call::adopt: return make_ours(what.fd, what.value != 0);
+        case sys_op::call::unix_socket:
+            return or_errno(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        case sys_op::call::unix_bind: return bind_unix(what.fd, *static_cast<unix_binding*>(what.data));
+        case sys_op::call::unix_unlink: return unlink_unix(*static_cast<const unix_binding*>(what.data));
+        case sys_op::call::unix_connect: return connect_unix(what.fd, *static_cast<const raw_unix_name*>(what.data));
+        case sys_op::call::unix_local_name: return unix_local_name(what.fd, *static_cast<raw_unix_name*>(what.data));
+        case sys_op::call::unix_peer_name: return unix_peer_name(what.fd, *static_cast<raw_unix_name*>(what.data));
+        case sys_op::call::unix_credentials: return look_at_peer(what.fd, *static_cast<peer_credentials*>(what.data));
     }
     return -EINVAL;
 }

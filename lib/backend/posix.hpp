@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
@@ -22,9 +23,13 @@ inline constexpr std::int32_t would_block = std::numeric_limits<std::int32_t>::m
 
 /// Readers and writers of a descriptor are served independently: one of each at a time.
 inline bool is_reader(io_kind kind) noexcept {
-    return kind == io_kind::receive || kind == io_kind::borrow || kind == io_kind::accept ||
-           kind == io_kind::poll_in;
+    return kind == io_kind::receive || kind == io_kind::borrow || kind == io_kind::accept || kind == io_kind::poll_in ||
+           kind == io_kind::poll || kind == io_kind::receive_datagrams;
 }
+
+/// A poll_mask as poll(2) has it, and epoll and io_uring likewise; and what was found, as a result.
+short poll_events(std::uint32_t mask) noexcept;
+std::int32_t poll_result(int found, std::uint32_t mask) noexcept;
 
 /// The result of an op that was asked to end and had not finished. Leaves it fit for another start.
 inline std::int32_t ended(io_op& what) noexcept {
@@ -51,12 +56,49 @@ struct socket_address {
     socklen_t size = 0;  // 0: the address is of no family
 };
 
+/// A socket address as the kernel gives it; of no family if it is neither of IPv4 nor of IPv6.
+inline raw_address raw_address_of(const void* sockaddr) noexcept {
+    raw_address to;
+    sa_family_t family;
+    std::memcpy(&family, sockaddr, sizeof family);
+    if (family == AF_INET) {
+        sockaddr_in v4;
+        std::memcpy(&v4, sockaddr, sizeof v4);
+        to.kind = raw_address::family::v4;
+        to.port = ntohs(v4.sin_port);
+        std::memcpy(to.bytes, &v4.sin_addr, 4);
+    } else if (family == AF_INET6) {
+        sockaddr_in6 v6;
+        std::memcpy(&v6, sockaddr, sizeof v6);
+        to.kind = raw_address::family::v6;
+        to.port = ntohs(v6.sin6_port);
+        to.scope = v6.sin6_scope_id;
+        std::memcpy(to.bytes, &v6.sin6_addr, 16);
+    }
+    return to;
+}
+
+inline socket_address::socket_address(const raw_address& from) noexcept {
+    if (from.kind == raw_address::family::v4) {
+        sockaddr_in v4{};
+        v4.sin_family = AF_INET;
+        v4.sin_port = htons(from.port);
+        std::memcpy(&v4.sin_addr, from.bytes, 4);
+        std::memcpy(&v6, &v4, sizeof v4);
+        size = sizeof v4;
+    } else if (from.kind == raw_address::family::v6) {
+        v6.sin6_family = AF_INET6;
+        v6.sin6_port = htons(from.port);
+        v6.sin6_scope_id = from.scope;
+        std::memcpy(&v6.sin6_addr, from.bytes, 16);
+        size = sizeof v6;
+    }
+}
+
 /// How much an op may move at most: a result has 31 bits.
 inline constexpr std::uint32_t most_moved = std::numeric_limits<std::int32_t>::max();
 
-inline std::uint32_t left_to_move(const io_op& what) noexcept {
-    return std::min(what.size, most_moved) - what.moved;
-}
+inline std::uint32_t left_to_move(const io_op& what) noexcept { return std::min(what.size, most_moved) - what.moved; }
 
 /// Ends a connection that nobody will accept as the kernel ends those in a listener's queue: with a reset.
 void refuse_connection(int fd) noexcept;
@@ -119,6 +161,7 @@ class posix_backend : public backend {
     int watch_signals(signal_watch& who) noexcept final;
     void unwatch_signals(signal_watch& who) noexcept final;
     std::size_t descriptor_limit() noexcept final;
+    std::size_t open_descriptors() noexcept final;
 
  protected:
     posix_backend() noexcept;

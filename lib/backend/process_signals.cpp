@@ -12,6 +12,8 @@ namespace rondo::detail {
 
 namespace {
 
+constexpr int signal_count = signal_watch::signal_count;
+
 constinit std::mutex guard;  // of everything below, which the handler only reads
 constinit signal_list watches;
 std::size_t used[signal_count];
@@ -33,12 +35,11 @@ bool may_stay_ignored(int signal) noexcept { return signal == SIGINT || signal =
 
 int install(int signal) noexcept {
     if (used[signal] == 0) {
-        struct sigaction now {};
+        struct sigaction now{};
         if (sigaction(signal, nullptr, &now) != 0) return -errno;
-        left_alone[signal] =
-            may_stay_ignored(signal) && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN;
+        left_alone[signal] = may_stay_ignored(signal) && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN;
         if (!left_alone[signal]) {
-            struct sigaction action {};
+            struct sigaction action{};
             action.sa_handler = &on_signal;
             action.sa_flags = SA_RESTART;
             sigfillset(&action.sa_mask);
@@ -51,7 +52,7 @@ int install(int signal) noexcept {
 
 void uninstall(std::uint64_t signals) noexcept {
     for (int signal = 1; signal < signal_count; ++signal)
-        if ((signals & signal_bit(signal)) != 0 && --used[signal] == 0 && !left_alone[signal])
+        if ((signals & signal_watch::bit(signal)) != 0 && --used[signal] == 0 && !left_alone[signal])
             sigaction(signal, &before[signal], nullptr);
 }
 
@@ -78,12 +79,12 @@ int watch_process_signals(signal_watch& who) noexcept {
     const std::lock_guard lock(guard);
     std::uint64_t installed = 0;
     for (int signal = 1; signal < signal_count; ++signal) {
-        if ((who.signals & signal_bit(signal)) == 0) continue;
+        if ((who.signals & signal_watch::bit(signal)) == 0) continue;
         if (const int result = install(signal); result < 0) {
             uninstall(installed);
             return result;
         }
-        installed |= signal_bit(signal);
+        installed |= signal_watch::bit(signal);
     }
     watches.add(who);
     return 0;

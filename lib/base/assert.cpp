@@ -1,9 +1,8 @@
 #include <rondo/base/detail/assert.hpp>
 
-#include <rondo/loop/detail/extras.hpp>
-#include <rondo/loop/loop.hpp>
-
+#include "held_log.hpp"
 #include "report.hpp"
+#include "who_runs.hpp"
 
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +19,7 @@ bool read_debug_switch() noexcept {
 bool debug_enabled = read_debug_switch();
 
 void assertion_failed(const char* what, const char* condition, std::source_location place) noexcept {
+    if (held_log* const held = log_held()) held->print("--- the log so far");
     {
         report text(last_words);
         text.add("rondo: assertion failed: ").add(what).add('\n');
@@ -28,14 +28,7 @@ void assertion_failed(const char* what, const char* condition, std::source_locat
             if (condition != nullptr) text.add(" (").add(condition).add(')');
             text.add('\n');
         }
-        if (current != nullptr && current->current_fiber() != nullptr) {
-            const fiber& f = *current->current_fiber();
-            text.add("  in ").add(task_label(f).text);
-            if (f.place.line() != 0) text.add(", spawned at ").add(f.place);
-            if (f.leaf != nullptr)
-                text.add(", last await at ").add(f.leaf->site);
-            text.add('\n');
-        }
+        if (const who_runs* const who = asked_who_runs.load(std::memory_order_acquire)) who->describe(text);
     }
     std::abort();
 }

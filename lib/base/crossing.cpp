@@ -1,12 +1,13 @@
 // Memory for what one thread makes and another frees, as a post does.
 //
 // malloc is slow at that: each thread has an arena, what another frees goes back under the arena's lock, and both
-// threads fight for its cache lines: a post took ten times the CPU time (bench/run post). Here a thread carves blocks from a
-// chunk of its own, one behind the other, and whoever frees a block only counts its bytes off in its chunk, which is
-// found by its address. They come back in about the order in which they were carved, so a thread counts off at once
-// all that it frees of one chunk before it frees some of another. The chunk goes round as a whole, through a depot,
-// once all its bytes are back. (The magazines of Bonwick and Adams, "Magazines and Vmem", USENIX 2001, go round like that.)
-#include <rondo/base/detail/pool.hpp>
+// threads fight for its cache lines: a post took ten times the CPU time (bench/run post). Here a thread carves blocks
+// from a chunk of its own, one behind the other, and whoever frees a block only counts its bytes off in its chunk,
+// which is found by its address. They come back in about the order in which they were carved, so a thread counts off at
+// once all that it frees of one chunk before it frees some of another. The chunk goes round as a whole, through a
+// depot, once all its bytes are back. (The magazines of Bonwick and Adams, "Magazines and Vmem", USENIX 2001, go round
+// like that.)
+#include <rondo/base/detail/crossing.hpp>
 
 #include "fork.hpp"
 #include "malloc_only.hpp"

@@ -1,9 +1,8 @@
 #include <rondo/base/error.hpp>
 
-#include <rondo/task/attempt.hpp>
-#include <rondo/loop/loop.hpp>
+#include "base/error_report.hpp"
 
-#include <cerrno>
+#include <new>
 
 namespace rondo {
 
@@ -14,15 +13,43 @@ std::string describe(const char* operation, const std::string& subject) {
 }  // namespace
 
 io_error::io_error(std::error_code code, const char* operation, std::string subject)
-    : std::system_error(code, describe(operation, subject)),
-      operation_(operation),
-      subject_(std::move(subject)) {}
+    : std::system_error(code, describe(operation, subject)), operation_(operation), subject_(std::move(subject)) {}
 io_error::~io_error() = default;
+
+not_simulated::not_simulated(const char* operation)
+    : io_error(std::make_error_code(std::errc::function_not_supported), operation, "in a simulated world") {}
+not_simulated::~not_simulated() = default;
 
 deadlock_error::deadlock_error(const std::string& report) : std::runtime_error(report) {}
 deadlock_error::~deadlock_error() = default;
 livelock_error::livelock_error(const std::string& report) : std::runtime_error(report) {}
 livelock_error::~livelock_error() = default;
+
+std::string describe(const std::exception_ptr& error) {
+    detail::to_string to;
+    detail::write_report(to, error);
+    return std::move(to.text);
+}
+
+std::string failure::message() const {
+    if (!error_) return code_.message();
+    try {
+        std::rethrow_exception(error_);
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return code_.message();
+    }
+}
+
+void failure::raise() const {
+    if (error_) std::rethrow_exception(error_);
+    throw std::system_error(code_);
+}
+
+std::exception_ptr failure::error() const {
+    return error_ ? error_ : std::make_exception_ptr(std::system_error(code_));
+}
 
 namespace detail {
 
@@ -36,16 +63,39 @@ std::error_code code_of(const std::exception_ptr& error) noexcept {
     }
 }
 
-void throw_cancelled() {
-    if (fiber* const f = current != nullptr ? current->current_fiber() : nullptr; f != nullptr)
-        f->told_cancelled = (f->flags & fiber::cancel_pending) != 0;
-    throw cancelled{};
+std::string message_of(const std::exception_ptr& error) noexcept {
+    try {
+        to_string to;
+        write_whole_message(to, error);
+        return std::move(to.text);
+    } catch (const std::bad_alloc&) {
+        return "out of memory";  // short enough to need none
+    }
 }
 
-void throw_failure(int negative_errno, const char* operation) {
-    if (negative_errno == -ECANCELED) throw_cancelled();
-    throw io_error(errno_code(-negative_errno), operation);
+std::string traced_message_of(const std::exception_ptr& error, std::source_location known) noexcept {
+    try {
+        to_string to;
+        write_line(to, error, known);
+        return std::move(to.text);
+    } catch (const std::bad_alloc&) {
+        return message_of(error);
+    }
 }
+
+failure io_failure(std::error_code code, const char* operation, std::string_view subject) noexcept {
+    try {
+        return {code, std::make_exception_ptr(io_error(code, operation, std::string(subject)))};
+    } catch (const std::bad_alloc&) {
+        return code;
+    }
+}
+
+failure with_operation(failure why, const char* operation) noexcept {
+    return why.is_just_code() ? io_failure(why.code(), operation) : why;
+}
+
+failure failure_of(const std::exception_ptr& error) noexcept { return {code_of(error), error}; }
 
 }  // namespace detail
 }  // namespace rondo

@@ -1,32 +1,14 @@
 #include <rondo/base/exception_group.hpp>
 
-#include <rondo/loop/loop.hpp>
+#include "base/error_report.hpp"
 
+#include <new>
 #include <stdexcept>
 
 namespace rondo {
 
 namespace {
 
-// The group that `error` is; null if it is none.
-const exception_group* as_group(const std::exception_ptr& error) noexcept {
-    try {
-        std::rethrow_exception(error);
-    } catch (const exception_group& group) {
-        return &group;  // lives as long as `error`
-    } catch (...) {
-        return nullptr;
-    }
-}
-
-std::string count_of(const std::vector<std::exception_ptr>& errors) {
-    std::string text = std::to_string(errors.size());
-    return text.append(errors.size() == 1 ? " error" : " errors");
-}
-
-// What tree() shows, as the await tree does: more would bury what matters.
-constexpr std::size_t most_lines = 100;
-constexpr std::size_t most_levels = 40;
 // What what() spells out: "1 error: 1 error: connection refused".
 constexpr std::size_t most_prefixes = 8;
 
@@ -36,18 +18,18 @@ exception_group::exception_group(std::vector<std::exception_ptr> errors) : error
     if (errors_.empty()) throw std::invalid_argument("an exception_group holds at least one error");
     for (const std::exception_ptr& error : errors_)
         if (!error) throw std::invalid_argument("an exception_group was given an error that is none");
-    const exception_group* const nested = as_group(first());
+    const exception_group* const nested = detail::as_group(first());
     origin_ = nested != nullptr ? nested->origin_ : first();
     levels_ = nested != nullptr ? nested->levels_ + 1 : 0;
-    what_ = count_of(errors_);
-    what_.append(errors_.size() == 1 ? ": " : "; the first: ");
-    if (nested == nullptr) {
-        what_.append(detail::message_of(origin_));
-    } else if (levels_ <= most_prefixes) {
-        what_.append(nested->what_);
+    detail::to_string text;
+    detail::write_count(text, *this);
+    text.add(errors_.size() == 1 ? ": " : "; the first: ");
+    if (nested != nullptr && levels_ <= most_prefixes) {
+        text.add(nested->what_);
     } else {
-        what_.append(further_in());
+        write_origin(text);
     }
+    what_ = std::move(text.text);
 }
 exception_group::exception_group(const exception_group&) = default;
 
@@ -70,50 +52,11 @@ exception_group::~exception_group() {
     going = nullptr;
 }
 
-std::string exception_group::further_in() const {
-    return std::to_string(levels_).append(levels_ == 1 ? " group" : " groups").append(" further in: ") +
-           detail::message_of(origin_);
-}
-
 std::string exception_group::tree() const {
-    struct level {
-        const exception_group* group;
-        std::size_t next;
-    };
-    std::vector<level> open = {{this, 0}};
-    std::string text = count_of(errors_);
-    std::string indent;
-    std::size_t lines = 0;
-    while (!open.empty()) {
-        level& at = open.back();
-        const auto& errors = at.group->errors_;
-        if (at.next == errors.size()) {
-            open.pop_back();
-            if (!open.empty()) indent.resize(indent.size() - 3);
-            continue;
-        }
-        const std::size_t left = errors.size() - at.next;
-        if (lines == most_lines) {
-            text.append("\n").append(indent).append("`- ... and ").append(std::to_string(left)).append(" more");
-            at.next = errors.size();
-            continue;
-        }
-        ++lines;
-        text.append("\n").append(indent).append(left == 1 ? "`- " : "|- ");
-        const std::exception_ptr& error = errors[at.next++];
-        const exception_group* const nested = as_group(error);
-        if (nested == nullptr) {
-            text += detail::message_of(error);
-        } else if (open.size() == most_levels) {
-            text.append(count_of(nested->errors_)).append(nested->errors_.size() == 1 ? ": " : "; the first: ");
-            text += nested->levels_ == 0 ? detail::message_of(nested->origin_) : nested->further_in();
-        } else {
-            text.append(count_of(nested->errors_));
-            indent.append(left == 1 ? "   " : "|  ");
-            open.push_back({nested, 0});
-        }
-    }
-    return text;
+    detail::to_string to;
+    detail::write_count(to, *this);
+    detail::group_tree::write(to, *this);
+    return std::move(to.text);
 }
 
 exception_group::parts exception_group::split_by(bool (*matches)(const std::exception_ptr&)) const {
@@ -130,7 +73,7 @@ exception_group::parts exception_group::split_by(bool (*matches)(const std::exce
             const std::exception_ptr& error = at.group->errors_[at.next++];
             if (matches(error)) {
                 at.found.matching.push_back(error);
-            } else if (const exception_group* const nested = as_group(error)) {
+            } else if (const exception_group* const nested = detail::as_group(error)) {
                 open.push_back({nested});
             } else {
                 at.found.rest.push_back(error);

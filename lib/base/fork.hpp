@@ -16,8 +16,7 @@ unsigned forks() noexcept;
 /// thread, it would stay locked for ever. Only for locks under which no other lock is taken.
 template <std::mutex& Guard>
 void hold_across_forks() noexcept {
-    static const int registered =
-        pthread_atfork([] { Guard.lock(); }, [] { Guard.unlock(); }, [] { Guard.unlock(); });
+    static const int registered = pthread_atfork([] { Guard.lock(); }, [] { Guard.unlock(); }, [] { Guard.unlock(); });
     static_cast<void>(registered);
 }
 

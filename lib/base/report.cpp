@@ -29,8 +29,8 @@ constinit std::atomic<bool> line_open{false};    // the latest message was cut w
 
 ssize_t outcome(ssize_t n) noexcept { return n >= 0 ? n : -errno; }
 
-// Another open file, of the same pipe or terminal: O_NONBLOCK on that of standard error itself would be seen by everyone
-// who shares it. Not with a file: that would have a position of its own.
+// Another open file, of the same pipe or terminal: O_NONBLOCK on that of standard error itself would be seen by
+// everyone who shares it. Not with a file: that would have a position of its own.
 ssize_t write_reopened(int fd, std::string_view text) noexcept {
     char path[32] = "/proc/thread-self/fd/";
     char* const number = path + std::strlen(path);
@@ -42,7 +42,8 @@ ssize_t write_reopened(int fd, std::string_view text) noexcept {
     return n;
 }
 
-// A pipe that is ready takes a page as a whole. It may block all the same, if someone else who writes to it comes first.
+// A pipe that is ready takes a page as a whole. It may block all the same, if someone else who writes to it comes
+// first.
 ssize_t write_when_ready(int fd, std::string_view text) noexcept {
     pollfd ready{fd, POLLOUT, 0};
     if (const int n = ::poll(&ready, 1, 0); n <= 0) return n < 0 ? -errno : -EAGAIN;
@@ -50,7 +51,7 @@ ssize_t write_when_ready(int fd, std::string_view text) noexcept {
 }
 
 ssize_t write_now(int fd, std::string_view text) noexcept {
-    struct stat what {};
+    struct stat what{};
     if (::fstat(fd, &what) != 0) return -errno;
     if (S_ISSOCK(what.st_mode)) return outcome(::send(fd, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
     if (!S_ISFIFO(what.st_mode) && !S_ISCHR(what.st_mode)) return outcome(::write(fd, text.data(), text.size()));
@@ -120,10 +121,11 @@ void report::tell_lost() noexcept {
     const bool open = line_open.exchange(false);
     if (count == 0 && !open) return;
     char note[96];
-    const int size = count == 0 ? std::snprintf(note, sizeof note, "\n")
-                                : std::snprintf(note, sizeof note, "%srondo warning: %llu %s lost: standard error did not take %s\n",
-                                                open ? "\n" : "", static_cast<unsigned long long>(count),
-                                                count == 1 ? "message was" : "messages were", count == 1 ? "it" : "them");
+    const int size =
+        count == 0 ? std::snprintf(note, sizeof note, "\n")
+                   : std::snprintf(note, sizeof note, "%srondo warning: %llu %s lost: standard error did not take %s\n",
+                                   open ? "\n" : "", static_cast<unsigned long long>(count),
+                                   count == 1 ? "message was" : "messages were", count == 1 ? "it" : "them");
     if (write({note, static_cast<std::size_t>(size)})) return;
     untold.fetch_add(count);
     if (open) line_open = true;

@@ -4,6 +4,8 @@
 // hangs, a terminal that was stopped by Ctrl-S. Neither may end the process or hold up its loop.
 #pragma once
 
+#include <rondo/base/detail/config.hpp>
+
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -15,7 +17,7 @@ namespace rondo::detail {
 
 /// While one lives, no write of this thread ends or stops the process by a signal: not that of a pipe without a reader,
 /// of a file of the largest size allowed, or of a background job at its terminal. The write says so by its error.
-class no_write_signals {
+class RONDO_API no_write_signals {
  public:
     no_write_signals() noexcept;
     ~no_write_signals();
@@ -23,14 +25,14 @@ class no_write_signals {
     no_write_signals& operator=(const no_write_signals&) = delete;
 
  private:
-    sigset_t before_;   // the thread's mask
+    sigset_t before_;  // the thread's mask
     sigset_t pending_;  // already, so not from here
 };
 
 /// One message for standard error, of any length; written when it goes, or when the buffer is full. It is written
 /// without blocking. What is not taken at once is waited for up to `patience` in all; then the rest of the message
 /// is dropped and the message counts as lost. The next message that is taken says how many were.
-class report {
+class RONDO_API report {
  public:
     explicit report(std::chrono::milliseconds patience) noexcept : patience_(patience) {}
     ~report();

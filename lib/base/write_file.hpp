@@ -19,7 +19,8 @@ inline void write_file(const std::string& path, std::initializer_list<std::strin
     errno = 0;
     std::FILE* const out = std::fopen(path.c_str(), "wb");
     bool written = out != nullptr;
-    for (const std::string_view part : parts) written = written && std::fwrite(part.data(), 1, part.size(), out) == part.size();
+    for (const std::string_view part : parts)
+        written = written && std::fwrite(part.data(), 1, part.size(), out) == part.size();
     int error = errno;
     if (out != nullptr && std::fclose(out) != 0 && written) {
         written = false;

@@ -6,12 +6,21 @@ namespace rondo::detail {
 
 namespace {
 broadcast_wait& wait_of(op& o) noexcept { return static_cast<broadcast_wait&>(o); }
+
+void describe_broadcast(const op& o, const char* what, char* text, std::size_t size) noexcept {
+    const broadcast_core& of = *static_cast<const broadcast_wait&>(o).of;
+    if (*of.name == '\0') {
+        std::snprintf(text, size, "%s a broadcast", what);
+    } else {
+        std::snprintf(text, size, "%s broadcast '%s'", what, of.name);
+    }
+}
 }  // namespace
 
 const op_vtable broadcast_core::sending = {
     [](op& o) noexcept { wait_of(o).of->senders.cancel(wait_of(o)); },
     &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "send to a broadcast"); },
+    [](const op& o, char* text, std::size_t size) noexcept { describe_broadcast(o, "send to", text, size); },
 };
 const op_vtable broadcast_core::receiving = {
     [](op& o) noexcept {
@@ -19,10 +28,11 @@ const op_vtable broadcast_core::receiving = {
         wait_of(o).of->receivers.cancel(wait_of(o));
     },
     &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "receive from a broadcast"); },
+    [](const op& o, char* text, std::size_t size) noexcept { describe_broadcast(o, "receive from", text, size); },
 };
 
-broadcast_core::broadcast_core(std::size_t capacity, when_slow choice) noexcept : limit(capacity), slow(choice) {
+broadcast_core::broadcast_core(std::size_t capacity, when_slow choice, const char* called) noexcept
+    : limit(capacity), slow(choice), name(called) {
     RONDO_ASSERT(capacity > 0, "a broadcast keeps at least one value");
 }
 

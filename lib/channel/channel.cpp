@@ -8,14 +8,21 @@ namespace {
 
 channel_wait& wait_of(op& o) noexcept { return static_cast<channel_wait&>(o); }
 
-const loop* belongs_to(const op& o) noexcept { return static_cast<const channel_wait&>(o).of->made_on; }
+const scheduler* belongs_to(const op& o) noexcept { return static_cast<const channel_wait&>(o).of->made_on; }
 
 void describe_channel(const op& o, const char* what, char* text, std::size_t size) noexcept {
     const channel_core& of = *static_cast<const channel_wait&>(o).of;
-    if (of.limit == 0) {
-        std::snprintf(text, size, "%s an unbuffered channel", what);
+    char title[120];
+    const char* const kind = of.limit == 0 ? "unbuffered channel" : "channel";
+    if (*of.name == '\0') {
+        std::snprintf(title, sizeof title, "%s %s", of.limit == 0 ? "an" : "a", kind);
     } else {
-        std::snprintf(text, size, "%s a channel with %zu of %zu values", what, of.count, of.limit);
+        std::snprintf(title, sizeof title, "%s '%s'", kind, of.name);
+    }
+    if (of.limit == 0) {
+        std::snprintf(text, size, "%s %s", what, title);
+    } else {
+        std::snprintf(text, size, "%s %s with %zu of %zu values", what, title, of.count, of.limit);
     }
 }
 

@@ -9,16 +9,27 @@ void cancel(op& o) noexcept {
     static_cast<oneshot_wait&>(o).leave();
     current->complete(o, -ECANCELED);
 }
+const char* name_in(const op& o) noexcept { return static_cast<const oneshot_wait&>(o).on->name; }
 }  // namespace
 
-const op_vtable oneshot_wait::for_value = {
-    &cancel, &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "receive from a oneshot"); }};
+const op_vtable oneshot_wait::for_value = {&cancel, &wake_owner,
+                                           [](const op& o, char* text, std::size_t size) noexcept {
+                                               if (*name_in(o) == '\0') {
+                                                   std::snprintf(text, size, "receive from a oneshot");
+                                               } else {
+                                                   std::snprintf(text, size, "receive from oneshot '%s'", name_in(o));
+                                               }
+                                           }};
 const op_vtable oneshot_wait::for_leaving = {
-    &cancel, &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "a oneshot's receiver to go"); }};
+    &cancel, &wake_owner, [](const op& o, char* text, std::size_t size) noexcept {
+        if (*name_in(o) == '\0') {
+            std::snprintf(text, size, "a oneshot's receiver to go");
+        } else {
+            std::snprintf(text, size, "the receiver of oneshot '%s' to go", name_in(o));
+        }
+    }};
 
-oneshot_end::oneshot_end(oneshot_end&& from) noexcept : other(std::exchange(from.other, nullptr)) {
+oneshot_end::oneshot_end(oneshot_end&& from) noexcept : other(std::exchange(from.other, nullptr)), name(from.name) {
     RONDO_ASSERT(from.waiting == nullptr, "an end of a oneshot was moved while a task waits on it");
     if (other != nullptr) other->other = this;
 }
@@ -45,7 +56,7 @@ bool oneshot_end::wait(oneshot_wait& w, bool over) noexcept {
 }
 
 void oneshot_end::wake() noexcept {
-    if (waiting != nullptr && waiting->pending()) this_loop().complete(*waiting, 0);
+    if (waiting != nullptr && waiting->pending()) running().complete(*waiting, 0);
 }
 
 }  // namespace rondo::detail

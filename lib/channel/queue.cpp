@@ -12,7 +12,7 @@ using wait = queue_core::wait;
 wait& wait_of(op& o) noexcept { return static_cast<wait&>(o); }
 const queue_core& queue_of_wait(const op& o) noexcept { return *static_cast<const wait&>(o).of; }
 
-const loop* belongs_to(const op& o) noexcept { return queue_of_wait(o).made_on; }
+const scheduler* belongs_to(const op& o) noexcept { return queue_of_wait(o).made_on; }
 
 void describe_put(const op& o, char* text, std::size_t size) noexcept {
     const queue_core& q = queue_of_wait(o);
@@ -38,12 +38,12 @@ void describe_join(const op& o, char* text, std::size_t size) noexcept {
 
 }  // namespace
 
-const op_vtable queue_core::wait::putting = {
-    [](op& o) noexcept { wait_of(o).of->putters.cancel(wait_of(o)); }, &wake_owner, &describe_put, &belongs_to};
-const op_vtable queue_core::wait::getting = {
-    [](op& o) noexcept { wait_of(o).of->getters.cancel(wait_of(o)); }, &wake_owner, &describe_get, &belongs_to};
-const op_vtable queue_core::wait::joining = {
-    [](op& o) noexcept { wait_of(o).of->joiners.cancel(wait_of(o)); }, &wake_owner, &describe_join, &belongs_to};
+const op_vtable queue_core::wait::putting = {[](op& o) noexcept { wait_of(o).of->putters.cancel(wait_of(o)); },
+                                             &wake_owner, &describe_put, &belongs_to};
+const op_vtable queue_core::wait::getting = {[](op& o) noexcept { wait_of(o).of->getters.cancel(wait_of(o)); },
+                                             &wake_owner, &describe_get, &belongs_to};
+const op_vtable queue_core::wait::joining = {[](op& o) noexcept { wait_of(o).of->joiners.cancel(wait_of(o)); },
+                                             &wake_owner, &describe_join, &belongs_to};
 
 queue_core::queue_core(const char* kind, std::size_t capacity, const char* name)
     : limit(capacity), putters(kind, name), getters(kind, name), joiners(kind, name), made_on(current) {

@@ -2,10 +2,12 @@
 // of a receiver -> free. Free places are a lock-free stack (free_stack.hpp), arriving is the loop's inbox
 // (inbox.hpp). A lock is taken only by senders that block, and by who frees a place while some do.
 #include <rondo/channel/thread_channel.hpp>
+#include <rondo/loop/loop.hpp>
 
 #include "base/fork.hpp"
 #include "free_stack.hpp"
-#include "loop/left_behind.hpp"
+#include "loop/forked.hpp"
+#include "loop/places.hpp"
 #include "loop/remote_state.hpp"
 
 #include <atomic>
@@ -115,7 +117,7 @@ thread_channel_state::thread_channel_state(loop& l, std::size_t capacity,
     alignment_ = std::max(alignof(thread_channel_place), type.alignment);
     value_offset_ = round_up(sizeof(thread_channel_place), type.alignment);
     stride_ = round_up(value_offset_ + type.size, alignment_);
-    places_ = static_cast<std::byte*>(::operator new(stride_* capacity, std::align_val_t(alignment_)));
+    places_ = static_cast<std::byte*>(::operator new(stride_ * capacity, std::align_val_t(alignment_)));
     for (std::uint32_t i = capacity_; i-- > 0;) {
         new (&place(i)) thread_channel_place(*this, i);
         free_.push(i);
@@ -148,7 +150,7 @@ thread_channel_place* thread_channel_state::wait_for_place(send_status& why) noe
         why = send_status::closed;
         return nullptr;
     }
-    RONDO_ASSERT(current != &of, "a blocking send on the thread of the loop that would receive it");
+    RONDO_ASSERT(current != &scheduler::of(of), "a blocking send on the thread of the loop that would receive it");
     std::unique_lock lock(guard_);
     blocked_count_.fetch_add(1, std::memory_order_seq_cst);
     std::uint32_t index = blocked_.empty() && !closed() ? free_.pop() : free_.none;
@@ -183,7 +185,7 @@ void thread_channel_state::sender_gone(const rondo::remote& r) noexcept {
     if (senders.fetch_sub(1, std::memory_order_acq_rel) != 1 || is_parents()) return release();
     // The share of the last one goes with the notice. If the notice of an earlier generation is still on its
     // way, it goes again, behind what this one has sent.
-    if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0 && !r.post_callback(end_))
+    if (end_.due.fetch_add(1, std::memory_order_acq_rel) == 0 && !remote_state::post(r, end_))
         end_notice::arrive(end_, callback::act::drop);
 }
 
@@ -196,7 +198,7 @@ void thread_channel_state::end_notice::arrive(callback& base, act what) {
     }
     ++of.ended_generations_;
     if (self.due.fetch_sub(1, std::memory_order_acq_rel) != 1) {
-        const bool taken = of.of.remote().post_callback(self);
+        const bool taken = remote_state::post(of.of.remote(std::source_location()), self);
         RONDO_ASSERT(taken, "a loop that runs takes posts");
     }
     if (of.no_senders()) of.end_receivers();
@@ -269,7 +271,8 @@ void thread_channel_state::end_receivers() noexcept {
 
 // --- what the header calls -----------------------------------------------------------------------------
 
-thread_channel_core::sender::sender(thread_channel_state& state) : state_(&state), remote_(state.of.remote()) {
+thread_channel_core::sender::sender(thread_channel_state& state)
+    : state_(&state), remote_(state.of.remote(calling_place())) {
     state_->add_sender();
 }
 
@@ -286,7 +289,7 @@ thread_channel_core::sender::~sender() {
 
 thread_channel_place* thread_channel_core::sender::take(bool may_wait, send_status& why) const noexcept {
     RONDO_ASSERT(state_ != nullptr, "an empty sender");
-    if (remote_.loop_is_gone()) [[unlikely]] {  // before a value is moved; maybe nothing has told the channel
+    if (remote_state::is_gone(remote_)) [[unlikely]] {  // before a value is moved; maybe nothing has told the channel
         state_->shut();
         why = send_status::closed;
         return nullptr;
@@ -299,12 +302,12 @@ void* thread_channel_core::sender::value_in(thread_channel_place& place) noexcep
 bool thread_channel_core::sender::post(thread_channel_place& place) const noexcept {
     place.has_value = true;
     place.of.retain();
-    return remote_.post_callback(place);
+    return remote_state::post(remote_, place);
 }
 
 void thread_channel_core::sender::put_back(thread_channel_place& place) const noexcept {
     place.of.retain();
-    if (!remote_.post_callback(place)) refused(place);
+    if (!remote_state::post(remote_, place)) refused(place);
 }
 
 void thread_channel_core::sender::refused(thread_channel_place& place) const noexcept {
@@ -313,7 +316,8 @@ void thread_channel_core::sender::refused(thread_channel_place& place) const noe
 
 bool thread_channel_core::sender::closed() const noexcept { return state_ == nullptr || state_->closed(); }
 
-thread_channel_core::thread_channel_core(std::size_t capacity, const value_type_info& type) {
+thread_channel_core::thread_channel_core(std::size_t capacity, const char* name, const value_type_info& type)
+    : name_(name) {
     if (capacity == 0 || capacity >= 0x7fff'ffff)
         throw std::invalid_argument("thread_channel: a capacity from 1 to 2^31 - 2, not " + std::to_string(capacity));
     state_ = new thread_channel_state(this_loop(), capacity, type);
@@ -322,8 +326,7 @@ thread_channel_core::thread_channel_core(std::size_t capacity, const value_type_
 thread_channel_core::~thread_channel_core() {
     RONDO_ASSERT(state_->receivers.empty(), "a thread_channel was destroyed while tasks wait for it");
     state_->close();
-    while (!state_->here.empty())
-        state_->destroy_value(static_cast<thread_channel_place&>(state_->here.pop()));
+    while (!state_->here.empty()) state_->destroy_value(static_cast<thread_channel_place&>(state_->here.pop()));
     state_->abandoned = true;
     state_->release();
 }
@@ -363,7 +366,13 @@ void thread_channel_core::receive_op::cancel(op& o) noexcept {
 void thread_channel_core::receive_op::describe(const op& o, char* text, std::size_t size) noexcept {
     const thread_channel_state& of = *static_cast<const receive_op&>(o).of_.state_;
     const std::size_t senders = of.senders.load(std::memory_order_relaxed);
-    std::snprintf(text, size, "a value from another thread, %zu sender%s", senders, senders == 1 ? "" : "s");
+    const char* const name = static_cast<const receive_op&>(o).of_.name_;
+    if (*name == '\0') {
+        std::snprintf(text, size, "a value from another thread, %zu sender%s", senders, senders == 1 ? "" : "s");
+    } else {
+        std::snprintf(text, size, "receive from thread_channel '%s', %zu sender%s", name, senders,
+                      senders == 1 ? "" : "s");
+    }
 }
 
 }  // namespace rondo::detail

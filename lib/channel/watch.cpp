@@ -10,7 +10,14 @@ const op_vtable changed_wait::table = {
         self.of->waits.cancel(self);
     },
     &wake_owner,
-    [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "a watched value to change"); },
+    [](const op& o, char* text, std::size_t size) noexcept {
+        const char* const name = static_cast<const changed_wait&>(o).of->name;
+        if (*name == '\0') {
+            std::snprintf(text, size, "a watched value to change");
+        } else {
+            std::snprintf(text, size, "watch '%s' to change", name);
+        }
+    },
 };
 
 watch_core::~watch_core() { RONDO_ASSERT(waits.empty(), "a watch was destroyed while a task waits on it"); }

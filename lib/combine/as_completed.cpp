@@ -7,15 +7,14 @@
 
 namespace rondo::detail {
 
-completion_scope::completion_scope(const called_from& here) noexcept
-    : group(this_loop(), &ended, "as_completed") {
+completion_scope::completion_scope(const called_from& here) noexcept : group(running(), &ended, "as_completed") {
     open(*here.task, ~std::size_t{0});
-    hear_successes();
+    hear_of_successes(true);
 }
 
 void completion_scope::ended(detail::scope& base, fiber& f) noexcept {
     auto& self = static_cast<completion_scope&>(of_core(base));
-    f.flags |= fiber::kept;
+    f.kept = 1;
     if (self.waiting_ == nullptr) return self.ended_.push_back(f);
     next_op& next = *std::exchange(self.waiting_, nullptr);
     next.got_ = &f;
@@ -31,7 +30,7 @@ void completion_scope::end() noexcept {
         if (f.flags & fiber::has_error) {
             static log_gate gate;
             write_log(gate, log_level::error, f.place, "task %u failed, and as_completed was over: %s",
-                      static_cast<unsigned>(f.id), message_of(f.vt->error(f)).c_str());
+                      static_cast<unsigned>(f.id), traced_message_of(f.vt->error(f), f.place).c_str());
         }
         f.vt->free(f);
     }
@@ -59,13 +58,12 @@ bool next_op::start() noexcept {
         scope_.waiting_ = this;
         return true;
     }
-    owner->waiting = nullptr;
     return false;
 }
 
 fiber* next_op::finish_wait() const {
     if (result < 0) throw_failure(result, "as_completed");
-    if (got_ != nullptr) got_->flags &= static_cast<std::uint8_t>(~fiber::kept);
+    if (got_ != nullptr) got_->kept = 0;
     return got_;
 }
 

@@ -1,34 +1,15 @@
-#include <rondo/combine/joiner.hpp>
+#include <rondo/combine/detail/children.hpp>
 
 #include <rondo/base/exception_group.hpp>
-#include <rondo/combine/joiners.hpp>
 
 #include <algorithm>
 
-namespace rondo {
-
-task_state ended_child::state() const noexcept {
-    if (failed()) return task_state::failed;
-    return succeeded() ? task_state::succeeded : task_state::cancelled;
-}
-
-namespace joiners {
-wait_for_all::wait_for_all() noexcept = default;
-wait_for_all::wait_for_all(wait_for_all&&) noexcept = default;
-wait_for_all::~wait_for_all() = default;
-bool wait_for_all::on_complete(ended_child& child) {
-    if (child.failed()) errors_.push_back(child.error());
-    return false;
-}
-std::vector<std::exception_ptr> wait_for_all::result() noexcept { return std::move(errors_); }
-}  // namespace joiners
-
-namespace detail {
+namespace rondo::detail {
 
 join_scope::join_scope(const called_from& here, question ask, void* decides) noexcept
-    : group(this_loop(), &ended, "joined tasks"), ask_(ask), joiner_(decides) {
+    : group(running(), &ended, "joined tasks"), ask_(ask), joiner_(decides) {
     open(*here.task, ~std::size_t{0});
-    hear_successes();
+    hear_of_successes(true);
 }
 
 // --- which child is which --------------------------------------------------------------------------------
@@ -112,5 +93,4 @@ std::exception_ptr join_scope::end(std::exception_ptr error) noexcept {
     return nullptr;
 }
 
-}  // namespace detail
-}  // namespace rondo
+}  // namespace rondo::detail

@@ -1,10 +1,10 @@
-#include <rondo/combine/when.hpp>
-
-#include <rondo/combine/map_concurrent.hpp>
+#include <rondo/combine/joiners.hpp>
 
 #include <stdexcept>
+#include <string>
 
-namespace rondo::detail {
+namespace rondo {
+namespace detail {
 
 void throw_no_children(const char* who) { throw std::invalid_argument(std::string(who) + " of no children"); }
 
@@ -17,6 +17,20 @@ void throw_too_few(const char* who, std::size_t children, std::size_t wanted) {
 
 void throw_quorum_of_none() { throw std::invalid_argument("a quorum of 0"); }
 
-void throw_limit_of_zero() { throw std::invalid_argument("map_concurrent: at most 0 at once"); }
+}  // namespace detail
 
-}  // namespace rondo::detail
+namespace joiners {
+
+wait_for_all::wait_for_all() noexcept = default;
+wait_for_all::wait_for_all(wait_for_all&&) noexcept = default;
+wait_for_all::~wait_for_all() = default;
+
+bool wait_for_all::on_complete(ended_child& child) {
+    if (child.failed()) errors_.push_back(child.error());
+    return false;
+}
+
+std::vector<std::exception_ptr> wait_for_all::result() noexcept { return std::move(errors_); }
+
+}  // namespace joiners
+}  // namespace rondo

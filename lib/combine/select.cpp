@@ -40,7 +40,7 @@ void select_op::start_arm(std::uint8_t index) noexcept {
     op& o = *a.what;
     o.owner = owner;
     if ((owner->flags & fiber::checked) && a.vt->belongs_to != nullptr) [[unlikely]]
-        if (const loop* of = a.vt->belongs_to(o)) of->assert_here("select_one", owner->leaf->site);
+        if (const scheduler* of = a.vt->belongs_to(o)) of->assert_here("select_one", owner->leaf->site);
     o.vt = &arm_table;
     ++left_;
     const bool waits = a.kind->start(o);

@@ -19,8 +19,7 @@ void describe_part(const op&, char* text, std::size_t size) noexcept {
 
 }  // namespace
 
-task_watch::task_watch(fiber& watched) noexcept
-    : op(tasks_awaiter::watch_table), target(watched) {}
+task_watch::task_watch(fiber& watched) noexcept : op(tasks_awaiter::watch_table), target(watched) {}
 
 // Raw room, so that an array of what knows its task from the start can grow one by one.
 task_watches::task_watches(std::size_t room)
@@ -28,11 +27,14 @@ task_watches::task_watches(std::size_t room)
 task_watches::~task_watches() { ::operator delete(items_); }
 void task_watches::add(fiber& watched) noexcept { ::new (&items_[count_++]) task_watch(watched); }
 
-tasks_awaiter::timeout::timeout(tasks_awaiter& awaiter) noexcept
-    : op(tasks_awaiter::timeout_table), of(awaiter) {}
+tasks_awaiter::timeout::timeout(tasks_awaiter& awaiter) noexcept : op(tasks_awaiter::timeout_table), of(awaiter) {}
 
 tasks_awaiter::tasks_awaiter(return_when until, time_point deadline, task_watches watches) noexcept
-    : op(table), until_(until), pending_(watches.size()), deadline_(deadline), timeout_(*this),
+    : op(table),
+      until_(until),
+      pending_(watches.size()),
+      deadline_(deadline),
+      timeout_(*this),
       watches_(std::move(watches)) {}
 
 const op_vtable tasks_awaiter::watch_table = {
@@ -64,23 +66,20 @@ const op_vtable tasks_awaiter::table = {
 bool tasks_awaiter::start() {
     for (const task_watch& watch : watches_)
         if (watch.target.flags & fiber::ended) count(watch.target);
-    if (enough()) {
-        owner->waiting = nullptr;
-        return false;
-    }
+    if (enough()) return false;
     timeout_.owner = owner;
     if (deadline_ != never) start_sleep(timeout_, deadline_);
     for (task_watch& watch : watches_) {
         fiber& task = watch.target;
         if (task.flags & fiber::ended) continue;
-        RONDO_ASSERT(task.joiner == nullptr, "two tasks await one task handle");
+        RONDO_ASSERT(task.awaited_by == nullptr, "two tasks await one task handle");
         RONDO_ASSERT(&task != owner, "a task awaits itself");
         if (debug_enabled) [[unlikely]]
-            task.inside->of.assert_here("awaiting a task", owner->leaf->site);
+            task.inside->its_loop.assert_here("awaiting a task", owner->leaf->site);
         watch.of = this;
         watch.owner = owner;
         watch.state = armed;
-        task.joiner = &watch;
+        task.awaited_by = &watch;
     }
     state = armed;
     return true;
@@ -99,7 +98,7 @@ bool tasks_awaiter::enough() const noexcept {
 
 void tasks_awaiter::finish(std::int32_t with) noexcept {
     for (task_watch& watch : watches_)
-        if (watch.state == armed) watch.target.joiner = nullptr;
+        if (watch.state == armed) watch.target.awaited_by = nullptr;
     if (timeout_.pending()) current->remove_timer(timeout_);
     timeout_.state = idle;
     current->complete(*this, with);

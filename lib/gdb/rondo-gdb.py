@@ -99,10 +99,10 @@ def tasks_in(scope):
     links = gdb.lookup_type("rondo::detail::links")
     base = next(f for f in fiber.fields() if f.is_base_class and f.name == "rondo::detail::links")
     offset = base.bitpos // 8
-    head = field(field(scope, "fibers"), "head_")
+    head = field(field(scope, "tasks_"), "head_")
     end = int(head.address)
     at = field(head, "next_link")
-    for _ in range(int(field(scope, "count"))):
+    for _ in range(int(field(scope, "count_"))):
         if is_null(at) or int(at) == end:
             return
         yield gdb.Value(int(at) - offset).cast(fiber.pointer()).dereference()
@@ -137,7 +137,7 @@ def detailed(what, waiting):
         return f"task {int(field(join['target'], 'id'))}"
     if what == "the tasks of a scope":
         awaiter = waiting.cast(gdb.lookup_type("rondo::detail::empty_awaiter").pointer()).dereference()
-        return f"{int(field(awaiter['scope_'], 'count'))} tasks"
+        return f"{int(field(awaiter['scope_'], 'count_'))} tasks"
     return what
 
 
@@ -157,14 +157,14 @@ def title_of(fiber):
 
 
 def scope_text(scope):
-    text = text_of(field(scope, "label"))
-    count = int(field(scope, "count"))
+    text = text_of(field(scope, "kind_"))
+    count = int(field(scope, "count_"))
     if count:
         text += f", {count} task{'' if count == 1 else 's'}"
-    if bool(field(scope, "shielded")):
+    if bool(field(scope, "shielded_")):
         text += ", shielded"
-    if bool(field(scope, "cancelled")):
-        reason = text_of(field(scope, "reason"))
+    if bool(field(scope, "cancelled_")):
+        reason = text_of(field(scope, "reason_"))
         text += ", cancelled" + (f": {reason}" if reason else "")
     return text
 
@@ -178,10 +178,10 @@ def chain_of(fiber, home):
         entered = []
         while not is_null(inside) and int(inside) != int(home.address) and len(entered) < MOST_LEVELS:
             scope = inside.dereference()
-            if int(field(scope, "entered_by")) != int(at):
+            if int(field(scope, "entered_by_")) != int(at):
                 break
             entered.insert(0, scope)
-            inside = field(scope, "parent")
+            inside = field(scope, "parent_")
         levels.insert(0, (at.dereference(), entered))
         at = at.dereference()["parent"]
     return levels
@@ -206,12 +206,12 @@ class Printer:
 
     def tree(self, loop):
         """Depth first, with a stack of its own: the tree may be deeper than Python's."""
-        work = [("tasks", loop["root_"], 0)]
+        work = [("tasks", field(loop, "root_"), 0)]
         while work:
             what, value, depth = work.pop()
             if what == "tasks":
                 below = []
-                rest = int(field(value, "count"))
+                rest = int(field(value, "count_"))
                 for fiber in tasks_in(value):
                     if self.left == 0:
                         break
@@ -244,7 +244,7 @@ class Printer:
             if i + 1 == len(lines):
                 notes.append("waits: " + wait_of(fiber))
             print(f"{'  ' * depth}{line}" + ("   " + "; ".join(notes) if notes else ""))
-            work += [("tasks", s, depth + 1) for s in scopes if int(field(s, "count"))]
+            work += [("tasks", s, depth + 1) for s in scopes if int(field(s, "count_"))]
 
     def tasks(self, loop):
         for one in scopes_of(loop):
@@ -264,7 +264,7 @@ def scopes_of(loop):
     """Those that hold tasks: all are in one list."""
     scope = gdb.lookup_type("rondo::detail::scope")
     base = next(f for f in scope.fields() if f.is_base_class and f.name == "rondo::detail::links")
-    head = field(loop["scopes_"], "head_")
+    head = field(field(loop, "scopes_"), "head_")
     at = field(head, "next_link")
     while int(at) != int(head.address) and not is_null(at):
         yield gdb.Value(int(at) - base.bitpos // 8).cast(scope.pointer()).dereference()
@@ -272,19 +272,19 @@ def scopes_of(loop):
 
 
 def task_count(loop):
-    return sum(int(field(s, "count")) for s in scopes_of(loop))
+    return sum(int(field(s, "count_")) for s in scopes_of(loop))
 
 
 def all_loops():
     # By its symbol, which is there even where gdb knows no variable of that name.
-    loop_pointer = gdb.lookup_type("rondo::loop").pointer()
+    loop_pointer = gdb.lookup_type("rondo::detail::engine").pointer()
     at = gdb.parse_and_eval("(long)&'_ZN5rondo6detail10every_loopE'").cast(loop_pointer.pointer()).dereference()
     for _ in range(MOST_LOOPS):
         if is_null(at):
             return
         loop = at.dereference()
         yield loop
-        at = loop["next_in_process_"]
+        at = field(loop, "next_in_process_")
 
 
 class RondoCommand(gdb.Command):
@@ -306,7 +306,7 @@ class RondoCommand(gdb.Command):
         if not loops:
             print("there is no loop")
         for loop in loops:
-            print(f"loop of thread {int(loop['thread_id_'])}: {task_count(loop)} tasks")
+            print(f"loop of thread {int(field(loop, 'thread_id_'))}: {task_count(loop)} tasks")
             if what == "tree":
                 Printer(most).tree(loop)
             elif what == "tasks":

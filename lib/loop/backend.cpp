@@ -1,5 +1,7 @@
 #include <rondo/loop/backend.hpp>
 
+#include <rondo/base/log.hpp>
+
 #include "backend/epoll/epoll.hpp"
 #ifdef RONDO_HAVE_LIBURING
 #include "backend/uring/uring.hpp"
@@ -8,8 +10,12 @@
 #include "backend/sim/sim.hpp"
 #define RONDO_HAVE_SIM 1
 #endif
+#include "base/report.hpp"
 
 #include <bit>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 
 namespace rondo {
 
@@ -21,11 +27,15 @@ std::uint32_t backend::choose(choice, std::uint32_t alternatives) noexcept {
 
 void backend::left_to_parent() noexcept {}
 
-bool backend::advance(duration) noexcept { return false; }
+void backend::spin(duration by) noexcept {
+    const time_point until = delay(by).after(now());
+    while (now() < until) {
+    }
+}
 
-std::size_t backend::descriptors() const noexcept { return 0; }
+void backend::expect_wakes(std::size_t, duration) noexcept {}
 
-void backend::set_outside(std::size_t, duration) noexcept {}
+backend_factory::~backend_factory() = default;
 
 const char* name_of(backend_kind kind) noexcept {
     switch (kind) {
@@ -41,8 +51,7 @@ const char* fault_of(const backend_options& options) noexcept {
     const auto power_of_two = [](std::uint32_t value, std::uint32_t least, std::uint32_t most) {
         return std::has_single_bit(value) && value >= least && value <= most;
     };
-    if (!power_of_two(options.ring_entries, 8, 4096))
-        return "ring_entries must be a power of two from 8 to 4096";
+    if (!power_of_two(options.ring_entries, 8, 4096)) return "ring_entries must be a power of two from 8 to 4096";
     if (options.receive_buffer_size < 256 || options.receive_buffer_size > 1u << 24)
         return "receive_buffer_size must be from 256 bytes to 16 MiB";
     if (!power_of_two(options.receive_buffer_count, 1, 32768))
@@ -50,8 +59,7 @@ const char* fault_of(const backend_options& options) noexcept {
     return nullptr;
 }
 
-std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options,
-                                      std::string& why) {
+std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options, std::string& why) {
     if (const char* fault = fault_of(options)) return why = fault, nullptr;
     switch (kind) {
         case backend_kind::epoll: return detail::make_epoll(options, why);
@@ -64,16 +72,88 @@ std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& 
 #endif
         case backend_kind::sim:
 #ifdef RONDO_HAVE_SIM
-            return make_sim(options);
+            why = "out of memory";
+            return make_sim(options, {});
 #else
             why = "built without the simulator";
             return nullptr;
 #endif
         case backend_kind::automatic: break;
     }
-    // The loop decides: it knows the environment, and keeps the reason for what it settled on.
     why = "no backend named";
     return nullptr;
+}
+
+// --- choosing ---------------------------------------------------------------------------------------------
+
+namespace {
+
+/// What RONDO_BACKEND asks for.
+struct asked_for {
+    backend_kind kind = backend_kind::automatic;
+    bool seeded = false;     // sim:SEED
+    bool any_order = false;  // sim:SEED:chaos
+    std::uint64_t seed = 0;
+};
+
+asked_for from_environment() {
+    const char* name = std::getenv("RONDO_BACKEND");
+    asked_for what;
+    if (name == nullptr || *name == '\0' || std::strcmp(name, "auto") == 0) return what;
+    for (const backend_kind kind : {backend_kind::epoll, backend_kind::uring, backend_kind::sim}) {
+        what.kind = kind;
+        if (std::strcmp(name, name_of(kind)) == 0) return what;
+    }
+    if (std::strncmp(name, "sim:", 4) == 0 && name[4] >= '0' && name[4] <= '9') {
+        char* end = nullptr;
+        errno = 0;
+        what.seed = std::strtoull(name + 4, &end, 0);
+        what.seeded = true;
+        what.any_order = std::strcmp(end, ":chaos") == 0;
+        if (errno == 0 && (what.any_order || *end == '\0')) return what;
+    }
+    throw io_error(errno_code(EINVAL), "RONDO_BACKEND must be auto, epoll, uring, sim, sim:SEED or sim:SEED:chaos, not",
+                   name);
+}
+
+std::unique_ptr<backend> make_seeded_sim([[maybe_unused]] std::uint64_t seed, const backend_options& options,
+                                         std::string& why) {
+#ifdef RONDO_HAVE_SIM
+    why = "out of memory";
+    return make_sim(options, {.own_decisions = std::make_unique<seeded_oracle>(seed)});
+#else
+    return make_backend(backend_kind::sim, options, why);
+#endif
+}
+
+std::unique_ptr<backend> best_backend(const backend_options& options, std::string& why) {
+    if (std::unique_ptr<backend> ring = make_backend(backend_kind::uring, options, why)) {
+        why = "the best this machine has";
+        return ring;
+    }
+    std::string why_not_epoll;
+    std::unique_ptr<backend> epoll = make_backend(backend_kind::epoll, options, why_not_epoll);
+    if (!epoll) throw io_error(errno_code(EMFILE), "no backend:", why + "; " + why_not_epoll);
+    static detail::log_gate gate(1);
+    detail::write_log(gate, log_level::debug, {}, "epoll instead of io_uring: %s", why.c_str());
+    return epoll;
+}
+
+}  // namespace
+
+bool detail::asks_for_any_order() { return from_environment().any_order; }
+
+std::unique_ptr<backend> choose_backend(backend_kind kind, const backend_options& options, std::string& why) {
+    if (const char* fault = fault_of(options)) throw io_error(errno_code(EINVAL), "backend_options:", fault);
+    asked_for asked;
+    asked.kind = kind;
+    if (kind == backend_kind::automatic) asked = from_environment();
+    if (asked.kind == backend_kind::automatic) return best_backend(options, why);
+    std::unique_ptr<backend> made =
+        asked.seeded ? make_seeded_sim(asked.seed, options, why) : make_backend(asked.kind, options, why);
+    if (!made) throw io_error(errno_code(ENOTSUP), name_of(asked.kind), "is not to be had: " + why);
+    why = "asked for";
+    return made;
 }
 
 }  // namespace rondo

@@ -1,5 +1,7 @@
 // Callbacks with handles: timers, immediates, watchers.
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/handle.hpp>
+
+#include "engine.hpp"
 
 #include <cerrno>
 
@@ -19,6 +21,7 @@ handle_node::handle_node(void (*f)(handle_node&, act), std::source_location made
 
 }  // namespace detail
 
+using detail::engine;
 using detail::handle_node;
 
 // --- the public handles ------------------------------------------------------------------------------
@@ -42,44 +45,44 @@ handle::handle(const handle& other) noexcept : node_(other.node_) {
 handle::~handle() {
     if (node_ == nullptr) return;
     if (detail::debug_enabled) [[unlikely]] {
-        loop::release_checked(*node_);
+        engine::release_checked(*node_);
     } else {
-        loop::release(*node_);
+        engine::release(*node_);
     }
 }
 
 // Not inlined into timer::cancel, whose short way would pay for it.
 [[gnu::noinline]] void handle::cancel() noexcept {
     check_handle(node_, "cancel() of the handle made here");
-    if (node_ != nullptr && loop::is_active(*node_)) node_->of->remove(*node_);
+    if (node_ != nullptr && engine::is_active(*node_)) node_->of->remove(*node_);
 }
 
 bool handle::active() const noexcept {
     check_handle(node_, "active() of the handle made here");
-    return node_ != nullptr && loop::is_active(*node_);
+    return node_ != nullptr && engine::is_active(*node_);
 }
 bool handle::referenced() const noexcept {
     check_handle(node_, "referenced() of the handle made here");
     return node_ != nullptr && node_->referenced;
 }
 void handle::ref() noexcept {
-    if (node_ != nullptr) loop::set_referenced(*node_, true);
+    if (node_ != nullptr) engine::set_referenced(*node_, true);
 }
 void handle::unref() noexcept {
-    if (node_ != nullptr) loop::set_referenced(*node_, false);
+    if (node_ != nullptr) engine::set_referenced(*node_, false);
 }
 
-timer::timer(handle_node& node) noexcept : handle(node), slot_(node.slot), loop_(node.of->serial_) {}
+timer::timer(handle_node& node) noexcept : handle(node), slot_(node.slot), loop_(node.of->serial()) {}
 
 // On the loop's own thread, while it runs, the handle knows all that is needed: the node, which would
 // be a cache miss, is left alone.
-inline loop* timer::here() const noexcept {
-    loop* const l = detail::current;
-    return l != nullptr && l->serial_ == loop_ ? l : nullptr;
+inline engine* timer::here() const noexcept {
+    detail::scheduler* const s = detail::current;
+    return s != nullptr && s->serial() == loop_ ? &engine::of(*s) : nullptr;
 }
 
 void timer::cancel() noexcept {
-    if (loop* l = here(); l != nullptr && l->unref_nodes_ == 0 && node_ != nullptr) [[likely]] {
+    if (engine* l = here(); l != nullptr && l->unref_nodes_ == 0 && node_ != nullptr) [[likely]] {
         if (l->timers_.armed(slot_)) l->timers_.disarm(slot_);
     } else {
         handle::cancel();
@@ -87,7 +90,7 @@ void timer::cancel() noexcept {
 }
 
 void timer::rearm(delay after) noexcept {
-    if (loop* l = here(); l != nullptr) [[likely]] {
+    if (engine* l = here(); l != nullptr) [[likely]] {
         if (node_ != nullptr) l->arm(*node_, slot_, after);
     } else {
         rearm_elsewhere(after);
@@ -109,16 +112,20 @@ void watcher::start() noexcept {
     node_->of->start_watcher(*node_);
 }
 
+}  // namespace rondo
+
+namespace rondo::detail {
+
 // --- the loop's side: timers -------------------------------------------------------------------------
 
-[[gnu::noinline, gnu::cold]] void loop::check_new(const handle_node& node, handle_node::sort what) const noexcept {
+[[gnu::noinline, gnu::cold]] void engine::check_new(const handle_node& node, handle_node::sort what) const noexcept {
     constexpr const char* names[] = {"set_timeout", "set_interval", "set_immediate", "on_idle",
-                                     "on_prepare", "on_check", "queue_close"};
+                                     "on_prepare",  "on_check",     "queue_close"};
     assert_thread(names[static_cast<std::size_t>(what)], node.place);
 }
 
-handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
-    if (detail::debug_enabled) [[unlikely]]
+handle_node& engine::add_timer_node(handle_node& node, delay after, bool repeats) {
+    if (debug_enabled) [[unlikely]]
         check_new(node, repeats ? handle_node::sort::interval : handle_node::sort::timer);
     try {
         node.slot = timers_.acquire(node);
@@ -132,7 +139,7 @@ handle_node& loop::add_timer(handle_node& node, delay after, bool repeats) {
     return node;
 }
 
-void loop::arm(handle_node& node, std::uint32_t slot, delay after) noexcept {
+void engine::arm(handle_node& node, std::uint32_t slot, delay after) noexcept {
     // Of an interval that did not wait, virtual time would stand still.
     if (after.value() <= duration::zero() && node.what == handle_node::sort::interval) [[unlikely]]
         after = duration(1);
@@ -147,7 +154,7 @@ void loop::arm(handle_node& node, std::uint32_t slot, delay after) noexcept {
 
 // --- the others --------------------------------------------------------------------------------------
 
-detail::ring<handle_node>& loop::watchers(const handle_node& node) noexcept {
+ring<handle_node>& engine::watchers(const handle_node& node) noexcept {
     switch (node.what) {
         case handle_node::sort::idle: return idle_;
         case handle_node::sort::prepare: return prepare_;
@@ -155,13 +162,13 @@ detail::ring<handle_node>& loop::watchers(const handle_node& node) noexcept {
     }
 }
 
-void loop::activate(handle_node& node) noexcept {
+void engine::activate(handle_node& node) noexcept {
     node.active = true;
     if (!node.referenced) ++unreferenced(node.what);
 }
 
-handle_node& loop::add_immediate(handle_node& node) noexcept {
-    if (detail::debug_enabled) [[unlikely]]
+handle_node& engine::add_immediate_node(handle_node& node) noexcept {
+    if (debug_enabled) [[unlikely]]
         check_new(node, handle_node::sort::immediate);
     node.of = this;
     node.what = handle_node::sort::immediate;
@@ -171,19 +178,11 @@ handle_node& loop::add_immediate(handle_node& node) noexcept {
     return node;
 }
 
-void loop::add_immediate(detail::linked_op& o) noexcept {
-    o.state = op::armed;
-    immediates_.push_back(o);
-    ++immediate_count_;
-}
-
-void loop::remove_immediate(detail::linked_op& o) noexcept {
-    o.unlink();
-    --immediate_count_;
-}
-
-handle_node& loop::add_watcher(handle_node& node, handle_node::sort what) noexcept {
-    if (detail::debug_enabled) [[unlikely]]
+handle_node& engine::add_watcher_node(handle_node& node, phase in) noexcept {
+    const auto what = in == phase::idle      ? handle_node::sort::idle
+                      : in == phase::prepare ? handle_node::sort::prepare
+                                             : handle_node::sort::check;
+    if (debug_enabled) [[unlikely]]
         check_new(node, what);
     node.of = this;
     node.what = what;
@@ -191,7 +190,7 @@ handle_node& loop::add_watcher(handle_node& node, handle_node::sort what) noexce
     return node;
 }
 
-void loop::start_watcher(handle_node& node) noexcept {
+void engine::start_watcher(handle_node& node) noexcept {
     if (node.linked()) node.unlink();  // from the stopped ones
     watchers(node).push_back(node);
     ++watcher_count_;
@@ -199,8 +198,8 @@ void loop::start_watcher(handle_node& node) noexcept {
 }
 
 // Newest first: libuv keeps closing handles on a stack.
-void loop::add_close(handle_node& node) noexcept {
-    if (detail::debug_enabled) [[unlikely]]
+void engine::add_close_node(handle_node& node) noexcept {
+    if (debug_enabled) [[unlikely]]
         check_new(node, handle_node::sort::close);
     node.of = this;
     node.what = handle_node::sort::close;
@@ -211,12 +210,12 @@ void loop::add_close(handle_node& node) noexcept {
 
 // --- all of them -------------------------------------------------------------------------------------
 
-bool loop::is_active(const handle_node& node) noexcept {
+bool engine::is_active(const handle_node& node) noexcept {
     if (!node.is_timer()) return node.active;
     return node.of != nullptr && node.of->timers_.armed(node.slot);
 }
 
-std::size_t& loop::unreferenced(handle_node::sort what) noexcept {
+std::size_t& engine::unreferenced(handle_node::sort what) noexcept {
     switch (what) {
         case handle_node::sort::timer:
         case handle_node::sort::interval: return unref_timers_;
@@ -225,11 +224,11 @@ std::size_t& loop::unreferenced(handle_node::sort what) noexcept {
     }
 }
 
-void loop::set_referenced(handle_node& node, bool referenced) noexcept {
+void engine::set_referenced(handle_node& node, bool referenced) noexcept {
     check_handle(&node, "ref() or unref() of the handle made here");
     if (node.referenced == referenced) return;
     node.referenced = referenced;
-    loop* const l = node.of;
+    engine* const l = node.of;
     if (l == nullptr) return;
     const bool active = is_active(node);
     if (referenced) {
@@ -242,7 +241,7 @@ void loop::set_referenced(handle_node& node, bool referenced) noexcept {
 }
 
 // Ends an active node's activity, wherever it is queued.
-void loop::remove(handle_node& node) noexcept {
+void engine::remove(handle_node& node) noexcept {
     if (node.is_timer()) {
         timers_.disarm(node.slot);
     } else {
@@ -258,7 +257,7 @@ void loop::remove(handle_node& node) noexcept {
 }
 
 // Its activity has ended: the count of unreferenced ones follows. Timers and watchers can start again.
-void loop::deactivated(handle_node& node) noexcept {
+void engine::deactivated(handle_node& node) noexcept {
     node.active = false;
     if (!node.referenced) --unreferenced(node.what);
     if (node.what != handle_node::sort::immediate && node.what != handle_node::sort::close) return;
@@ -266,18 +265,18 @@ void loop::deactivated(handle_node& node) noexcept {
     node.of = nullptr;
 }
 
-void loop::release(handle_node& node) noexcept {
+void engine::release(handle_node& node) noexcept {
     if (--node.count == 0 && !is_active(node)) forget(node);
 }
 
-[[gnu::noinline, gnu::cold]] void loop::release_checked(handle_node& node) noexcept {
+[[gnu::noinline, gnu::cold]] void engine::release_checked(handle_node& node) noexcept {
     check_handle(&node, "dropping the handle made here");
     release(node);
 }
 
-// Neither handle nor activity is left.
-void loop::forget(handle_node& node) noexcept {
-    if (loop* const l = node.of; l != nullptr) {
+// A node of which neither handle nor activity is left.
+void engine::forget(handle_node& node) noexcept {
+    if (engine* const l = node.of; l != nullptr) {
         if (!node.referenced) --l->unref_nodes_;
         if (node.is_timer()) l->timers_.release(node.slot);
     }
@@ -286,7 +285,7 @@ void loop::forget(handle_node& node) noexcept {
 }
 
 // The loop goes; handles may stay.
-void loop::orphan(handle_node& node) noexcept {
+void engine::orphan(handle_node& node) noexcept {
     if (node.linked()) node.unlink();
     if (node.is_timer()) {
         if (timers_.armed(node.slot)) timers_.disarm(node.slot);
@@ -298,7 +297,7 @@ void loop::orphan(handle_node& node) noexcept {
 }
 
 // What a callable's destructor starts now is orphaned as well.
-void loop::orphan_handles() noexcept {
+void engine::orphan_handles() noexcept {
     bool again;
     do {
         again = false;
@@ -313,4 +312,4 @@ void loop::orphan_handles() noexcept {
     } while (again);
 }
 
-}  // namespace rondo
+}  // namespace rondo::detail

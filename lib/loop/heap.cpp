@@ -1,5 +1,5 @@
 // What the timer heap does less often.
-#include <rondo/loop/detail/heap.hpp>
+#include "heap.hpp"
 
 #include <algorithm>
 #include <new>
@@ -76,8 +76,7 @@ void timer_heap::shrink() noexcept {
 
 // After 2^32 timers the numbers run out. An array in order is a heap, and its indices serve as well.
 void timer_heap::number_anew() noexcept {
-    if (count_ != 0)
-        std::sort(&at(0), &at(0) + count_, [](const entry& a, const entry& b) { return a.before(b); });
+    if (count_ != 0) std::sort(&at(0), &at(0) + count_, [](const entry& a, const entry& b) { return a.before(b); });
     for (sequence_ = 0; sequence_ < count_; ++sequence_) {
         at(sequence_).sequence = sequence_;
         where_[at(sequence_).of] = sequence_;

@@ -29,8 +29,7 @@ class basic_inbox {
         do {
             if (head == &closed_) return false;
             node.next = head;
-        } while (!head_.compare_exchange_weak(head, &node, std::memory_order_seq_cst,
-                                              std::memory_order_relaxed));
+        } while (!head_.compare_exchange_weak(head, &node, std::memory_order_seq_cst, std::memory_order_relaxed));
         return true;
     }
 

@@ -1,13 +1,15 @@
 #include <rondo/loop/memory.hpp>
 
-#include <rondo/loop/loop.hpp>
+#include <rondo/base/detail/crossing.hpp>
+
+#include "registry.hpp"
 
 #include <malloc.h>
 
 namespace rondo {
 
 void trim_memory() noexcept {
-    loop::trim_all_here();
+    detail::registry::trim_here();
     detail::trim_frames();
     detail::trim_crossing(0);
 #ifdef __GLIBC__

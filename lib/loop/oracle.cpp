@@ -1,5 +1,6 @@
-#include <rondo/base/detail/assert.hpp>
 #include <rondo/loop/oracle.hpp>
+
+#include <rondo/base/detail/assert.hpp>
 
 #include <algorithm>
 
@@ -34,7 +35,6 @@ std::uint64_t benign_oracle::bits(choice) noexcept { return mix(next_ += step); 
 
 /// Mixed twice, or the streams of neighbouring seeds would be one sequence, shifted.
 seeded_oracle::seeded_oracle(std::uint64_t seed) noexcept {
-    static_assert(choice_count <= streams);
     std::uint64_t index = 0;
     for (std::uint64_t& state : state_) state = mix(mix(seed + step) ^ mix(++index * step));
 }
@@ -48,8 +48,6 @@ std::uint32_t seeded_oracle::choose(choice point, std::uint32_t alternatives) no
     return static_cast<std::uint32_t>(static_cast<wide>(bits(point)) * alternatives >> 64);
 }
 
-std::uint64_t seeded_oracle::bits(choice point) noexcept {
-    return mix(state_[static_cast<int>(point)] += step);
-}
+std::uint64_t seeded_oracle::bits(choice point) noexcept { return mix(state_[static_cast<int>(point)] += step); }
 
 }  // namespace rondo

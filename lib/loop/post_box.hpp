@@ -30,7 +30,7 @@ class post_box {
 
     /// False when closed.
     bool post(ready_node& node) noexcept { return put_into(inbox_, node); }
-    /// The same of what must be heard in a flood: it goes before all that wait.
+    /// Posts what must be heard in a flood: it goes before all that wait.
     bool post_urgently(ready_node& node) noexcept { return put_into(urgent_, node); }
 
     /// A place for a post, if one is left. Posts without one are not counted here, which would cost each of them

@@ -1,4 +1,7 @@
-#include "left_behind.hpp"
+#include <rondo/loop/remote.hpp>
+
+#include "engine.hpp"
+#include "forked.hpp"
 #include "remote_state.hpp"
 
 #include <sched.h>
@@ -29,30 +32,30 @@ remote::~remote() {
     if (state_ != nullptr) state_->drop_handle();
 }
 
-bool remote::in_child() const noexcept {
-    if (state_ == nullptr || !state_->left_behind) return false;
+bool detail::remote_state::in_child() const noexcept {
+    if (!left_behind) return false;
     if (!detail::unwinding_in_child()) detail::used_in_child("a post");
     return true;
 }
 
 bool remote::post_callback(detail::callback& c) const noexcept {
-    return state_ != nullptr && !in_child() && state_->post(c);
+    return state_ != nullptr && !state_->in_child() && state_->post(c);
 }
 
-bool remote::loop_is_gone() const noexcept { return state_ == nullptr || state_->closed(); }
-
 detail::post_place remote::reserve() const noexcept {
-    if (in_child() || loop_is_gone()) return detail::post_place(post_status::closed);
+    if (state_ == nullptr || state_->in_child() || state_->closed()) return detail::post_place(post_status::closed);
     if (!state_->reserve()) return detail::post_place(post_status::full);
     return detail::post_place(*state_);
 }
 
 void detail::post_place::give_up(remote_state& state) noexcept { state.unreserve(); }
 
-remote loop::remote(std::source_location place) {
+remote detail::engine::remote(std::source_location place) {
     check_thread("remote", place);
-    remote_place_ = place;
-    return rondo::remote(*shared_);
+    if (place.line() != 0) remote_place_ = place;
+    return shared_->handle();
 }
+
+detail::remote_state& detail::remote_state::of(loop& l) noexcept { return *engine::of(l).shared_; }
 
 }  // namespace rondo

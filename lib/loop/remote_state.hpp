@@ -12,7 +12,15 @@ namespace rondo::detail {
 struct remote_state : post_box<backend> {
     using post_box::post_box;
 
-    static remote_state& of(loop& l) noexcept { return *l.shared_; }
+    /// That of a loop. (remote.cpp)
+    static remote_state& of(loop& l) noexcept;
+    /// Another handle of the loop whose it is.
+    rondo::remote handle() noexcept { return rondo::remote(*this); }
+
+    /// Any thread. False when the loop is gone, and `c` was not taken.
+    static bool post(const rondo::remote& to, callback& c) noexcept { return to.post_callback(c); }
+    static bool is_gone(const rondo::remote& r) noexcept { return r.state_ == nullptr || r.state_->closed(); }
+    using post_box::post;
 
     void retain() noexcept { owners.fetch_add(1, std::memory_order_relaxed); }
     void release() noexcept {
@@ -24,6 +32,9 @@ struct remote_state : post_box<backend> {
         if (handles.fetch_sub(1, std::memory_order_seq_cst) == 1) wake();
         release();
     }
+
+    /// Whether it is of a parent's loop, and who calls is a task that unwinds; anyone else there asserts.
+    bool in_child() const noexcept;
 
     std::size_t handle_count() const noexcept { return handles.load(std::memory_order_seq_cst); }
 

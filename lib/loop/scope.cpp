@@ -1,15 +1,11 @@
 #include <rondo/loop/detail/scope.hpp>
 
-#include <rondo/task/attempt.hpp>
 #include <rondo/loop/detail/extras.hpp>
-#include <rondo/loop/loop.hpp>
-#include <rondo/task/spawn.hpp>
-#include <rondo/task/start.hpp>
+
+#include "engine.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <typeinfo>
 
 namespace rondo::detail {
 
@@ -30,188 +26,188 @@ void interrupt(fiber& f) noexcept {
     f.flags |= fiber::cancel_pending;
     if (f.waiting == nullptr || !f.waiting->pending()) return;
     // A task may be cancelled while its loop does not run: its ops look for the current one.
-    loop* const outer = std::exchange(current, &f.inside->of);
+    scheduler* const outer = std::exchange(current, &f.inside->its_loop);
     f.waiting->vt->cancel(*f.waiting);
     current = outer;
 }
 
-// The scopes whose tasks are still to be visited. A stack through the scopes themselves: the tree may
-// be as deep as there is memory.
-struct to_visit {
-    scope* top = nullptr;
-    void push(scope& s) noexcept { s.next_visited = std::exchange(top, &s); }
-    scope& pop() noexcept { return *std::exchange(top, top->next_visited); }
-};
-
-// `f` and the scopes it has entered below `outermost`, which it is in: down to the first shield, which learns
-// what it keeps out.
-void reach(fiber& f, const scope* outermost, to_visit& more) noexcept {
-    scope* shield = nullptr;
-    for (scope* s = f.inside; s != outermost; s = s->parent)
-        if (s->shielded) shield = s;
-    if (shield == nullptr) {
-        interrupt(f);
-    } else {
-        shield->is_cancelled_outside(true);
-    }
-    for (scope* s = shield == nullptr ? f.inside : shield->parent; s != outermost; s = s->parent) {
-        s->is_cancelled_outside(true);
-        more.push(*s);
-    }
+// A cancelled task that was one too many ends without having run, whatever is shielded in the meantime. It is
+// beyond the limit until then.
+void end_without_turn(fiber& f) noexcept {
+    f.flags |= fiber::cancel_pending;
+    f.told_cancelled = 1;
+    f.inside->its_loop.make_ready(f);
 }
 
-// Cancelled tasks that were one too many end without having run, whatever is shielded in the meantime. They
-// are beyond the limit until then.
-void end_waiting(scope& s) noexcept {
-    while (s.waiting_count != 0) {
-        fiber& f = s.next_in_turn();
-        f.flags |= fiber::cancel_pending;
-        f.told_cancelled = 1;
-        s.of.make_ready(f);
-    }
-}
-
-// Its first step will be its end: end_waiting() has met it.
-bool will_not_run(const fiber& f) noexcept {
-    return f.what == ready_node::kind::first_step && f.told_cancelled != 0;
-}
-
-void reach_all(to_visit& more) noexcept {
-    while (more.top != nullptr) {
-        scope& s = more.pop();
-        end_waiting(s);
-        s.fibers.for_each([&](fiber& f) { reach(f, &s, more); });
-    }
-}
-
-void ask(fiber& f, to_visit& more) noexcept {
-    f.flags |= fiber::cancel_asked;
-    const scope* home = f.inside;
-    while (home->holder == &f) home = home->parent;
-    reach(f, home, more);
-}
-
-// One walk through what is to be cancelled: it is under way from here to the end of the block. Then come
-// the children whose start() was interrupted. They are no scopes of the one who waits, and each may wait
-// in a start() itself: one after another, so that a long chain of them needs no stack.
-class walk {
- public:
-    explicit walk(loop& l) noexcept
-        : asked_(l.asked_to_end()), clearing_(l.clear_timers()), inner_(std::exchange(asked_.walking, true)) {}
-    ~walk() {
-        reach_all(more);
-        if (inner_) return;
-        while (start_op* o = asked_.first) {
-            asked_.first = o->next_asked;
-            ask(*o->child(), more);
-            reach_all(more);
-        }
-        asked_.walking = false;
-    }
-    walk(const walk&) = delete;
-    walk& operator=(const walk&) = delete;
-
-    to_visit more;
-
- private:
-    asked_starts& asked_;
-    timer_heap::clearing clearing_;
-    const bool inner_;
-};
+// Its first step will be its end: it had no turn.
+bool will_not_run(const fiber& f) noexcept { return f.what == ready_node::kind::first_step && f.told_cancelled != 0; }
 
 }  // namespace
 
-void scope::cancel() noexcept {
-    if (cancelled) return;
-    const bool was_cut = is_cut();
-    cancelled = true;
-    open_wide = false;
-    if (was_cut) return;  // from further out: then all that is below has been asked
-    walk w(of);
-    if (holder == nullptr) {
-        w.more.push(*this);
-    } else {
-        // What it keeps out, and what is cancelled outside, is another matter.
-        const bool shield = std::exchange(shielded, false);
-        const bool outside = cancelled_outside, once = was_cancelled_outside;
-        reach(*holder, parent, w.more);
-        shielded = shield;
-        cancelled_outside = outside;
-        was_cancelled_outside = once;
+// A cancellation on its way through the tree. While it lives, the timers of the sleeps that it ends leave their heap
+// together, at its end, and the tasks of cancel_later() are remembered. One may begin inside another.
+class cancel_walk {
+ public:
+    explicit cancel_walk(scheduler& l) noexcept
+        : postponed_(engine::of(l).postponed_cancels()),
+          clearing_(engine::of(l).clear_timers()),
+          is_inner_(std::exchange(postponed_.walking, true)) {}
+    ~cancel_walk() {
+        if (!is_inner_) postponed_.walking = false;
     }
-}
+    cancel_walk(const cancel_walk&) = delete;
+    cancel_walk& operator=(const cancel_walk&) = delete;
 
-void cancel_fiber(fiber& f) noexcept {
-    if (f.flags & fiber::ended) return;
-    f.inside->of.check_thread("cancel() of the task spawned here", f.place);
-    walk w(f.inside->of);
-    ask(f, w.more);
-}
+    /// The tasks of `s` are to be visited.
+    void reach(scope& s) noexcept { push(reached_, s); }
+    /// `f` and the scopes it has entered below `outermost`, which it is in: down to the first shield, which learns
+    /// what it keeps out.
+    void reach(fiber& f, const scope* outermost) noexcept {
+        scope* shield = nullptr;
+        for (scope* s = f.inside; s != outermost; s = s->parent_)
+            if (s->shielded_) shield = s;
+        if (shield == nullptr) {
+            interrupt(f);
+        } else {
+            shield->set_cancelled_outside(true);
+        }
+        for (scope* s = shield == nullptr ? f.inside : shield->parent_; s != outermost; s = s->parent_) {
+            s->set_cancelled_outside(true);
+            reach(*s);
+        }
+    }
+    /// A task that is cancelled for itself, with what it has entered.
+    void reach_task(fiber& f) noexcept {
+        f.cancel_asked = 1;
+        if (f.inside->gives_up_turn(f)) return end_without_turn(f);
+        const scope* home = f.inside;
+        while (home->holder_ == &f) home = home->parent_;
+        reach(f, home);
+    }
+    /// Visits the scopes that were reached, and all that is reached through these; then the tasks of cancel_later().
+    /// Each of those may wait for another one: they follow one after another, so that a long chain needs no stack.
+    void visit_all() noexcept {
+        visit_reached();
+        if (is_inner_) return;
+        while (later_cancel* const next = postponed_.first) {
+            postponed_.first = next->next;
+            reach_task(*next->target);
+            visit_reached();
+        }
+    }
 
-void cancel_child_of(start_op& o) noexcept {
-    asked_starts& asked = current->asked_to_end();
-    if (!asked.walking) return cancel_fiber(*o.child());
-    o.next_asked = std::exchange(asked.first, &o);
-}
-
-void renew_cancellation(scope& s) noexcept {
-    if (s.cancelled || !s.cancelled_outside) return;  // its shield changes nothing
-    const walk w(s.of);
-    to_visit more;
-    // From the outside in. `outside`: whether `f` is cancelled in `outermost`, as far as it is concerned.
-    const auto renew = [&more](fiber& f, const scope* outermost, bool outside) {
-        to_visit own;
-        for (scope* at = f.inside; at != outermost; at = at->parent) own.push(*at);
-        while (own.top != nullptr) {
-            scope& at = own.pop();
-            at.is_cancelled_outside(outside);
-            outside = at.is_cut();
-            more.push(at);
+    /// After a shield was moved: `f` and the scopes it has entered below `outermost`, from the outside in. `outside`:
+    /// whether it is cancelled in `outermost`, as far as it is concerned.
+    void renew(fiber& f, const scope* outermost, bool outside) noexcept {
+        scope* entered = nullptr;
+        for (scope* s = f.inside; s != outermost; s = s->parent_) push(entered, *s);
+        while (entered != nullptr) {
+            scope& s = pop(entered);
+            s.set_cancelled_outside(outside);
+            outside = s.is_cut();
+            reach(s);
         }
         if (!outside) {
             if (!will_not_run(f)) cancelled_no_more(f);
         } else if (!(f.flags & fiber::cancel_pending)) {
             interrupt(f);
         }
-    };
-    renew(*s.holder, s.parent, true);
-    while (more.top != nullptr) {
-        scope& next = more.pop();
-        next.fibers.for_each([&](fiber& f) { renew(f, &next, next.is_cut() || (f.flags & fiber::cancel_asked)); });
-        if (next.is_cut()) end_waiting(next);
     }
+    void renew_all() noexcept {
+        while (reached_ != nullptr) {
+            scope& s = pop(reached_);
+            s.tasks_.for_each([&](fiber& f) { renew(f, &s, s.is_cut() || f.cancel_asked); });
+            if (s.is_cut()) end_line(s);
+        }
+        visit_all();
+    }
+
+ private:
+    // Stacks go through the scopes themselves: the tree may be as deep as there is memory.
+    static void push(scope*& top, scope& s) noexcept { s.next_visited_ = std::exchange(top, &s); }
+    static scope& pop(scope*& top) noexcept { return *std::exchange(top, top->next_visited_); }
+
+    static void end_line(scope& s) noexcept {
+        while (s.in_line_ != 0) end_without_turn(s.next_in_turn());
+    }
+
+    void visit_reached() noexcept {
+        while (reached_ != nullptr) {
+            scope& s = pop(reached_);
+            end_line(s);
+            s.tasks_.for_each([&](fiber& f) { reach(f, &s); });
+        }
+    }
+
+    postponed_cancels& postponed_;
+    timer_heap::clearing clearing_;
+    const bool is_inner_;
+    scope* reached_ = nullptr;
+};
+
+void scope::cancel() noexcept {
+    if (cancelled_) return;
+    const bool was_cut = is_cut();
+    cancelled_ = true;
+    open_wide_ = false;
+    if (was_cut) return;  // from further out: then all that is below has been asked
+    cancel_walk walk(its_loop);
+    if (holder_ == nullptr) {
+        walk.reach(*this);
+    } else {
+        // What it keeps out, and what is cancelled outside, is another matter.
+        const bool shielded = std::exchange(shielded_, false);
+        const bool outside = cancelled_outside_, once = was_cancelled_outside_;
+        walk.reach(*holder_, parent_);
+        shielded_ = shielded;
+        cancelled_outside_ = outside;
+        was_cancelled_outside_ = once;
+    }
+    walk.visit_all();
+}
+
+void cancel_fiber(fiber& f) noexcept {
+    if (f.flags & fiber::ended) return;
+    f.inside->its_loop.check_thread("cancel() of the task spawned here", f.place);
+    cancel_walk walk(f.inside->its_loop);
+    walk.reach_task(f);
+    walk.visit_all();
+}
+
+void cancel_later(later_cancel& c) noexcept {
+    postponed_cancels& postponed = engine::of(*current).postponed_cancels();
+    if (!postponed.walking) return cancel_fiber(*c.target);
+    c.next = std::exchange(postponed.first, &c);
+}
+
+void renew_cancellation(scope& s) noexcept {
+    if (s.cancelled() || !s.cancelled_outside()) return;  // its shield changes nothing
+    cancel_walk walk(s.its_loop);
+    walk.renew(*s.holder(), s.parent(), true);
+    walk.renew_all();
 }
 
 // --- scopes of a task ----------------------------------------------------------------------------------
 
 void scope::enter(fiber& f) noexcept {
-    holder = &f;
-    entered_by = f.leaf;
-    parent = f.inside;
-    cancelled_outside = was_cancelled_outside = (f.flags & fiber::cancel_pending) != 0;
+    holder_ = &f;
+    entered_by_ = f.leaf;
+    parent_ = f.inside;
+    cancelled_outside_ = was_cancelled_outside_ = (f.flags & fiber::cancel_pending) != 0;
     f.inside = this;
-    if (cancelled) f.flags |= fiber::cancel_pending;
-    if (shielded && !cancelled) f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
+    if (cancelled_) f.flags |= fiber::cancel_pending;
+    if (shielded_ && !cancelled_) f.flags &= static_cast<std::uint8_t>(~fiber::cancel_pending);
 }
 
 void scope::leave() noexcept {
-    fiber& f = *std::exchange(holder, nullptr);
+    fiber& f = *std::exchange(holder_, nullptr);
     RONDO_ASSERT(f.inside == this, "scopes are left in the reverse order");
-    f.inside = parent;
-    if (cancelled_outside) {
+    f.inside = parent_;
+    if (cancelled_outside_) {
         f.flags |= fiber::cancel_pending;
     } else {
         cancelled_no_more(f);
     }
-}
-
-const op_vtable empty_awaiter::table = {[](op&) noexcept {}, &wake_owner, &describe};
-
-empty_awaiter::empty_awaiter(scope& s) noexcept : op(table), scope_(s) {}
-
-void empty_awaiter::describe(const op& o, char* text, std::size_t size) noexcept {
-    const std::size_t count = static_cast<const empty_awaiter&>(o).scope_.count;
-    std::snprintf(text, size, "%zu %s", count, count == 1 ? "task" : "tasks");
 }
 
 void scope::destroyed_with_tasks() const noexcept {
@@ -222,104 +218,16 @@ void scope::destroyed_with_tasks() const noexcept {
         const int n = std::snprintf(text + size, sizeof text - size, format, values...);
         size = std::min(size + static_cast<std::size_t>(n), sizeof text - 1);
     };
-    add(count == 1 ? "a scope was destroyed with %zu live task in it: " : "a scope was destroyed with %zu live tasks in it: ",
-        count);
+    add(count_ == 1 ? "a scope was destroyed with %zu live task in it: "
+                    : "a scope was destroyed with %zu live tasks in it: ",
+        count_);
     std::size_t named = 0;
-    fibers.for_each([&](const fiber& f) {
+    tasks_.for_each([&](const fiber& f) {
         if (named++ < most) add("%s%s", named == 1 ? "" : ", ", task_label(f).text);
     });
     if (named > most) add(" and %zu more", named - most);
-    const fiber& first = fibers.front();
+    const fiber& first = tasks_.front();
     assertion_failed(text, nullptr, first.leaf != nullptr ? first.leaf->site : first.place);
 }
 
-// --- handles -------------------------------------------------------------------------------------------
-
-void set_name(fiber& f, std::string name) { extras_of(f).name = std::move(name); }
-
-std::string_view name_of(const fiber& f) noexcept {
-    return f.more != nullptr ? std::string_view(f.more->name) : std::string_view();
-}
-
-namespace {
-
-// Nobody asked for the outcome of a task that failed. If the handle goes because another error is
-// already on its way up, that one is the program's; this one is logged. Else it is unhandled.
-[[gnu::noinline]] void unseen_error(fiber& f) noexcept {
-    const std::exception_ptr error = f.vt->error(f);
-    if (current != nullptr && std::uncaught_exceptions() == 0)
-        return current->report_unhandled(error, f.place);
-    static log_gate gate;
-    write_log(gate, log_level::error, f.place, "%s failed, and nobody looked at it: %s", task_label(f).text,
-              message_of(error).c_str());
-}
-
-}  // namespace
-
-void release_unusual(fiber& f) noexcept {
-    f.flags &= static_cast<std::uint8_t>(~fiber::held);
-    if (!(f.flags & fiber::ended))
-        return f.inside->of.check_thread("dropping the handle of the task spawned here", f.place);
-    if (f.flags & fiber::kept) return;
-    if ((f.flags & (fiber::has_error | fiber::taken)) == fiber::has_error) [[unlikely]]
-        unseen_error(f);
-    free_block(f);
-}
-
-bool is_cancellation(const std::exception_ptr& error) noexcept {
-    return error && *error.__cxa_exception_type() == typeid(cancelled);
-}
-
-std::error_code failure_of(fiber& f) noexcept {
-    if (f.flags & fiber::has_value) return {};
-    if (f.flags & fiber::has_error) return code_of(f.vt->error(f));
-    return errno_code(ECANCELED);
-}
-
-void throw_child_cancelled(const fiber& f) {
-    throw io_error(errno_code(ECANCELED), "await task", std::to_string(f.id) + ", which was cancelled");
-}
-
-void rethrow_of(fiber& f) {
-    const std::exception_ptr error = f.vt->error(f);
-    const fiber* joiner = current != nullptr ? current->current_fiber() : nullptr;
-    if (joiner != nullptr) note_joined(error, joiner->leaf);
-    std::rethrow_exception(error);
-}
-
-const op_vtable join_op::table = {
-    [](op& o) noexcept {
-        static_cast<join_op&>(o).target.joiner = nullptr;
-        current->complete(o, -ECANCELED);
-    },
-    &wake_owner,
-    [](const op& o, char* text, std::size_t size) noexcept {
-        std::snprintf(text, size, "%s", task_label(static_cast<const join_op&>(o).target).text);
-    },
-};
-
-bool join_op::start() noexcept {
-    if (target.flags & fiber::ended) {
-        owner->waiting = nullptr;
-        return false;
-    }
-    RONDO_ASSERT(target.joiner == nullptr, "two tasks await one task handle");
-    RONDO_ASSERT(&target != owner, "a task awaits itself");
-    if (debug_enabled) [[unlikely]]
-        target.inside->of.assert_here("awaiting a task", owner->leaf->site);
-    target.joiner = this;
-    state = armed;
-    return true;
-}
-
 }  // namespace rondo::detail
-
-namespace rondo {
-
-void name_task(std::string name) {
-    detail::fiber* const self = this_loop().current_fiber();
-    RONDO_ASSERT(self != nullptr, "name_task() is for tasks");
-    detail::set_name(*self, std::move(name));
-}
-
-}  // namespace rondo

@@ -1,8 +1,7 @@
 #include "signal_notice.hpp"
 
-#include "backend/signal_list.hpp"
-
 #include <cerrno>
+#include <csignal>
 #include <memory>
 #include <string>
 
@@ -18,7 +17,12 @@ struct signal_notice::letter : callback, signal_watch {
     /// Any thread, and inside a signal handler.
     static void send(signal_watch& base, int signal) noexcept {
         auto& self = static_cast<letter&>(base);
-        self.come.fetch_or(signal_bit(signal));
+        if (self.last_resort && self.heard.exchange(true)) {
+            std::signal(signal, SIG_DFL);
+            std::raise(signal);  // when this handler is left
+            return;
+        }
+        self.come.fetch_or(bit(signal));
         if (!self.queued.exchange(true)) self.target->post_urgently(self);
     }
 
@@ -37,26 +41,28 @@ struct signal_notice::letter : callback, signal_watch {
     void* context;
     bool abandoned = false;
     std::atomic<bool> queued{false};
+    std::atomic<bool> heard{false};
     std::atomic<std::uint64_t> come{0};
 };
 
-signal_notice::signal_notice(loop& l, std::initializer_list<int> signals, reaction react, void* context)
-    : of_(l.io()) {
+signal_notice::signal_notice(loop& l, std::span<const int> signals, reaction react, void* context, bool last_resort)
+    : backend_(scheduler::of(l).io()) {
     auto made = std::make_unique<letter>(remote_state::of(l), react, context);
+    made->last_resort = last_resort;
     std::string all;
     bool valid = true;
     for (const int signal : signals) {
         all += (all.empty() ? "" : ", ") + std::to_string(signal);
-        valid = valid && is_signal(signal);
-        if (valid) made->signals |= signal_bit(signal);
+        valid = valid && signal_watch::is_signal(signal);
+        if (valid) made->signals |= signal_watch::bit(signal);
     }
-    const int result = valid ? of_.watch_signals(*made) : -EINVAL;
+    const int result = valid ? backend_.watch_signals(*made) : -EINVAL;
     if (result < 0) throw io_error(errno_code(-result), "watch signals", all);
     letter_ = made.release();
 }
 
 signal_notice::~signal_notice() {
-    of_.unwatch_signals(*letter_);
+    backend_.unwatch_signals(*letter_);
     if (letter_->queued.load()) {
         letter_->abandoned = true;  // it is in the inbox: freed when it comes out
     } else {

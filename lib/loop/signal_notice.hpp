@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 
 namespace rondo::detail {
 
@@ -17,7 +18,15 @@ class signal_notice {
     using reaction = void (*)(void* context, std::uint64_t signals);
 
     /// Throws io_error for a signal that cannot be caught; then nothing is watched. Throws bad_alloc.
-    signal_notice(loop& l, std::initializer_list<int> signals, reaction react, void* context);
+    signal_notice(loop& l, std::span<const int> signals, reaction react, void* context)
+        : signal_notice(l, signals, react, context, false) {}
+    signal_notice(loop& l, std::initializer_list<int> signals, reaction react, void* context)
+        : signal_notice(l, std::span(signals.begin(), signals.size()), react, context) {}
+    /// Hears only of signals that nobody else listens for, and of the first one; the second one ends the process, as
+    /// if nobody were there.
+    static signal_notice of_last_resort(loop& l, std::initializer_list<int> signals, reaction react, void* context) {
+        return signal_notice(l, std::span(signals.begin(), signals.size()), react, context, true);
+    }
     ~signal_notice();
     signal_notice(const signal_notice&) = delete;
     signal_notice& operator=(const signal_notice&) = delete;
@@ -25,7 +34,9 @@ class signal_notice {
     struct letter;
 
  private:
-    backend& of_;
+    signal_notice(loop& l, std::span<const int> signals, reaction react, void* context, bool last_resort);
+
+    backend& backend_;
     letter* letter_;
 };
 

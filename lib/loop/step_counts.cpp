@@ -9,15 +9,21 @@
 
 namespace rondo::detail {
 
-void step_counts::on_phase(phase p, time_point) noexcept { phase_ = p; }
+void step_counts::on(const loop_event& e) noexcept {
+    if (e.kind == loop_event_kind::phase) phase_ = e.phase;
+    if (e.kind == loop_event_kind::step) count(e.step, e.task, e.place);
+}
 
-void step_counts::on_step(step what, task_view task, std::source_location place) noexcept {
+void step_counts::count(step_kind what, task_view task, std::source_location place) noexcept {
     const std::uint32_t number = task.number();
     key k{number, "", {}, 0};
     if (number == 0) {
-        const bool timer = what == step::callback && phase_ == phase::timers;
-        k = {0, timer ? "timer" : what == step::callback ? "callback" : "microtask or tick", place.file_name(),
-             place.line()};
+        const bool timer = what == step_kind::callback && phase_ == phase::timers;
+        k = {0,
+             timer                         ? "timer"
+             : what == step_kind::callback ? "callback"
+                                           : "microtask or tick",
+             place.file_name(), place.line()};
     }
     try {
         const auto [at, added] = counted_.try_emplace(k);
@@ -44,11 +50,12 @@ std::string busiest_of(std::vector<step_counts::one> all) {
     for (const step_counts::one& each : all) total += each.steps;
     std::string text = "; the busiest:";
     for (int i = 0; i < 5 && !all.empty(); ++i) {
-        const auto most = std::max_element(all.begin(), all.end(),
-                                           [](const auto& a, const auto& b) { return a.steps < b.steps; });
+        const auto most =
+            std::max_element(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.steps < b.steps; });
         text += "\n  ";
         if (!most->host.empty()) text.append("host '").append(most->host).append("', ");
-        text += most->label + ": " + std::to_string(most->steps * 100 / total) + " % of the steps" + at_place(most->place);
+        text +=
+            most->label + ": " + std::to_string(most->steps * 100 / total) + " % of the steps" + at_place(most->place);
         all.erase(most);
     }
     return text;

@@ -18,7 +18,7 @@ inline constexpr std::uint64_t counted_steps = 10'000;
 inline constexpr int counted_turns = 1000;
 
 /// Counts the steps of a loop that goes on for ever. Without memory it counts fewer.
-class step_counts final : public observer {
+class RONDO_API step_counts final : public observer {
  public:
     /// A task, or all callbacks made at one place.
     struct one {
@@ -28,8 +28,7 @@ class step_counts final : public observer {
         std::uint64_t steps;
     };
 
-    void on_phase(phase p, time_point when) noexcept override;
-    void on_step(step what, task_view task, std::source_location place) noexcept override;
+    void on(const loop_event& e) noexcept override;
     void append_to(std::vector<one>& all, std::string_view host) const;
 
  private:
@@ -41,14 +40,16 @@ class step_counts final : public observer {
         auto operator<=>(const key&) const = default;
         bool operator==(const key&) const = default;
     };
+    void count(step_kind what, task_view task, std::source_location place) noexcept;
+
     phase phase_ = phase::none;
     std::map<key, one> counted_;  // no order of a hash: one run is one report
 };
 
 /// "; the busiest:" and a line for each of the first few.
-std::string busiest_of(std::vector<step_counts::one> all);
+RONDO_API std::string busiest_of(std::vector<step_counts::one> all);
 
 /// "1.000000000 s"
-std::string written_time(time_point t);
+RONDO_API std::string written_time(time_point t);
 
 }  // namespace rondo::detail

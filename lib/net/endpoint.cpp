@@ -1,5 +1,7 @@
 #include <rondo/net/endpoint.hpp>
 
+#include <rondo/io/detail/address_text.hpp>
+
 #include <arpa/inet.h>
 #include <net/if.h>
 
@@ -13,14 +15,11 @@ namespace {
 
 using family = raw_address::family;
 
-constexpr std::size_t longest_address = 64;  // INET6_ADDRSTRLEN is 46, a zone adds 16
-
 [[noreturn]] void refuse(std::string_view what, std::string_view text) {
     std::string quoted;
     for (const char c : text.substr(0, 80)) quoted += c >= ' ' && c < 127 ? c : '?';
     if (text.size() > 80) quoted += "...";
-    throw std::system_error(errno_code(EINVAL),
-                            std::string("not ") + std::string(what) + ": '" + quoted + "'");
+    throw std::system_error(errno_code(EINVAL), std::string("not ") + std::string(what) + ": '" + quoted + "'");
 }
 
 bool parse_zone(std::string_view zone, std::uint32_t& scope) noexcept {
@@ -40,9 +39,8 @@ bool parse_address(std::string_view text, raw_address& into) noexcept {
         digits = text.substr(0, percent);
         zone = text.substr(percent + 1);
     }
-    char terminated[longest_address] = "";
-    if (digits.empty() || digits.size() >= sizeof terminated ||
-        digits.find('\0') != std::string_view::npos)
+    char terminated[INET6_ADDRSTRLEN] = "";
+    if (digits.empty() || digits.size() >= sizeof terminated || digits.find('\0') != std::string_view::npos)
         return false;
     std::memcpy(terminated, digits.data(), digits.size());
     if (inet_pton(AF_INET, terminated, into.bytes) == 1) {
@@ -73,22 +71,6 @@ bool parse_endpoint(std::string_view text, raw_address& into) noexcept {
         if (!parse_address(address, into) || into.kind != family::v4) return false;
     }
     return parse_port(text.substr(colon + 1), into.port);
-}
-
-std::string print_address(const raw_address& raw) {
-    char text[INET6_ADDRSTRLEN] = "";
-    if (raw.kind == family::v4) {
-        inet_ntop(AF_INET, raw.bytes, text, sizeof text);
-        return text;
-    }
-    inet_ntop(AF_INET6, raw.bytes, text, sizeof text);
-    std::string all = text;
-    if (raw.scope != 0) {
-        char name[IF_NAMESIZE];
-        all += '%';
-        all += if_indextoname(raw.scope, name) != nullptr ? name : std::to_string(raw.scope);
-    }
-    return all;
 }
 
 // Family, then bytes, then zone, then port: the order of `<=>`, and what `==` compares.
@@ -151,18 +133,14 @@ bool ip_address::is_loopback() const noexcept {
 
 bool ip_address::is_unspecified() const noexcept { return *this == (is_v4() ? any_v4() : any_v6()); }
 
-std::string ip_address::to_string() const { return print_address(raw_); }
+std::string ip_address::to_string() const { return detail::host_text(raw_).text; }
 
 bool operator==(const ip_address& a, const ip_address& b) noexcept { return (a <=> b) == 0; }
-std::strong_ordering operator<=>(const ip_address& a, const ip_address& b) noexcept {
-    return compare(a.raw_, b.raw_);
-}
+std::strong_ordering operator<=>(const ip_address& a, const ip_address& b) noexcept { return compare(a.raw_, b.raw_); }
 
 // --- endpoint -------------------------------------------------------------------------------------------
 
-endpoint::endpoint(const ip_address& address, std::uint16_t port) noexcept : raw_(address.raw_) {
-    raw_.port = port;
-}
+endpoint::endpoint(const ip_address& address, std::uint16_t port) noexcept : raw_(address.raw_) { raw_.port = port; }
 
 result<endpoint> endpoint::try_parse(std::string_view text) noexcept {
     raw_address raw;
@@ -182,15 +160,9 @@ ip_address endpoint::address() const noexcept {
     return ip_address(raw);
 }
 
-std::string endpoint::to_string() const {
-    if (raw_.kind == family::none) return "(none)";
-    const std::string address = print_address(raw_);
-    return (raw_.kind == family::v6 ? '[' + address + ']' : address) + ':' + std::to_string(raw_.port);
-}
+std::string endpoint::to_string() const { return detail::address_text(raw_).text; }
 
 bool operator==(const endpoint& a, const endpoint& b) noexcept { return (a <=> b) == 0; }
-std::strong_ordering operator<=>(const endpoint& a, const endpoint& b) noexcept {
-    return compare(a.raw_, b.raw_);
-}
+std::strong_ordering operator<=>(const endpoint& a, const endpoint& b) noexcept { return compare(a.raw_, b.raw_); }
 
 }  // namespace rondo

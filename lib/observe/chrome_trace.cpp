@@ -19,7 +19,7 @@ enum track : int { phases_track = 1, steps_track = 2, network_track = 3 };
 
 class chrome_writer {
  public:
-    explicit chrome_writer(const recorder& seen) : all_(seen) {}
+    explicit chrome_writer(const record& seen) : all_(seen) {}
 
     std::string write() {
         out_ = "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"by\":\"rondo\",\"dropped\":" +
@@ -38,7 +38,8 @@ class chrome_writer {
 
  private:
     /// Begins an event; what is particular to it follows, and then end().
-    void begin(const char* type, std::string_view name, const char* category, unsigned host, int track, time_point when) {
+    void begin(const char* type, std::string_view name, const char* category, unsigned host, int track,
+               time_point when) {
         out_ += first_ ? "\n{\"ph\":\"" : ",\n{\"ph\":\"";
         first_ = false;
         out_ += type;
@@ -122,6 +123,8 @@ class chrome_writer {
         id("t", number);
         place("spawned", l.spawned);
         argument("end", observed::name_of(l.how));
+        if (!l.error.empty()) argument("error", l.error);
+        place("failed at", l.failed_at);
         end_arguments();
         end();
     }
@@ -137,6 +140,7 @@ class chrome_writer {
         begin("b", what, "task", w.host, steps_track, w.begin);
         id("t", static_cast<std::size_t>(w.life));
         place("place", w.place);
+        if (w.how != life_span::fate::lives) argument("result", w.error.empty() ? observed::name_of(w.how) : w.error);
         end_arguments();
         end();
         begin("e", what, "task", w.host, steps_track, w.end == never ? all_.end : w.end);
@@ -188,9 +192,9 @@ class chrome_writer {
 
 }  // namespace
 
-std::string chrome_trace(const recorder& seen) { return chrome_writer(seen).write(); }
+std::string chrome_trace(const record& seen) { return chrome_writer(seen).write(); }
 
-void save_chrome_trace(const recorder& seen, const std::string& path) {
+void save_chrome_trace(const record& seen, const std::string& path) {
     detail::write_file(path, {chrome_trace(seen)}, "write the Chrome trace to");
 }
 

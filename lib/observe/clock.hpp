@@ -1,12 +1,12 @@
 // What time it is within a step: that of the loop that runs, and not its cached one.
 #pragma once
 
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
 
 namespace rondo::observed {
 
 inline time_point exact_now() noexcept {
-    if (loop* const l = detail::current) return l->io().now();
+    if (detail::scheduler* const s = detail::current) return s->io().now();
     return loop_clock::now();
 }
 

@@ -16,7 +16,24 @@ void loop_metrics::look() noexcept {
     if (turn_began_ == never) turn_began_ = latest_;
 }
 
-void loop_metrics::on_phase(phase p, time_point when) noexcept {
+void loop_metrics::on(const loop_event& e) noexcept {
+    switch (e.kind) {
+        case loop_event_kind::phase: return enter(e.phase, e.when);
+        case loop_event_kind::polled: latest_ = turn_began_ = e.when; return;
+        case loop_event_kind::timers_due:
+            latest_ = e.when;
+            timer_lateness_.add(e.when - e.due);
+            return;
+        case loop_event_kind::spawned:
+        case loop_event_kind::ready: return becomes_ready(e.task.number());
+        case loop_event_kind::step: return begin_step(e.task.number());
+        case loop_event_kind::step_end: return end_step();
+        case loop_event_kind::waits:
+        case loop_event_kind::ended: return;
+    }
+}
+
+void loop_metrics::enter(phase p, time_point when) noexcept {
     if (p == phase::none) {
         latest_ = turn_began_ = never;
         return;
@@ -28,30 +45,23 @@ void loop_metrics::on_phase(phase p, time_point when) noexcept {
     turn_time_.add(latest_ - turn_began_);
 }
 
-void loop_metrics::on_polled(std::size_t, time_point now) noexcept { latest_ = turn_began_ = now; }
-
-void loop_metrics::on_timers(time_point due, time_point now) noexcept {
-    latest_ = now;
-    timer_lateness_.add(now - due);
-}
-
-void loop_metrics::on_ready(task_view task) noexcept {
+void loop_metrics::becomes_ready(std::uint32_t task) noexcept {
     if (latest_ == never) look();
-    waiting_task& place = ready_[task.number() % ready_.size()];
+    waiting_task& place = ready_[task % ready_.size()];
     if (place.task != 0) ++not_sampled_;
-    place = {task.number(), latest_};
+    place = {task, latest_};
 }
 
-void loop_metrics::on_step(step, task_view task, std::source_location) noexcept {
+void loop_metrics::begin_step(std::uint32_t task) noexcept {
     if (latest_ == never) look();
-    if (task.number() == 0) return;
-    waiting_task& place = ready_[task.number() % ready_.size()];
-    if (place.task != task.number()) return;
+    if (task == 0) return;
+    waiting_task& place = ready_[task % ready_.size()];
+    if (place.task != task) return;
     queue_wait_.add(latest_ - place.since);
     place.task = 0;
 }
 
-void loop_metrics::on_step_end() noexcept {
+void loop_metrics::end_step() noexcept {
     const time_point began = latest_;
     look();
     step_time_.add(latest_ - began);

@@ -2,6 +2,7 @@
 // store releases and every load acquires, so who reads the same number before and after has read what belongs
 // together, and a number that does not change is a step that does not end. On x86 these are plain moves.
 #include <rondo/observe/stall_watchdog.hpp>
+#include <rondo/base/log.hpp>
 
 #include "base/fork.hpp"
 #include "loop/places.hpp"
@@ -28,23 +29,27 @@ void log_stall(const stall& s, void*) noexcept {
     if (s.task != 0) std::snprintf(who, sizeof who, "task %u", static_cast<unsigned>(s.task));
     char missed[64] = "";
     if (s.missed != 0)
-        std::snprintf(missed, sizeof missed, " (%u stalls before it were not reported)", static_cast<unsigned>(s.missed));
+        std::snprintf(missed, sizeof missed, " (%u stalls before it were not reported)",
+                      static_cast<unsigned>(s.missed));
     const detail::readable lasts = detail::readable_duration(s.lasts);
     static detail::log_gate gate(100);  // they are limited already
     if (s.over) {
         detail::write_log(gate, log_level::warning, s.place, "%s went on after at least %s", who, lasts.text);
     } else if (s.task == 0 || s.spawned.line() == 0) {
-        detail::write_log(gate, log_level::warning, s.place, "%s has held up its loop for %s%s", who, lasts.text, missed);
+        detail::write_log(gate, log_level::warning, s.place, "%s has held up its loop for %s%s", who, lasts.text,
+                          missed);
     } else {
-        detail::write_log(gate, log_level::warning, s.place, "%s, spawned at %s:%u, has held up its loop for %s%s; it went on from",
-                          who, s.spawned.file_name(), static_cast<unsigned>(s.spawned.line()), lasts.text, missed);
+        detail::write_log(gate, log_level::warning, s.place,
+                          "%s, spawned at %s:%u, has held up its loop for %s%s; it went on from", who,
+                          s.spawned.file_name(), static_cast<unsigned>(s.spawned.line()), lasts.text, missed);
     }
 }
 
 }  // namespace
 
 struct stall_watchdog::state {
-    explicit state(const stall_options& o) : options(o), limit(std::max<duration>(o.limit.value(), std::chrono::milliseconds(1))) {}
+    explicit state(const stall_options& o)
+        : options(o), limit(std::max<duration>(o.limit.value(), std::chrono::milliseconds(1))) {}
 
     // Written by the loop, read by the thread. A pointer each: that is lock-free.
     std::atomic<std::uint64_t> step{0};
@@ -58,8 +63,20 @@ struct stall_watchdog::state {
     std::mutex guard;
     std::condition_variable changed;
     bool stopping = false;  // under the guard
-    std::thread watcher;
+    std::thread thread;
     const unsigned forks = detail::forks();
+
+    // Both on the thread of the loop.
+    void begin(task_view what, std::source_location place) noexcept {
+        std::source_location awaits[most_sites];
+        awaits[0] = place;
+        if (what.number() != 0) what.sites(awaits, most_sites);
+        task.store(what.number(), std::memory_order_release);
+        spawned.store(what.spawned(), std::memory_order_release);
+        for (std::size_t i = 0; i < most_sites; ++i) sites[i].store(awaits[i], std::memory_order_release);
+        end();
+    }
+    void end() noexcept { step.store(step.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
 
     /// What runs now, if it is step `number` still.
     bool read(std::uint64_t number, stall& into) const noexcept {
@@ -77,7 +94,7 @@ struct stall_watchdog::state {
         return step.load(std::memory_order_acquire) == number;
     }
 
-    void watch() {
+    void look_out() {
         std::uint64_t seen = 0;
         clock::time_point since{};
         stall now{};
@@ -85,7 +102,9 @@ struct stall_watchdog::state {
         clock::time_point minute = clock::now();
         std::uint32_t in_minute = 0;
         std::uint32_t missed = 0;
-        const auto tell = [&](const stall& s) { (options.report != nullptr ? options.report : &log_stall)(s, options.context); };
+        const auto tell = [&](const stall& s) {
+            (options.report != nullptr ? options.report : &log_stall)(s, options.context);
+        };
 
         std::unique_lock lock(guard);
         while (!changed.wait_for(lock, limit / 4, [&] { return stopping; })) {
@@ -129,7 +148,7 @@ struct stall_watchdog::state {
 static_assert(std::atomic<std::source_location>::is_always_lock_free);
 
 stall_watchdog::stall_watchdog(const stall_options& options) : state_(std::make_unique<state>(options)) {
-    state_->watcher = std::thread([s = state_.get()] { s->watch(); });
+    state_->thread = std::thread([s = state_.get()] { s->look_out(); });
 }
 
 stall_watchdog::~stall_watchdog() {
@@ -142,25 +161,14 @@ stall_watchdog::~stall_watchdog() {
         state_->stopping = true;
     }
     state_->changed.notify_one();
-    state_->watcher.join();
+    state_->thread.join();
 }
 
 std::uint64_t stall_watchdog::stalls() const noexcept { return state_->stalls.load(std::memory_order_acquire); }
 
-void stall_watchdog::on_step(step, task_view task, std::source_location place) noexcept {
-    std::source_location sites[most_sites];
-    sites[0] = place;
-    if (task.number() != 0) task.sites(sites, most_sites);
-    state& s = *state_;
-    s.task.store(task.number(), std::memory_order_release);
-    s.spawned.store(task.spawned(), std::memory_order_release);
-    for (std::size_t i = 0; i < most_sites; ++i) s.sites[i].store(sites[i], std::memory_order_release);
-    s.step.store(s.step.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-}
-
-void stall_watchdog::on_step_end() noexcept {
-    state& s = *state_;
-    s.step.store(s.step.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+void stall_watchdog::on(const loop_event& e) noexcept {
+    if (e.kind == loop_event_kind::step) state_->begin(e.task, e.place);
+    if (e.kind == loop_event_kind::step_end) state_->end();
 }
 
 }  // namespace rondo

@@ -1,7 +1,12 @@
 #include "story.hpp"
 
+#include <rondo/base/error.hpp>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <unordered_map>
+#include <utility>
 
 namespace rondo::observed {
 
@@ -17,10 +22,12 @@ struct open_host {
     struct task {
         index life = nothing;
         index wait = nothing;
+        index ended_wait = nothing;  // until it goes on, and its result is known
         index woken_by = nothing;
         time_point ready = never;
     };
     std::unordered_map<std::uint32_t, task> tasks;
+    std::unordered_map<std::uint32_t, index> latest_lives;  // also of tasks that have ended
 };
 
 class teller {
@@ -33,7 +40,10 @@ class teller {
             s_.end = std::max(s_.end, e.when);
             if (e.what == kind::packet) return packet(e);
             if (e.what == kind::host) return happened(e);
-            if (e.what == kind::mark) return s_.moments.push_back({e.host, e.when, e.text});
+            if (e.what == kind::decided)
+                return s_.moments.push_back(
+                    {e.host, e.when, "choice " + std::to_string(e.number) + ": " + e.text, e.number});
+            if (e.what == kind::mark) return s_.moments.push_back({e.host, e.when, e.text, 0});
             event(e, hosts_[e.host]);
         });
         if (s_.begin == never) s_.begin = s_.end = {};
@@ -58,7 +68,7 @@ class teller {
             case kind::spawned: {
                 if (const auto old = h.tasks.find(e.task); old != h.tasks.end()) end_task(old->second, e.when);
                 open_host::task& t = h.tasks[e.task] = {};
-                t.life = new_life(e, h.step);
+                t.life = new_life(e, h, h.step);
                 woken(t, e, h);
                 return;
             }
@@ -71,7 +81,17 @@ class teller {
             case kind::waits: {
                 open_host::task& t = task_of(e, h);
                 t.wait = h.began_waiting = static_cast<index>(s_.waits.size());
-                s_.waits.push_back({{e.host, e.when, never}, t.life, e.place, e.text});
+                t.ended_wait = nothing;
+                s_.waits.push_back(
+                    {{e.host, e.when, never}, t.life, e.place, e.text, life_span::fate::lives, 0, std::string()});
+                life_span& life = s_.lives[static_cast<std::size_t>(t.life)];
+                if (life.root.line() == 0) life.root = e.root;
+                return;
+            }
+            case kind::failed: {
+                life_span& life = s_.lives[static_cast<std::size_t>(task_of(e, h).life)];
+                life.error += e.text;
+                life.failed_at = e.place;
                 return;
             }
             case kind::ended: {
@@ -95,22 +115,31 @@ class teller {
                 return;
             case kind::packet:
             case kind::host:
-            case kind::mark: return;
+            case kind::mark:
+            case kind::decided: return;
         }
     }
 
-    index new_life(const recorded_event& e, index parent) {
-        s_.lives.push_back({{e.host, e.when, never}, e.task, e.spawned, e.text, life_span::fate::lives, parent});
-        return static_cast<index>(s_.lives.size()) - 1;
+    index new_life(const recorded_event& e, open_host& h, index parent) {
+        s_.lives.push_back({{e.host, e.when, never},
+                            e.task,
+                            e.spawned,
+                            e.text,
+                            life_span::fate::lives,
+                            parent,
+                            std::string(),
+                            std::source_location(),
+                            std::source_location()});
+        return h.latest_lives[e.task] = static_cast<index>(s_.lives.size()) - 1;
     }
 
     /// One whose spawning is not in the record lives from when it is first seen.
     open_host::task& task_of(const recorded_event& e, open_host& h) {
         open_host::task& t = h.tasks[e.task];
-        if (t.life == nothing) t.life = new_life(e, nothing);
+        if (t.life == nothing) t.life = new_life(e, h, nothing);
         life_span& life = s_.lives[static_cast<std::size_t>(t.life)];
         if (life.spawned.line() == 0) life.spawned = e.spawned;
-        if (e.what == kind::waits && life.name == e.text) life.name = "";
+        if ((e.what == kind::waits || e.what == kind::failed) && life.name == e.text) life.name = "";
         if (e.what == kind::step && *e.text != '\0') life.name = e.text;
         return t;
     }
@@ -122,7 +151,8 @@ class teller {
 
     void begin_step(const recorded_event& e, open_host& h) {
         h.step = static_cast<index>(s_.steps.size());
-        s_.steps.push_back({{e.host, e.when, never}, static_cast<observer::step>(e.detail), nothing, e.place, nothing, e.when});
+        s_.steps.push_back(
+            {{e.host, e.when, never}, static_cast<step_kind>(e.detail), nothing, e.place, nothing, e.when});
         if (e.task == 0) return;
         open_host::task& t = task_of(e, h);
         end_wait(t, e.when);
@@ -130,13 +160,35 @@ class teller {
         step.life = t.life;
         step.woken_by = t.woken_by;
         if (t.ready != never) step.ready = t.ready;
+        if (t.ended_wait != nothing)
+            give_result(s_.waits[static_cast<std::size_t>(t.ended_wait)], static_cast<std::int32_t>(e.number), h);
+        t.ended_wait = nothing;
         t.woken_by = nothing;
         t.ready = never;
     }
 
     void end_wait(open_host::task& t, time_point when) {
-        if (t.wait != nothing) s_.waits[static_cast<std::size_t>(t.wait)].end = when;
-        t.wait = nothing;
+        if (t.wait == nothing) return;
+        s_.waits[static_cast<std::size_t>(t.wait)].end = when;
+        t.ended_wait = std::exchange(t.wait, nothing);
+    }
+
+    /// A wait for another task ends as that one has.
+    void give_result(wait_span& w, std::int32_t result, const open_host& h) const {
+        using fate = life_span::fate;
+        w.how = result >= 0 ? fate::value : result == -ECANCELED ? fate::cancelled : fate::error;
+        w.result = result;
+        if (w.how == fate::error) w.error = errno_code(-result).message() + " (errno " + std::to_string(-result) + ")";
+        unsigned task = 0;
+        int size = 0;
+        if (result < 0 || std::sscanf(w.for_what, "task %u%n", &task, &size) != 1) return;
+        if (w.for_what[size] != '\0' && std::string_view(w.for_what + size).substr(0, 2) != " '") return;
+        const auto of = h.latest_lives.find(task);
+        if (of == h.latest_lives.end()) return;
+        const life_span& life = s_.lives[static_cast<std::size_t>(of->second)];
+        if (life.how != fate::error && life.how != fate::cancelled) return;
+        w.how = life.how;
+        w.error = life.error;
     }
 
     void end_task(open_host::task& t, time_point when) {
@@ -155,18 +207,15 @@ class teller {
     }
 
     void packet(const recorded_event& e) {
-        using what = world_observer::packet;
+        using what = recorded_event::packet_fate;
         const auto way = [&](time_point until, bool copy) {
-            s_.packets.push_back({e.host, e.peer, e.when, until, false, copy, static_cast<packet_info::kind>(e.sort),
-                                  e.size, e.source_port, e.destination_port});
+            s_.packets.push_back({e.host, e.peer, e.when, until, false, copy,
+                                  static_cast<recorded_event::packet_kind>(e.sort), e.size, e.source_port,
+                                  e.destination_port});
         };
         switch (static_cast<what>(e.detail)) {
-            case what::sent:
-                under_way_[e.number].push_back(s_.packets.size());
-                return way(never, false);
-            case what::copied:
-                under_way_[e.number].push_back(s_.packets.size());
-                return way(never, true);
+            case what::sent: under_way_[e.number].push_back(s_.packets.size()); return way(never, false);
+            case what::copied: under_way_[e.number].push_back(s_.packets.size()); return way(never, true);
             case what::arrived:
             case what::lost: {
                 const auto at = under_way_.find(e.number);
@@ -179,15 +228,19 @@ class teller {
                 return;
             }
             case what::gave_up:
-                s_.moments.push_back({e.host, e.when, std::string("gives up: ") + rondo::name_of(static_cast<packet_info::kind>(e.sort)) +
-                                                          " to " + s_.of.hosts()[e.peer]});
+                s_.moments.push_back({e.host, e.when,
+                                      std::string("gives up: ") +
+                                          rondo::name_of(static_cast<recorded_event::packet_kind>(e.sort)) + " to " +
+                                          s_.of.hosts()[e.peer],
+                                      0});
         }
     }
 
     void happened(const recorded_event& e) {
-        using what = world_observer::event;
-        constexpr const char* names[] = {"started", "crashed", "links cut", "links healed", "stopped", "signalled"};
-        s_.moments.push_back({e.host, e.when, names[e.detail]});
+        using what = recorded_event::host_fate;
+        constexpr const char* names[] = {"started", "crashed",   "links cut", "links healed",
+                                         "stopped", "signalled", "slow"};
+        s_.moments.push_back({e.host, e.when, names[e.detail], 0});
         if (e.host >= hosts_.size()) return;
         if (static_cast<what>(e.detail) == what::crashed) close(hosts_[e.host], e.when, life_span::fate::crashed);
         if (static_cast<what>(e.detail) == what::stopped) close(hosts_[e.host], e.when, life_span::fate::lives);
@@ -200,7 +253,7 @@ class teller {
 
 }  // namespace
 
-story::story(const recorder& from) : of(from) { teller(*this).tell(); }
+story::story(const record& from) : of(from) { teller(*this).tell(); }
 
 std::string label_of(const life_span& life) {
     std::string text = "task " + std::to_string(life.task);
@@ -210,7 +263,7 @@ std::string label_of(const life_span& life) {
 
 std::string label_of(const story& all, const step_span& step) {
     if (step.life != nothing) return label_of(all.lives[static_cast<std::size_t>(step.life)]);
-    return step.what == observer::step::tick ? "tick" : step.what == observer::step::microtask ? "microtask" : "callback";
+    return step.what == step_kind::tick ? "tick" : step.what == step_kind::microtask ? "microtask" : "callback";
 }
 
 const char* name_of(life_span::fate how) noexcept {

@@ -27,7 +27,7 @@ struct phase_span : span {
 };
 
 struct step_span : span {
-    observer::step what;
+    step_kind what;
     index life;      // of a task; else nothing
     std::source_location place;
     index woken_by;  // the step that has; nothing: a phase did, or what did is not in the record any more
@@ -42,12 +42,18 @@ struct life_span : span {
     const char* name;
     fate how;
     index parent;  // the step in which it was spawned
+    std::string error;               // what it says, if it ended with one
+    std::source_location failed_at;  // and where it came from
+    std::source_location root;       // an await in the function that it runs
 };
 
 struct wait_span : span {
     index life;
     std::source_location place;
     const char* for_what;
+    life_span::fate how;  // lives: it has not ended, or its task never went on
+    std::int32_t result;  // of the operation, if that has a value
+    std::string error;
 };
 
 struct packet_way {
@@ -57,7 +63,7 @@ struct packet_way {
     time_point until;  // it arrived, or was lost
     bool arrived;
     bool copy;
-    packet_info::kind what;
+    recorded_event::packet_kind what;
     std::uint32_t size;
     std::uint16_t source_port;
     std::uint16_t destination_port;
@@ -67,12 +73,13 @@ struct moment {
     std::uint16_t host;  // recorded_event::no_host: the network
     time_point when;
     std::string text;
+    std::uint64_t choice = 0;  // the how many-th one of the world, if it is a decision
 };
 
 struct story {
-    explicit story(const recorder& from);
+    explicit story(const record& from);
 
-    const recorder& of;
+    const record& of;
     time_point begin = never;  // the first moment there is
     time_point end{};          // and the last
     std::vector<phase_span> phases;

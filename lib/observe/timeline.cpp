@@ -18,7 +18,7 @@ using namespace observed;
 
 class page_writer {
  public:
-    page_writer(const recorder& seen, std::string_view title) : all_(seen), title_(title) {}
+    page_writer(const record& seen, std::string_view title) : all_(seen), title_(title) {}
 
     std::string write() {
         rows("phases", all_.phases, [&](const phase_span& p) {
@@ -30,11 +30,13 @@ class page_writer {
             lasts(s);
         });
         rows("lives", all_.lives, [&](const life_span& l) {
-            numbers(l.host, l.task, text_of(l.spawned), text_of(l.name), static_cast<int>(l.how), l.parent);
+            numbers(l.host, l.task, text_of(l.spawned), text_of(l.name), static_cast<int>(l.how), l.parent,
+                    text_of(l.error), text_of(l.failed_at), text_of(std::string(detail::function_of(l.root))));
             lasts(l);
         });
         rows("waits", all_.waits, [&](const wait_span& w) {
-            numbers(w.host, w.life, text_of(w.place), text_of(w.for_what));
+            numbers(w.host, w.life, text_of(w.place), text_of(w.for_what), static_cast<int>(w.how), w.result,
+                    text_of(w.error));
             lasts(w);
         });
         rows("packets", all_.packets, [&](const packet_way& p) {
@@ -42,11 +44,12 @@ class page_writer {
                     p.copy, at(p.sent), at(p.until));
         });
         rows("moments", all_.moments, [&](const moment& m) {
-            numbers(m.host == recorded_event::no_host ? -1 : int{m.host}, text_of(m.text), at(m.when));
+            numbers(m.host == recorded_event::no_host ? -1 : int{m.host}, text_of(m.text), m.choice, at(m.when));
         });
         std::string page(observed::page_before);
         page += "{\"title\":";
         detail::add_quoted(page, title_);
+        page += all_.of.of_world() ? ",\"world\":true" : ",\"world\":false";
         page += ",\"dropped\":" + std::to_string(all_.of.dropped()) +
                 ",\"begin\":" + std::to_string(all_.begin.time_since_epoch().count());
         strings(page, "hosts", all_.of.hosts());
@@ -105,9 +108,9 @@ class page_writer {
 
 }  // namespace
 
-std::string timeline_page(const recorder& seen, std::string_view title) { return page_writer(seen, title).write(); }
+std::string timeline_page(const record& seen, std::string_view title) { return page_writer(seen, title).write(); }
 
-void save_timeline(const recorder& seen, const std::string& path, std::string_view title) {
+void save_timeline(const record& seen, const std::string& path, std::string_view title) {
     detail::write_file(path, {timeline_page(seen, title)}, "write the timeline to");
 }
 

@@ -12,9 +12,9 @@ namespace rondo {
 
 const char* name_of(choice point) noexcept {
     constexpr const char* names[] = {
-        "completion_order", "receive_size",   "send_size", "network_delay", "accept_order", "cancel_race",
-        "resource_error",   "user",           "select_order", "host_order", "packet_loss",  "packet_copy",
-        "packet_order",     "scenario",       "buggify",   "ready_order"};
+        "completion_order", "receive_size", "send_size",    "network_delay", "accept_order", "cancel_race",
+        "resource_error",   "user",         "select_order", "host_order",    "packet_loss",  "packet_copy",
+        "packet_order",     "scenario",     "buggify",      "ready_order",   "slow_host",    "slow_step"};
     static_assert(std::size(names) == choice_count);
     const auto index = static_cast<std::size_t>(point);
     return index < choice_count ? names[index] : "?";
@@ -138,7 +138,7 @@ bool decision_log::reader::next(logged_choice& d) noexcept {
 namespace {
 
 constexpr char magic[8] = {'R', 'T', 'R', 'A', 'C', 'E', '\r', '\n'};  // text mode would show
-constexpr std::uint64_t version = 1;
+constexpr std::uint64_t version = 2;
 
 /// What has to be the same for a log to have its meaning: which choices there are.
 std::uint64_t configuration() noexcept {
@@ -171,6 +171,7 @@ void decision_log::save(const std::string& path) const {
     put(head, configuration());
     put(head, seed);
     put(head, event_hash);
+    put(head, shrunk_from);
     put(head, name.size());
     head.insert(head.end(), name.begin(), name.end());
     put(head, size_);
@@ -208,6 +209,7 @@ decision_log decision_log::load(const std::string& path) {
     if (number() != configuration()) no_log(path, "its classes of choices are not those of this library");
     log.seed = number();
     log.event_hash = number();
+    log.shrunk_from = number();
     const std::uint64_t name_size = number();
     if (name_size > all.size() - at) no_log(path, "it is cut short");
     log.name.assign(reinterpret_cast<const char*>(all.data()) + at, name_size);
@@ -238,17 +240,20 @@ decision_log decision_log::load(const std::string& path) {
 
 // --- recording ------------------------------------------------------------------------------------
 
+inline std::uint32_t recording_oracle::note(choice point, std::uint32_t alternatives, std::uint32_t taken) noexcept {
+    log_.add(point, alternatives, taken);
+    deviations_[static_cast<std::size_t>(point)] += taken != 0;
+    return taken;
+}
+
 std::uint32_t recording_oracle::choose(choice point, std::uint32_t alternatives) noexcept {
     const std::uint32_t taken = decides_.choose(point, alternatives);
-    if (alternatives > 1) log_.add(point, alternatives, taken);
-    return taken;
+    return alternatives > 1 ? note(point, alternatives, taken) : taken;
 }
 
 bool recording_oracle::happens(choice point, std::uint32_t per_million) noexcept {
     if (per_million == 0) return false;
-    const bool taken = decides_.happens(point, per_million);
-    log_.add(point, 2, taken);
-    return taken;
+    return note(point, 2, decides_.happens(point, per_million)) != 0;
 }
 
 // --- replay ---------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 // A world of several loops: who runs when, when the clock jumps, and how hosts come and go.
 #include <rondo/sim/world.hpp>
 
+#include <rondo/observe/observers.hpp>
 #include <rondo/task/await_tree.hpp>
 #include <rondo/sync/semaphore.hpp>
 
+#include "loop/engine.hpp"
 #include "loop/places.hpp"
-#include "backend/signal_list.hpp"
 #include "backend/sim/network.hpp"
 #include "backend/sim/sim.hpp"
 #include "loop/step_counts.hpp"
@@ -24,22 +25,9 @@ leak_error::leak_error(const std::string& report) : runtime_error(report) {}
 leak_error::~leak_error() = default;
 
 world_observer::~world_observer() = default;
-void world_observer::on_phase(const host&, phase, time_point) noexcept {}
-void world_observer::on_polled(const host&, std::size_t, time_point) noexcept {}
-void world_observer::on_timers(const host&, time_point, time_point) noexcept {}
-void world_observer::on_spawn(const host&, task_view) noexcept {}
-void world_observer::on_ready(const host&, task_view) noexcept {}
-void world_observer::on_step(const host&, observer::step, task_view, std::source_location) noexcept {}
-void world_observer::on_wait(const host&, task_view) noexcept {}
-void world_observer::on_end(const host&, task_view, observer::ending) noexcept {}
-void world_observer::on_step_end(const host&) noexcept {}
+observer* world_observer::observer_of(const host&) noexcept { return nullptr; }
 void world_observer::on_packet(packet, const packet_info&, time_point) noexcept {}
 void world_observer::on_event(event, const host*, time_point) noexcept {}
-
-const char* name_of(packet_info::kind what) noexcept {
-    constexpr const char* names[] = {"syn", "syn_ack", "ack", "refusal", "data", "reset"};
-    return names[static_cast<std::size_t>(what)];
-}
 
 namespace detail {
 
@@ -48,19 +36,9 @@ rule_base::~rule_base() = default;
 
 // --- state ----------------------------------------------------------------------------------------
 
-struct host_state final : observer {
+struct host_state {
     host_state(world_state& w, std::string its_name, simulated::machine& m)
         : of(w), name(std::move(its_name)), machine(m), face(new host(*this)) {}
-
-    void on_phase(phase p, time_point when) noexcept override;
-    void on_polled(std::size_t completions, time_point now) noexcept override;
-    void on_timers(time_point due, time_point now) noexcept override;
-    void on_spawn(task_view task) noexcept override;
-    void on_ready(task_view task) noexcept override;
-    void on_step(step what, task_view task, std::source_location place) noexcept override;
-    void on_wait(task_view task) noexcept override;
-    void on_end(task_view task, ending how) noexcept override;
-    void on_step_end() noexcept override;
 
     time_point next_run() const noexcept;
 
@@ -71,10 +49,13 @@ struct host_state final : observer {
     std::vector<std::unique_ptr<program>> programs;
     std::unique_ptr<rondo::loop> loop;  // while it is up
     bool began = false;
+    bool starts = false;      // a program of it does, in its next step
     bool going_down = false;  // it crashed in the middle of its step; it unwinds when that has ended
     bool unwinding = false;
     bool ignore_errors = false;
-    std::optional<step_counts> counting;  // in a live-lock
+    rondo::observer* observer = nullptr;     // of its loop, while that is up
+    std::optional<step_counts> counting;      // in a live-lock
+    std::optional<observers> with_counting;   // both of them
 };
 
 struct world_state final : simulated::wire_tap {
@@ -86,6 +67,7 @@ struct world_state final : simulated::wire_tap {
 
     host_state& host_named(std::string_view name);
     host_state& host_of(const simulated::machine& m) noexcept { return *hosts[m.index]; }
+    void make_slow(host_state& h);
     void boot(host_state& h);
     void start(host_state& h, program& p);
     void crash(host_state& h, bool silently, world_observer::event why = world_observer::event::crashed);
@@ -106,6 +88,7 @@ struct world_state final : simulated::wire_tap {
     bool ended_by_caller() const { return options.failed != nullptr && options.failed(options.context); }
 
     fate judge(const simulated::packet& p) noexcept override;
+    time_point slow_until(const simulated::machine& m, time_point wanted) noexcept override;
     verdict ask(rule_base& r, const packet_info& about) noexcept;
     rule_base* rule_after(std::uint64_t number) const noexcept;
     void end_rule(std::unique_ptr<rule_base> r) noexcept;
@@ -171,14 +154,37 @@ host_state& world_state::host_named(std::string_view name) {
     runnable.reserve(n);
     hosts.push_back(std::make_unique<host_state>(*this, std::string(name), net.add_machine(v4_of(n), v6_of(n))));
     boot(*hosts.back());
+    if (options.slow_hosts && n > 1) make_slow(*hosts.back());
     return *hosts.back();
 }
 
+/// Some hosts are slow; the benign ones are not.
+void world_state::make_slow(host_state& h) {
+    constexpr duration by[] = {duration::zero(), std::chrono::microseconds(100), std::chrono::milliseconds(1),
+                               std::chrono::milliseconds(10)};
+    if (const auto n = decisions.choose(choice::slow_host, std::size(by)); n != 0) h.face->slow(one_in(30), by[n]);
+}
+
+/// A host's loop has a machine of the network for its backend.
+class machine_backend final : public backend_factory {
+ public:
+    machine_backend(oracle& decisions, simulated::machine& of) noexcept : decisions_(decisions), machine_(of) {}
+    std::unique_ptr<backend> make(const backend_options& options, std::string& why) override {
+        why = "asked for";
+        return make_sim(options, {.decisions = &decisions_, .machine = &machine_});
+    }
+
+ private:
+    oracle& decisions_;
+    simulated::machine& machine_;
+};
+
 void world_state::boot(host_state& h) {
+    machine_backend machine(decisions, h.machine);
     loop_options how;
     how.kind = backend_kind::sim;
-    how.backend.decisions = &decisions;
-    how.backend.machine = &h.machine;
+    how.factory = &machine;
+    how.step_limit = loop_options::no_step_limit;  // steps are counted here
     h.machine.up = true;
     h.loop = std::make_unique<rondo::loop>(how);
     h.began = h.going_down = h.ignore_errors = false;
@@ -188,35 +194,39 @@ void world_state::boot(host_state& h) {
             self.of.fail(self, std::move(error), place);
         },
         &h);
-    if (options.watch != nullptr) h.loop->set_observer(&h);
-    if (options.mode == order::chaos) h.loop->set_any_order();
+    if (options.observer != nullptr) {
+        h.observer = options.observer->observer_of(*h.face);
+        detail::engine::of(*h.loop).set_observer(h.observer);
+    }
+    if (options.mode == order::chaos) detail::engine::of(*h.loop).set_any_order();
     tell(world_observer::event::started, &h);
 }
 
 void world_state::start(host_state& h, program& p) {
+    h.starts = true;
     const std::source_location nowhere;  // a line of the library would tell nothing
-    spawn_at(*h.loop, nowhere, [](program& its) { return its.start(); }, std::ref(p)).discard();
+    spawn_at(scheduler::of(*h.loop), nowhere, [](program& its) { return its.start(); }, std::ref(p)).discard();
 }
 
 void world_state::crash(host_state& h, bool silently, world_observer::event why) {
     RONDO_ASSERT(judging == 0, "a rule judges a packet: it cannot crash a host in the middle of a step");
     if (!h.loop || h.going_down || h.unwinding) return;
-    crash_machine(h.loop->io(), silently);
+    crash_machine(detail::engine::of(*h.loop).io(), silently);
     h.ignore_errors = true;
     tell(why, &h);
     if (h.loop->running()) {
         h.going_down = true;
-        h.loop->root().cancel();
+        detail::engine::of(*h.loop).root().cancel();
     } else {
         unwind(h);
     }
 }
 
 void world_state::signal(host_state& h, int number) {
-    if (!is_signal(number)) throw io_error(errno_code(EINVAL), "signal a host", std::to_string(number));
+    if (!signal_watch::is_signal(number)) throw io_error(errno_code(EINVAL), "signal a host", std::to_string(number));
     if (!h.loop || h.going_down || h.unwinding) return;
     tell(world_observer::event::signalled, &h);
-    if (number != SIGKILL && signal_machine(h.loop->io(), number)) return;
+    if (number != SIGKILL && signal_machine(detail::engine::of(*h.loop).io(), number)) return;
     switch (number) {  // what it does by default
         case SIGCHLD:
         case SIGCONT:
@@ -235,7 +245,7 @@ void world_state::signal(host_state& h, int number) {
 foreign_join* world_state::call_from(const host_state& h) const noexcept {
     foreign_join* found = nullptr;
     calls.for_each([&](foreign_join& call) {
-        if (found == nullptr && &call.owner->inside->of == h.loop.get()) found = &call;
+        if (found == nullptr && &call.owner->inside->its_loop.loop() == h.loop.get()) found = &call;
     });
     return found;
 }
@@ -246,9 +256,9 @@ void world_state::unwind(host_state& h) {
     h.going_down = false;
     h.unwinding = true;
     host_state* const outer = std::exchange(running, &h);
-    h.loop->set_observer(nullptr);
+    detail::engine::of(*h.loop).set_observer(nullptr);
     const lost_permits before = permits_lost();
-    h.loop->drain_root();
+    detail::engine::of(*h.loop).drain_root();
     h.loop.reset();
     permits_lost() = before;  // who is killed gives nothing back
     h.unwinding = false;
@@ -300,15 +310,18 @@ bool world_state::run_round() {
 
 void world_state::run(host_state& h) {
     running = &h;
-    const std::uint64_t before = h.loop->steps_taken();
-    h.loop->limit_steps(most_steps - std::min(steps, most_steps));  // also in the middle of a step: a storm of ticks
+    // A server listens before whoever starts it can connect, also on a slow host.
+    h.machine.prompt = std::exchange(h.starts, false);
+    const std::uint64_t before = detail::engine::of(*h.loop).steps_taken();
+    detail::engine::of(*h.loop).limit_steps(
+        most_steps - std::min(steps, most_steps));  // also in the middle of a step: a storm of ticks
     try {
-        h.loop->step(!std::exchange(h.began, true));
+        detail::engine::of(*h.loop).step(!std::exchange(h.began, true));
     } catch (...) {
         fail(h, std::current_exception(), {});
     }
-    steps += h.loop->steps_taken() - before;
-    if (h.loop->stopped()) h.loop->root().cancel();
+    steps += detail::engine::of(*h.loop).steps_taken() - before;
+    if (h.loop->stopped()) detail::engine::of(*h.loop).root().cancel();
     running = nullptr;
     if (h.going_down) unwind(h);
     if (!failure && ended_by_caller()) stopped_early = true;
@@ -320,13 +333,25 @@ bool world_state::pass_time() {
     const time_point wanted = blocked.empty() ? never : blocked.front().moment;
     if (wanted <= net.now()) {
         blocked_awaiter& first = blocked.pop_front();
-        first.owner->inside->of.complete(first, 0);
+        first.owner->inside->its_loop.complete(first, 0);
         return true;
     }
     const time_point next = std::min({wanted, net.next_arrival(), soonest});
     if (next == never || (frozen != 0 && blocked.empty())) return false;
     net.move_to(std::max(next, net.now()));
     return true;
+}
+
+/// The clock may move in the middle of a step, but no further than to where another host would be late, or who moves
+/// the clock by hand.
+time_point world_state::slow_until(const simulated::machine& m, time_point wanted) noexcept {
+    if (frozen != 0 || judging != 0) return net.now();
+    time_point latest = wanted;
+    if (!blocked.empty()) latest = std::min(latest, blocked.front().moment);
+    for (const auto& h : hosts)
+        if (&h->machine != &m) latest = std::min(latest, h->next_run());
+    if (latest > net.now()) tell(world_observer::event::slowed, &host_of(m));
+    return latest;
 }
 
 void world_state::run_until(bool (*done)(world_state&, void*), void* context) {
@@ -342,10 +367,10 @@ void world_state::run_until(bool (*done)(world_state&, void*), void* context) {
 /// All programs are asked to end, and do, as long as it takes.
 void world_state::end() {
     for (const auto& h : hosts)
-        if (h->loop) h->loop->root().cancel();
+        if (h->loop) detail::engine::of(*h->loop).root().cancel();
     const auto all_ended = [](world_state& w, void*) {
         return std::all_of(w.hosts.begin(), w.hosts.end(), [](const auto& h) {
-            return !h->loop || (h->loop->root().count == 0 && h->loop->stats().operations == 0);
+            return !h->loop || (detail::engine::of(*h->loop).root().size() == 0 && h->loop->stats().operations == 0);
         });
     };
     try {
@@ -406,8 +431,8 @@ std::string world_state::deadlock_report() {
 std::string world_state::livelock_report() {
     for (const auto& h : hosts) {
         if (!h->loop) continue;
-        h->counting.emplace();
-        h->loop->set_observer(h.get());
+        const std::initializer_list<observer*> both = {h->observer, &h->counting.emplace()};
+        detail::engine::of(*h->loop).set_observer(&h->with_counting.emplace(both));
     }
     most_steps = steps + counted_steps;
     for (int i = 0; i < counted_turns && steps <= most_steps && !failure && (run_round() || pass_time()); ++i) {
@@ -415,60 +440,20 @@ std::string world_state::livelock_report() {
     std::vector<step_counts::one> all;
     for (const auto& h : hosts) {
         if (h->counting) h->counting->append_to(all, h->name);
-        if (h->loop) h->loop->drop_callbacks();
+        if (h->loop) detail::engine::of(*h->loop).drop_callbacks();
     }
     return "live-lock: " + std::to_string(options.step_limit) + " steps were taken by " + written_time(net.now()) +
            ", and there is no end" + busiest_of(std::move(all));
 }
 
 void world_state::tell(world_observer::event what, const host_state* h) noexcept {
-    if (options.watch != nullptr) options.watch->on_event(what, h != nullptr ? h->face.get() : nullptr, net.now());
-}
-
-// --- watching a host's loop -----------------------------------------------------------------------
-
-void host_state::on_phase(phase p, time_point when) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_phase(*face, p, when);
-    if (counting) counting->on_phase(p, when);
-}
-
-void host_state::on_polled(std::size_t completions, time_point now) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_polled(*face, completions, now);
-}
-
-void host_state::on_timers(time_point due, time_point now) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_timers(*face, due, now);
-}
-
-void host_state::on_spawn(task_view task) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_spawn(*face, task);
-}
-
-void host_state::on_ready(task_view task) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_ready(*face, task);
-}
-
-void host_state::on_step(step what, task_view task, std::source_location place) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_step(*face, what, task, place);
-    if (counting) counting->on_step(what, task, place);
-}
-
-void host_state::on_wait(task_view task) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_wait(*face, task);
-}
-
-void host_state::on_end(task_view task, ending how) noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_end(*face, task, how);
-}
-
-void host_state::on_step_end() noexcept {
-    if (of.options.watch != nullptr) of.options.watch->on_step_end(*face);
+    if (options.observer != nullptr)
+        options.observer->on_event(what, h != nullptr ? h->face.get() : nullptr, net.now());
 }
 
 // --- packets --------------------------------------------------------------------------------------
 
 packet_info world_state::info(const simulated::packet& p) noexcept {
-    const bool syn = p.what == simulated::packet::kind::syn;
     return {static_cast<packet_info::kind>(p.what),
             p.last,
             p.attempt,
@@ -476,8 +461,8 @@ packet_info world_state::info(const simulated::packet& p) noexcept {
             p.sending,
             *host_of(p.from()).face,
             *host_of(p.target()).face,
-            endpoint(syn ? p.to->local : p.to->remote),
-            endpoint(syn ? p.to->remote : p.to->local)};
+            endpoint(p.source()),
+            endpoint(p.destination())};
 }
 
 /// The oldest rule that is younger than the one of that number.
@@ -525,15 +510,15 @@ void world_state::end_rule(std::unique_ptr<rule_base> r) noexcept {
 }
 
 void world_state::on_packet(event what, const simulated::packet& p, time_point when) noexcept {
-    if (options.watch != nullptr)
-        options.watch->on_packet(static_cast<world_observer::packet>(what), info(p), when);
+    if (options.observer != nullptr)
+        options.observer->on_packet(static_cast<world_observer::packet>(what), info(p), when);
 }
 
 // --- waits ----------------------------------------------------------------------------------------
 
 namespace {
 /// The loop of the one who waits is not the one that runs.
-void wake_owner_elsewhere(op& o) noexcept { o.owner->inside->of.make_ready(*o.owner); }
+void wake_owner_elsewhere(op& o) noexcept { o.owner->inside->its_loop.make_ready(*o.owner); }
 }  // namespace
 
 const op_vtable foreign_join::table = {
@@ -557,7 +542,7 @@ bool foreign_join::start() noexcept {
         return false;
     }
     state = armed;
-    target_.joiner = this;
+    target_.awaited_by = this;
     world_.calls.push_back(*this);
     if (owner->flags & fiber::cancel_pending) ask(*this);
     return true;
@@ -570,15 +555,15 @@ void foreign_join::ask(op& o) noexcept {
 }
 
 void foreign_join::abandon() noexcept {
-    target_.joiner = nullptr;
+    target_.awaited_by = nullptr;
     cancel_fiber(target_);
-    owner->inside->of.complete(*this, -ECANCELED);
+    owner->inside->its_loop.complete(*this, -ECANCELED);
 }
 
 const op_vtable blocked_awaiter::table = {
     [](op& o) noexcept {
         static_cast<blocked_awaiter&>(o).unlink();
-        o.owner->inside->of.complete(o, -ECANCELED);
+        o.owner->inside->its_loop.complete(o, -ECANCELED);
     },
     &wake_owner_elsewhere,
     [](const op& o, char* text, std::size_t size) noexcept {
@@ -593,7 +578,7 @@ blocked_awaiter::blocked_awaiter(world_state& w, time_point not_before) noexcept
 void blocked_awaiter::start() noexcept {
     state = armed;
     if (!world_.running->machine.up) {  // it has crashed, and unwinds: the world goes on without it
-        return owner->inside->of.complete(*this, -ECANCELED);
+        return owner->inside->its_loop.complete(*this, -ECANCELED);
     }
     world_.blocked.insert_ordered(*this, [&](const blocked_awaiter& other) { return other.moment <= moment; });
 }
@@ -657,6 +642,12 @@ host& host::abort_connections(chance c) noexcept {
     return *this;
 }
 
+host& host::slow(chance c, delay by) noexcept {
+    state_->machine.slow = c.per_million;
+    state_->machine.slow_by = by.value();
+    return *this;
+}
+
 host& host::clock_drift(std::int32_t parts_per_million) noexcept {
     simulated::machine& m = state_->machine;
     const time_point local = m.local_time();
@@ -667,7 +658,7 @@ host& host::clock_drift(std::int32_t parts_per_million) noexcept {
 }
 
 host& host::clock_offset(duration ahead) noexcept {
-    state_->machine.wall_offset = ahead;
+    state_->machine.of.set_wall_offset(state_->machine, ahead);
     return *this;
 }
 
@@ -702,6 +693,7 @@ link_settings& link_settings::packet_size(std::uint32_t bytes) noexcept {
 partition_guard::partition_guard(world_state& w, std::vector<simulated::link*> cut) noexcept
     : world_(&w), cut_(std::move(cut)), era_(w.era) {
     for (simulated::link* l : cut_) ++l->cuts;
+    w.net.watch_peers();
     w.tell(world_observer::event::cut, nullptr);
 }
 

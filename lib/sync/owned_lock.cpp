@@ -1,7 +1,5 @@
 #include <rondo/sync/detail/owned_lock.hpp>
 
-#include <rondo/sync/condition.hpp>
-
 #include "loop/places.hpp"
 
 #include <cerrno>
@@ -68,7 +66,7 @@ bool owned_lock::wait_or_refuse(lock_wait& w) noexcept {
 }
 
 bool owned_lock::try_lock_here(bool shared) {
-    fiber* const f = this_loop().current_fiber();
+    fiber* const f = running().current_fiber();
     RONDO_ASSERT(f != nullptr, "a lock is for tasks: a callback cannot own it");
     if (!shared) extras_of(*f);
     return try_lock(*f, shared);
@@ -77,7 +75,7 @@ bool owned_lock::try_lock_here(bool shared) {
 void owned_lock::wait_next(lock_wait& w) noexcept {
     w.wanted = this;
     if (try_lock(*w.owner, w.shared)) {
-        this_loop().complete(w, w.cut_short ? -ECANCELED : 0);
+        running().complete(w, w.cut_short ? -ECANCELED : 0);
     } else {
         waits_.push(w);
     }
@@ -110,6 +108,28 @@ const op_vtable lock_wait::table = {
     &wake_owner,
     [](const op& o, char* text, std::size_t size) noexcept {
         static_cast<const lock_wait&>(o).wanted->describe(text, size);
+    },
+};
+
+bool condition_wait::start() noexcept {
+    in->push(*this);
+    lock->unlock();
+    return true;
+}
+
+const op_vtable condition_wait::table = {
+    [](op& o) noexcept {
+        auto& w = static_cast<condition_wait&>(o);
+        if (w.wanted != nullptr) return;  // it takes the mutex, come what may
+        w.cut_short = true;
+        w.in->remove(w);
+        w.lock->wait_next(w);
+    },
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept {
+        auto& w = static_cast<const condition_wait&>(o);
+        if (w.wanted != nullptr) return w.wanted->describe(text, size);
+        w.in->describe(text, size);
     },
 };
 

@@ -41,8 +41,8 @@ std::uint32_t rate_limiter::available() const noexcept {
 
 std::uint32_t rate_limiter::checked(std::uint32_t n) const {
     if (n > burst_)
-        throw std::invalid_argument("rate_limiter: " + std::to_string(n) + " tokens never come together in a bucket of " +
-                                    std::to_string(burst_));
+        throw std::invalid_argument("rate_limiter: " + std::to_string(n) +
+                                    " tokens never come together in a bucket of " + std::to_string(burst_));
     return n;
 }
 
@@ -53,7 +53,7 @@ bool rate_limiter::try_acquire(std::uint32_t n) {
 
 rate_limiter::acquire_awaiter rate_limiter::acquire(std::uint32_t n) { return {*this, checked(n)}; }
 
-// Those that were taken last: who waits gets them sooner.
+// The tokens that were taken last come back: who waits gets theirs sooner.
 void rate_limiter::return_tokens(std::uint32_t n) noexcept {
     full_at_ -= static_cast<wide>(n) * per_;
     serve();

@@ -68,7 +68,7 @@ const op_vtable semaphore::wait::table = {
 };
 
 result<semaphore::permit> semaphore::acquire_awaiter::finish() const {
-    if (result == -EINVAL) return errno_code(EINVAL);
+    if (result == -EINVAL) return detail::failure_thrown_by(errno_code(EINVAL), [this] { fail(); });
     return await_resume();
 }
 

@@ -4,8 +4,11 @@
 // innermost coroutine outwards, along the awaits and, in step with them, the scopes that they have entered.
 #include <rondo/task/await_tree.hpp>
 
+#include "await_tree_text.hpp"
+
 #include <rondo/loop/detail/extras.hpp>
 
+#include "loop/engine.hpp"
 #include "loop/places.hpp"
 
 #include <algorithm>
@@ -27,6 +30,11 @@ bool same_place(const std::source_location& a, const std::source_location& b) no
     return a.line() == b.line() && a.column() == b.column() && a.file_name() == b.file_name();
 }
 
+/// A line of this library says nothing to who reads the tree.
+std::source_location of_the_program(const std::source_location& place) noexcept {
+    return detail::is_ours(place) ? std::source_location() : place;
+}
+
 std::string cut(std::string_view text) {
     if (text.size() <= name_size) return std::string(text);
     std::size_t size = name_size - 3;
@@ -45,15 +53,16 @@ struct likeness {
     std::size_t left_out = 0;
 
     bool operator==(const likeness& other) const noexcept {
-        return waits_for == other.waits_for && activity == other.activity &&
-               same_place(spawned, other.spawned) && same_place(waits_at, other.waits_at);
+        return waits_for == other.waits_for && activity == other.activity && same_place(spawned, other.spawned) &&
+               same_place(waits_at, other.waits_at);
     }
 };
 
 /// Takes what belongs to `tree`, one scope after the other.
 class walk {
  public:
-    walk(await_tree& tree, const loop& l, const tree_options& limits) : tree_(tree), of_(l), limits_(limits) {}
+    walk(await_tree& tree, const detail::scheduler& l, const tree_options& limits)
+        : tree_(tree), of_(l), limits_(limits) {}
 
     void run() {
         scope_tasks(of_.root(), 0);
@@ -79,25 +88,24 @@ class walk {
         const scope* tasks_of = nullptr;
     };
 
-    task_activity activity_of(const fiber& f, bool held_back) const noexcept {
+    task_activity activity_of(const fiber& f) const noexcept {
         if (&f == of_.current_fiber()) return task_activity::running;
-        if (f.leaf == nullptr) return held_back ? task_activity::held_back : task_activity::not_started;
+        if (f.leaf == nullptr)
+            return f.waiting == &detail::in_line ? task_activity::held_back : task_activity::not_started;
         return f.waiting != nullptr && f.waiting->pending() ? task_activity::waiting : task_activity::ready;
     }
 
     // The tasks to show, and how many more there are; these lines come next.
     void scope_tasks(const scope& s, std::size_t depth) {
-        if (s.count == 0) return;
+        if (s.size() == 0) return;
         const std::size_t before = pending_.size();
         std::vector<likeness> kinds;
-        std::size_t left_out = s.count;  // of no kind that is told apart
-        bool held_back = false;          // they are the last ones, since they were spawned last
-        for (const fiber* f = &s.fibers.front(); f != nullptr; f = s.fibers.after(*f)) {
+        std::size_t left_out = s.size();  // of no kind that is told apart
+        for (const fiber* f = &s.tasks().front(); f != nullptr; f = s.tasks().after(*f)) {
             if (looked_at_ == limits_.max_visits) break;
             ++looked_at_;
             ++tree_.visits;
-            if (!s.waiting_to_start.empty() && s.waiting_to_start.front() == f) held_back = true;
-            const task_activity activity = activity_of(*f, held_back);
+            const task_activity activity = activity_of(*f);
             const likeness seen{f->place, detail::shown_place(*f),
                                 activity == task_activity::waiting ? f->waiting->vt : nullptr, activity};
             auto kind = std::find(kinds.begin(), kinds.end(), seen);
@@ -132,7 +140,7 @@ class walk {
         more.depth = depth;
         more.count = count;
         more.task = like;
-        more.place = spawned;
+        more.place = of_the_program(spawned);
         pending_.push_back({std::move(more)});
     }
 
@@ -140,11 +148,14 @@ class walk {
         tree_node node;
         node.depth = depth;
         node.task = f.id;
-        node.place = f.place;
+        node.place = of_the_program(f.place);
+        node.main = detail::is_main_task(f);
         node.activity = activity;
-        node.cancelled = (f.flags & fiber::cancel_asked) != 0;
+        node.cancelled = f.cancel_asked != 0;
         node.background = (f.flags & fiber::background) != 0;
         if (f.more != nullptr) node.name = cut(f.more->name);
+        const observer* const by = detail::engine::of(of_).watched_by();
+        if (task_time time; by != nullptr && by->time_of(f.id, time)) node.time = time;
         if (activity == task_activity::waiting) {
             char text[160] = "";
             f.waiting->vt->describe(*f.waiting, text, sizeof text);
@@ -170,7 +181,7 @@ class walk {
         const scope* inside = f.inside;
         for (; at != nullptr && levels_.size() < 4 * room; at = at->parent) {
             const std::size_t before = levels_.size();
-            for (; inside != &home && inside->entered_by == at; inside = inside->parent)
+            for (; inside != &home && inside->entered_by() == at; inside = inside->parent())
                 levels_.push_back({at, inside});
             if (levels_.size() == before) levels_.push_back({at, nullptr});
         }
@@ -202,7 +213,7 @@ class walk {
             auto& [node, entered] = chain[i];
             node.depth = below++;
             node.innermost = i + 1 == chain.size();
-            if (entered != nullptr && entered->count != 0) {
+            if (entered != nullptr && entered->size() != 0) {
                 pending tasks;
                 tasks.node.depth = below;
                 tasks.tasks_of = entered;
@@ -215,21 +226,21 @@ class walk {
     static tree_node await_node(const std::source_location& site) {
         tree_node node;
         node.what = tree_node::kind::await;
-        node.place = site;
+        node.place = of_the_program(site);
         return node;
     }
 
     static void add_scope(tree_node& node, const scope& s) {
-        node.scope = s.label;
-        node.count = s.count;
-        node.deadline = s.deadline;
-        node.cancelled = s.cancelled;
-        node.shielded = s.shielded;
-        node.reason = cut(s.reason);
+        node.scope = s.kind();
+        node.count = s.size();
+        node.deadline = s.deadline();
+        node.cancelled = s.cancelled();
+        node.shielded = s.is_shielded();
+        node.reason = cut(s.reason());
     }
 
     await_tree& tree_;
-    const loop& of_;
+    const detail::scheduler& of_;
     const tree_options limits_;
     std::size_t looked_at_ = 0;  // tasks
     std::vector<pending> pending_;
@@ -238,20 +249,26 @@ class walk {
 
 /// Who describes a socket asks the loop that runs for its peer.
 struct as_current {
-    explicit as_current(const loop& l) noexcept : outer(std::exchange(detail::current, const_cast<loop*>(&l))) {}
+    explicit as_current(const detail::scheduler& l) noexcept
+        : outer(std::exchange(detail::current, const_cast<detail::scheduler*>(&l))) {}
     ~as_current() { detail::current = outer; }
     as_current(const as_current&) = delete;
     as_current& operator=(const as_current&) = delete;
-    loop* outer;
+    detail::scheduler* outer;
 };
 
 }  // namespace
 
 await_tree::await_tree(const loop& l, const tree_options& options)
-    : tasks(l.stats().tasks), taken(l.now()), next_timer(l.next_timer()), backend(l.kind()) {
-    l.check_thread("await_tree");
-    const as_current current(l);
-    walk(*this, l, options).run();
+    : tasks(l.stats().tasks), taken(l.now()), next_timer(detail::engine::of(l).next_timer()), backend(l.kind()) {
+    const detail::scheduler& of = detail::scheduler::of(l);
+    of.check_thread("await_tree");
+    const as_current current(of);
+    walk(*this, of, options).run();
 }
+
+std::string await_tree::text() const { return text_of(*this); }
+
+std::string await_tree::json() const { return json_of(*this); }
 
 }  // namespace rondo

@@ -1,5 +1,4 @@
-// How the await tree is written: as lines for people, and as JSON for programs.
-#include <rondo/task/await_tree.hpp>
+#include "await_tree_text.hpp"
 
 #include "base/json.hpp"
 #include "loop/places.hpp"
@@ -43,6 +42,10 @@ void add_printable(std::string& to, std::string_view text) {
 }
 
 void add_place(std::string& to, const std::source_location& place) {
+    if (place.line() == 0) {  // a coroutine of the library that has entered a scope, for no coroutine of the program
+        to += "(rondo)";
+        return;
+    }
     add_printable(to, detail::base_name(place));
     to += ':';
     to += std::to_string(place.line());
@@ -50,8 +53,8 @@ void add_place(std::string& to, const std::source_location& place) {
 
 // Characters on a terminal, for what is not wider than the Latin ones.
 std::size_t width_of(std::string_view text) noexcept {
-    return static_cast<std::size_t>(std::count_if(
-        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<std::size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 /// A line before it is known how wide the columns are.
@@ -156,20 +159,33 @@ class text_writer {
             add_printable(l.left, n.name);
             l.left += '\'';
         }
-        if (detail::base_name(n.place) == "run.hpp") {  // run() does not know its caller's line
+        if (n.main) {
             l.what = "the main task";
         } else if (n.place.line() != 0) {
             l.what = "spawned at ";
             add_place(l.what, n.place);
         }
+        if (n.time.has_value()) add_time(l.what, *n.time);
         if (n.background) add(l.what, ", ", "background");
         if (n.cancelled) add(l.what, ", ", "cancelled");
         if (tells_its_wait(tree_.nodes, i)) add_wait(l);
     }
 
+    static void add_time(std::string& to, const task_time& time) {
+        add(to, ", ", readable_duration(time.cpu).text);
+        to += " of CPU in ";
+        to += readable_count(static_cast<std::size_t>(time.steps)).text;
+        to += time.steps == 1 ? " step" : " steps";
+        to += ", the longest ";
+        to += readable_duration(time.longest).text;
+        if (time.longest_from.line() == 0) return;
+        to += " from ";
+        add_place(to, time.longest_from);
+    }
+
     void write_await(line& l, const tree_node& n) {
         add_place(l.left, n.place);
-        const std::string_view function = detail::function_of(n.place);
+        const std::string_view function = n.place.line() != 0 ? detail::function_of(n.place) : std::string_view();
         if (!function.empty()) {
             l.left += "  ";
             add_printable(l.left, function);
@@ -306,12 +322,24 @@ class json_writer {
         constexpr std::array names = {"waiting", "ready", "running", "not_started", "held_back"};
         number("task", n.task);
         if (!n.name.empty()) text("name", n.name);
+        if (n.main) yes("main");
         place("spawned", n.place);
         text("activity", names[static_cast<std::size_t>(n.activity)]);
         if (!n.waits_for.empty()) text("waits_for", n.waits_for);
         if (n.waited >= duration{}) milliseconds("waited_ms", n.waited);
+        if (n.time.has_value()) write_time(*n.time);
         if (n.cancelled) yes("cancelled");
         if (n.background) yes("background");
+    }
+
+    void write_time(const task_time& time) {
+        key("time");
+        out_ += '{';
+        milliseconds("cpu_ms", time.cpu);
+        number("steps", static_cast<std::size_t>(time.steps));
+        milliseconds("longest_ms", time.longest);
+        place("longest_from", time.longest_from);
+        out_ += '}';
     }
 
     void write_await(const tree_node& n) {
@@ -335,8 +363,8 @@ class json_writer {
 
 }  // namespace
 
-std::string await_tree::text() const { return text_writer(*this).write(); }
+std::string text_of(const await_tree& tree) { return text_writer(tree).write(); }
 
-std::string await_tree::json() const { return json_writer(*this).write(); }
+std::string json_of(const await_tree& tree) { return json_writer(tree).write(); }
 
 }  // namespace rondo

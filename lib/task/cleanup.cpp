@@ -24,7 +24,7 @@ std::exception_ptr both_errors(std::exception_ptr body, std::exception_ptr clean
     } catch (...) {
         static log_gate gate;
         write_log(gate, log_level::error, {}, "a cleanup failed, and there was no memory to say so otherwise: %s",
-                  message_of(cleanup).c_str());
+                  traced_message_of(cleanup).c_str());
         return body;
     }
 }

@@ -1,3 +1,5 @@
+#include <rondo/task/dump_on_signal.hpp>
+
 #include <rondo/task/await_tree.hpp>
 
 #include "base/report.hpp"

@@ -2,6 +2,8 @@
 
 #include <rondo/base/exception_group.hpp>
 
+#include "base/trace.hpp"
+
 #include <utility>
 #include <vector>
 
@@ -12,14 +14,17 @@ failures::~failures() {
 }
 
 void failures::add(fiber& child) noexcept {
-    child.flags |= fiber::kept;
+    child.kept = 1;
+    // Many may fail when the first one does, and that is the one which people will ask about.
+    if (failed_.empty()) need_trace(child.vt->error(child), true);
     failed_.push_back(child);
 }
 
 std::exception_ptr failures::take_first() noexcept {
     fiber& f = failed_.pop_front();
     std::exception_ptr error = f.vt->error(f);
-    f.flags &= static_cast<std::uint8_t>(~fiber::kept);
+    need_trace(error, false);
+    f.kept = 0;
     f.flags |= fiber::taken;
     if (!(f.flags & fiber::held)) f.vt->free(f);
     return error;

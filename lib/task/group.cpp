@@ -3,56 +3,66 @@
 #include <rondo/loop/detail/extras.hpp>
 #include <rondo/base/log.hpp>
 
+#include "base/trace.hpp"
+
 #include <cerrno>
 #include <cstdio>
 
 namespace rondo {
 namespace detail {
 
+const op_vtable empty_awaiter::table = {
+    [](op&) noexcept {},
+    &wake_owner,
+    [](const op& o, char* text, std::size_t size) noexcept {
+        const std::size_t count = static_cast<const empty_awaiter&>(o).scope_.size();
+        std::snprintf(text, size, "%zu %s", count, count == 1 ? "task" : "tasks");
+    },
+};
+
 group::~group() {
-    if (count != 0) return;  // the scope's own assertion names them
-    RONDO_ASSERT(closed, "a group was destroyed while its body runs");
+    if (!empty()) return;  // the scope's own assertion names them
+    RONDO_ASSERT(is_closed(), "a group was destroyed while its body runs");
 }
 
 void group::open(fiber& f, std::size_t limit) noexcept {
-    max_running = limit != 0 ? limit : 1;
-    hears_successes = false;
-    closed = false;
+    limit_running(limit != 0 ? limit : 1);
+    hear_of_successes(false);
+    scope::open();
     enter(f);
 }
 
 void group::body_ended(const std::exception_ptr& error) noexcept {
     body_done_ = true;
     absorbs_ = cancelled();
-    if (error || (count != 0 && background_ == count)) cancel();
+    if (error || (!empty() && background_ == size())) cancel();
 }
 
 void group::close() noexcept {
-    closed = true;
-    open_wide = false;
+    scope::close();
     leave();
 }
 
 void group::child_ended(fiber& f) noexcept {
     if (f.flags & fiber::background) {
-        f.flags &= static_cast<std::uint8_t>(~fiber::background);
         --background_;
     } else if (!(f.flags & (fiber::has_value | fiber::has_error)) && !start_op::waits_for(f)) {
         incomplete_ = true;
         cut_outside_ |= was_cut_outside(f);
     }
-    if (body_done_ && count == background_ && count != 0) cancel();
+    if (body_done_ && size() == background_ && !empty()) cancel();
 }
 
 std::exception_ptr no_value_error() {
-    return std::make_exception_ptr(io_error(errno_code(ECANCELED), "task group", "cancelled before its body gave a value"));
+    return std::make_exception_ptr(
+        io_error(errno_code(ECANCELED), "task group", "cancelled before its body gave a value"));
 }
 
 }  // namespace detail
 
 // --- task_group ----------------------------------------------------------------------------------------
 
-task_group::task_group(loop& l, const task_group_options& options) noexcept
+task_group::task_group(detail::scheduler& l, const task_group_options& options) noexcept
     : spawner(l, &ended, "task group"), options_(options) {}
 
 void task_group::ended(detail::scope& base, detail::fiber& f) noexcept {
@@ -82,7 +92,7 @@ std::exception_ptr task_group::take_errors(std::exception_ptr body_error) noexce
 
 // --- supervisor_group ----------------------------------------------------------------------------------
 
-supervisor_group::supervisor_group(loop& l, const supervisor_group_options& options) noexcept
+supervisor_group::supervisor_group(detail::scheduler& l, const supervisor_group_options& options) noexcept
     : spawner(l, &ended, "supervisor group"), options_(options) {}
 
 void supervisor_group::ended(detail::scope& base, detail::fiber& f) noexcept {
@@ -95,7 +105,8 @@ void supervisor_group::ended(detail::scope& base, detail::fiber& f) noexcept {
     if (self.options_.on_error != nullptr) return self.options_.on_error(error, f.place, self.options_.context);
     static detail::log_gate gate;
     detail::write_log(gate, log_level::error, f.place, "%s failed: %s", detail::task_label(f).text,
-                      detail::message_of(error).c_str());
+                      detail::traced_message_of(error, f.place).c_str());
+    detail::release_trace(error);
 }
 
 }  // namespace rondo

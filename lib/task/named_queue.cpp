@@ -1,13 +1,15 @@
 #include <rondo/task/detail/named_queue.hpp>
 
+#include "loop/places.hpp"
+
 #include <algorithm>
 #include <cstdio>
 
 namespace rondo::detail {
 
 std::size_t named_queue::write_title(char* text, std::size_t size) const noexcept {
-    const int length = *name_ == '\0' ? std::snprintf(text, size, "%s", kind_)
-                                      : std::snprintf(text, size, "%s '%s'", kind_, name_);
+    const int length =
+        *name_ == '\0' ? std::snprintf(text, size, "%s", kind_) : std::snprintf(text, size, "%s '%s'", kind_, name_);
     return std::min(static_cast<std::size_t>(length), size - 1);
 }
 
@@ -27,7 +29,7 @@ void named_queue::destroyed_with_waiters() const noexcept {
     char text[200];
     std::snprintf(text, sizeof text, "%s was destroyed while %zu %s for it, task %u the first", what, size(),
                   size() == 1 ? "task waits" : "tasks wait", static_cast<unsigned>(front().owner->id));
-    assertion_failed(text, nullptr, front().owner->leaf->site);
+    assertion_failed(text, nullptr, shown_place(*front().owner));
 }
 
 const op_vtable queue_wait::table = {

@@ -18,7 +18,10 @@ task_state taken_state(fiber& ended) noexcept {
 
 void throw_outcome(task_state state, const std::exception_ptr& error) {
     RONDO_ASSERT(state != task_state::failed || error, "the outcome of a task was moved from");
-    if (state == task_state::failed) std::rethrow_exception(error);
+    if (state == task_state::failed) {
+        hand_to_running_task(error);
+        std::rethrow_exception(error);
+    }
     throw io_error(errno_code(ECANCELED), "await task");
 }
 

@@ -12,15 +12,15 @@ namespace rondo::detail {
 const op_vtable start_op::table = {&cancel, &wake_owner, &describe};
 
 void start_op::wait_for(fiber& child) noexcept {
-    child_ = &child;
-    child.joiner = this;
+    later_cancel::target = &child;
+    child.awaited_by = this;
     state = armed;
 }
 
 // The child is running: it goes on as one of its group.
 void start_op::report() noexcept {
-    fiber& f = *std::exchange(child_, nullptr);
-    f.joiner = nullptr;
+    fiber& f = *std::exchange(later_cancel::target, nullptr);
+    f.awaited_by = nullptr;
     release_handle(f);
     ready_ = true;
     current->complete(*this, 0);
@@ -32,28 +32,28 @@ void start_op::cancel(op& o) noexcept {
     if (self.was_asked_) return;
     self.state = cancelling;
     self.was_asked_ = true;
-    cancel_child_of(self);
+    cancel_later(self);
 }
 
 void start_op::describe(const op& o, char* text, std::size_t size) noexcept {
-    const fiber* const child = static_cast<const start_op&>(o).child_;
-    std::snprintf(text, size, "%s to be ready", child != nullptr ? task_label(*child).text : "a task");
+    const fiber* const starting = static_cast<const start_op&>(o).child();
+    std::snprintf(text, size, "%s to be ready", starting != nullptr ? task_label(*starting).text : "a task");
 }
 
 void start_op::throw_not_ready() const {
-    if (child_ == nullptr) throw_failure(result, "start");  // cancelled before it began
-    child_->flags |= fiber::taken;
-    if (child_->flags & fiber::has_error) rethrow_of(*child_);
+    if (child() == nullptr) throw_failure(result, "start");  // cancelled before it began
+    child()->flags |= fiber::taken;
+    if (child()->flags & fiber::has_error) rethrow_of(*child());
     if (was_asked_) throw_cancelled();
-    if (child_->flags & fiber::has_value)
-        throw std::logic_error("start: task " + std::to_string(child_->id) + " ended before it was ready");
-    throw io_error(errno_code(ECANCELED), "start", std::to_string(child_->id) + ", which was cancelled");
+    if (child()->flags & fiber::has_value)
+        throw std::logic_error("start: task " + std::to_string(child()->id) + " ended before it was ready");
+    throw io_error(errno_code(ECANCELED), "start", std::to_string(child()->id) + ", which was cancelled");
 }
 
-std::error_code start_op::why_not_ready() const {
-    const std::error_code failed = child_ != nullptr && !was_asked_ ? failure_of(*child_) : std::error_code{};
-    if (!failed) throw_not_ready();
-    child_->flags |= fiber::taken;
+failure start_op::why_not_ready() const {
+    failure failed = child() != nullptr && !was_asked_ ? failure_of(*child()) : failure(std::error_code());
+    if (!failed.code()) throw_not_ready();
+    child()->flags |= fiber::taken;
     return failed;
 }
 

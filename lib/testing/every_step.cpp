@@ -5,6 +5,7 @@
 #include <rondo/sync/semaphore.hpp>
 #include <rondo/task/task.hpp>
 
+#include "loop/engine.hpp"
 #include "loop/places.hpp"
 
 #include <dirent.h>
@@ -38,7 +39,7 @@ class step_counter final : public observer {
  public:
     step_counter(disturbance what, std::size_t after) noexcept : what_(what), target_(after) {}
 
-    void watch(loop& l, fiber& main) noexcept {
+    void begin(loop& l, fiber& main) noexcept {
         loop_ = &l;
         main_ = &main;
         if (target_ == 0) strike();
@@ -52,7 +53,8 @@ class step_counter final : public observer {
     bool main_is_leaving() const noexcept { return struck_ || main_ == nullptr || (main_->flags & fiber::ended); }
     const std::source_location& place() const noexcept { return place_; }
 
-    void on_step_end() noexcept override {
+    void on(const loop_event& e) noexcept override {
+        if (e.kind != loop_event_kind::step_end) return;
         if (main_ == nullptr || (main_->flags & fiber::ended)) return;
         if (++steps_ == target_) strike();
     }
@@ -115,8 +117,7 @@ class run {
         const std::string n = std::to_string(point_);
         switch (what_) {
             case disturbance::none: break;
-            case disturbance::cancel_at_once:
-                return "cancelled after step " + n + detail::at_place(counter_.place());
+            case disturbance::cancel_at_once: return "cancelled after step " + n + detail::at_place(counter_.place());
             case disturbance::cancel_after_a_look:
                 return "cancelled one look after step " + n + detail::at_place(counter_.place());
             case disturbance::fail_allocation: return "without allocation " + n;
@@ -126,7 +127,7 @@ class run {
 
     void on_its_loop() {
         loop_options made_with = options_.loop;
-        made_with.watch = &counter_;
+        made_with.observer = &counter_;
         loop l(made_with);
         l.on_unhandled(&unhandled, this);
         timer watchdog = l.set_timeout(options_.time_limit, [this, &l] {
@@ -138,7 +139,7 @@ class run {
         if (what_ == disturbance::fail_allocation) detail::fail_allocation(point_);
         fiber* const main = start(l);
         if (main != nullptr) to_its_end(l, *main);
-        l.drain_root();
+        detail::engine::of(l).drain_root();
         allocation_failed_ = what_ == disturbance::fail_allocation && detail::allocations_to_failure() == 0;
         detail::fail_allocation(0);
         if (main != nullptr) judge(*main);
@@ -147,14 +148,15 @@ class run {
         expect(left.tasks, 0, "tasks");
         expect(left.operations, 0, "operations");
         expect(left.timers, hangs_ ? 0 : 1, "timers (one watches the time limit)");
-        expect(l.io().descriptors(), 0, "simulated descriptors");
+        backend& io = detail::scheduler::of(l).io();
+        if (io.is_closed_world()) expect(io.open_descriptors(), 0, "simulated descriptors");
         watchdog.cancel();
     }
 
     /// Null: there was no memory for the task itself.
     fiber* start(loop& l) {
         try {
-            fiber& main = program_.start(l, program_.function);
+            fiber& main = program_.start(detail::scheduler::of(l), program_.function);
             main.flags |= fiber::held;
             return &main;
         } catch (const std::bad_alloc&) {
@@ -164,11 +166,11 @@ class run {
     }
 
     void to_its_end(loop& l, fiber& main) {
-        counter_.watch(l, main);
-        l.limit_run();  // time that stands still never comes to the limit
+        counter_.begin(l, main);
+        detail::engine::of(l).limit_run();  // time that stands still never comes to the limit
         bool over = false;
         try {
-            over = l.run_until(&has_ended, &main);
+            over = detail::engine::of(l).run_until(&has_ended, &main);
         } catch (const livelock_error& e) {
             counter_.forget();
             hangs_ = true;
@@ -178,7 +180,7 @@ class run {
         if (!over && !hangs_ && what_ == disturbance::cancel_after_a_look && counter_.struck()) {
             l.run_nowait();  // hands its operations to the kernel: now they are really under way
             detail::cancel_fiber(main);
-            over = l.run_until(&has_ended, &main);
+            over = detail::engine::of(l).run_until(&has_ended, &main);
         }
         counter_.forget();
         if (over) return;
@@ -190,10 +192,10 @@ class run {
 
     // What hangs behind a shield would keep the loop from ending, and the search from going on.
     static void break_down(loop& l) noexcept {
-        l.for_each_task([](fiber& f) {
-            for (detail::scope* s = f.inside; s != nullptr; s = s->parent) s->shielded = false;
+        detail::engine::of(l).for_each_task([](fiber& f) {
+            for (detail::scope* s = f.inside; s != nullptr; s = s->parent()) s->shield(false);
         });
-        l.for_each_task([](fiber& f) { detail::cancel_fiber(f); });
+        detail::engine::of(l).for_each_task([](fiber& f) { detail::cancel_fiber(f); });
     }
 
     void judge(fiber& main) {
@@ -215,8 +217,7 @@ class run {
         } catch (...) {
             // judged like every other error
         }
-        r.wrong("a task that nobody holds ended with " + detail::message_of(error) +
-                detail::at_place(place));
+        r.wrong("a task that nobody holds ended with " + detail::message_of(error) + detail::at_place(place));
     }
 
     void expect(std::size_t found, std::size_t wanted, const char* what) {
@@ -239,7 +240,8 @@ class search {
  public:
     search(const every_step::subject& program, const every_step_options& options)
         : program_(program), options_(options) {
-        RONDO_ASSERT(options.loop.watch == nullptr, "the steps are counted by the observer of the loop; there is one");
+        RONDO_ASSERT(options.loop.observer == nullptr,
+                     "the steps are counted by the observer of the loop; there is one");
     }
 
     /// False: the run was over before its point came.

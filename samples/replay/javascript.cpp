@@ -23,9 +23,7 @@ std::string number(double value) {
 
 class printer {
  public:
-    explicit printer(scenario& s) : scenario_(s), is_immediate_(s.handles.size(), false) {
-        find_immediates(s.program);
-    }
+    explicit printer(scenario& s) : scenario_(s), is_immediate_(s.handles.size(), false) { find_immediates(s.program); }
 
     std::string print() {
         static constexpr const char* from[] = {"", "// from an immediate (check phase)\n",
@@ -40,8 +38,7 @@ class printer {
     // clearImmediate or clearTimeout: by what bears the name.
     void find_immediates(const block& b) {
         for (const statement& s : b) {
-            if (s.what == verb::imm && s.name >= 0)
-                is_immediate_[static_cast<std::size_t>(s.name)] = true;
+            if (s.what == verb::imm && s.name >= 0) is_immediate_[static_cast<std::size_t>(s.name)] = true;
             find_immediates(s.body);
             if (s.on_error) find_immediates(*s.on_error);
             if (s.at_end) find_immediates(*s.at_end);
@@ -54,12 +51,8 @@ class printer {
     }
 
     std::uint32_t here() const { return static_cast<std::uint32_t>(text_.size()); }
-    const std::string& handle(int name) const {
-        return scenario_.handles[static_cast<std::size_t>(name)];
-    }
-    const std::string& promise(int name) const {
-        return scenario_.promises[static_cast<std::size_t>(name)];
-    }
+    const std::string& handle(int name) const { return scenario_.handles[static_cast<std::size_t>(name)]; }
+    const std::string& promise(int name) const { return scenario_.promises[static_cast<std::size_t>(name)]; }
 
     void new_line() { text_ += "\n" + std::string(static_cast<std::size_t>(depth_) * 2, ' '); }
 
@@ -151,8 +144,7 @@ class printer {
                 return timer("setTimeout", s);
             case verb::every: text_ += handle(s.name) + " = "; return timer("setInterval", s);
             case verb::clear:
-                text_ += is_immediate_[static_cast<std::size_t>(s.name)] ? "clearImmediate("
-                                                                         : "clearTimeout(";
+                text_ += is_immediate_[static_cast<std::size_t>(s.name)] ? "clearImmediate(" : "clearTimeout(";
                 text_ += handle(s.name) + ")";
                 break;
             case verb::unref: text_ += handle(s.name) + ".unref()"; break;
@@ -160,17 +152,13 @@ class printer {
             case verb::spin: text_ += "computeFor(" + number(s.ms) + " /* ms */)"; break;
             case verb::evaluate: return print(*s.operand);
             case verb::let: text_ += "const " + promise(s.name) + " = "; return print(*s.operand);
-            case verb::make:
-                text_ += "const " + promise(s.name) + " = Promise.withResolvers()";
-                break;
+            case verb::make: text_ += "const " + promise(s.name) + " = Promise.withResolvers()"; break;
             case verb::resolve:
                 text_ += promise(s.name) + ".resolve(";
                 if (s.operand) print(*s.operand);
                 text_ += ")";
                 break;
-            case verb::reject:
-                text_ += promise(s.name) + ".reject(" + quoted(s.text.text) + ")";
-                break;
+            case verb::reject: text_ += promise(s.name) + ".reject(" + quoted(s.text.text) + ")"; break;
             case verb::await: text_ += "await "; return print(*s.operand);
             case verb::raise: text_ += "throw " + quoted(s.text.text); break;
             case verb::give_back:
@@ -227,9 +215,8 @@ class printer {
     }
 
     void via(const expression& e) {
-        static constexpr const char* how[] = {"process.nextTick(r)", "queueMicrotask(r)",
-                                              "setImmediate(r)",     "setTimeout(r, ",
-                                              "whenReadable(r)",     "socket.close(r)"};
+        static constexpr const char* how[] = {"process.nextTick(r)", "queueMicrotask(r)", "setImmediate(r)",
+                                              "setTimeout(r, ",      "whenReadable(r)",   "socket.close(r)"};
         text_ += "new Promise(r => ";
         text_ += how[static_cast<std::size_t>(e.from)];
         if (e.from == source::timer) text_ += number(e.ms) + ")";
@@ -246,9 +233,7 @@ class printer {
         }
     }
 
-    static int links_of(const expression& e) {
-        return method_of(e) == nullptr ? 0 : 1 + links_of(e.operands[0]);
-    }
+    static int links_of(const expression& e) { return method_of(e) == nullptr ? 0 : 1 + links_of(e.operands[0]); }
 
     /// P.then(...), and so on; a long chain has a line for each link.
     void chain(expression& e, bool is_long) {

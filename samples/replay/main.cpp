@@ -55,8 +55,7 @@ struct wrong_usage {
 };
 
 rondo::backend_kind backend_of(std::string_view name) {
-    for (const auto kind :
-         {rondo::backend_kind::sim, rondo::backend_kind::epoll, rondo::backend_kind::uring})
+    for (const auto kind : {rondo::backend_kind::sim, rondo::backend_kind::epoll, rondo::backend_kind::uring})
         if (name == rondo::name_of(kind)) return kind;
     throw wrong_usage{"--backend takes sim, epoll or uring, not \"" + std::string(name) + "\""};
 }
@@ -120,20 +119,17 @@ std::string one_line(const std::string& id, const replay::outcome& o) {
 
 std::string json_line(const std::string& id, const replay::outcome& o) {
     std::string line = "{\"id\": " + replay::json_quote(id) + ", \"labels\": [";
-    for (std::size_t i = 0; i < o.labels.size(); ++i)
-        line += (i > 0 ? ", " : "") + o.labels[i]->json;
+    for (std::size_t i = 0; i < o.labels.size(); ++i) line += (i > 0 ? ", " : "") + o.labels[i]->json;
     return line + "]}\n";
 }
 
 bool as_expected(const std::vector<replay::label>& want, const replay::outcome& o) {
-    return std::equal(
-        want.begin(), want.end(), o.labels.begin(), o.labels.end(),
-        [](const replay::label& w, const replay::label* got) { return w.json == got->json; });
+    return std::equal(want.begin(), want.end(), o.labels.begin(), o.labels.end(),
+                      [](const replay::label& w, const replay::label* got) { return w.json == got->json; });
 }
 
 /// Both orders side by side; an arrow marks the first difference, and a bar those that follow.
-std::string side_by_side(const std::string& id, const std::vector<replay::label>& want,
-                         const replay::outcome& o) {
+std::string side_by_side(const std::string& id, const std::vector<replay::label>& want, const replay::outcome& o) {
     std::size_t column = std::strlen("expected");
     for (const auto& l : want) column = std::max(column, width_of(shown(l)));
     const auto row = [&](const char* mark, const std::string& left, const std::string& right) {
@@ -167,8 +163,7 @@ class session {
                 complain(e.what());
             }
         }
-        if (options_.id && count_ == 0 && !failed_)
-            complain("there is no scenario \"" + *options_.id + "\"");
+        if (options_.id && count_ == 0 && !failed_) complain("there is no scenario \"" + *options_.id + "\"");
         if (!options_.timeline.empty()) write_timeline();
         if (options_.expect && !options_.print) summarize();
         if (!std::cout.flush()) complain("standard output cannot be written");
@@ -180,8 +175,7 @@ class session {
     bool available() {
         std::string why;
         if (rondo::make_backend(options_.backend, {}, why)) return true;
-        comparison() << "   " << rondo::name_of(options_.backend) << ": skipped here: " << why
-                     << "\n";
+        comparison() << "   " << rondo::name_of(options_.backend) << ": skipped here: " << why << "\n";
         return false;
     }
 
@@ -194,8 +188,7 @@ class session {
     void take(replay::entry e) {
         if (options_.id && e.id != options_.id) return;
         // Real time passes as it likes, so those written for a virtual clock have no certain order.
-        if (options_.score && options_.backend != rondo::backend_kind::sim && e.found &&
-            !e.found->real_clock) {
+        if (options_.score && options_.backend != rondo::backend_kind::sim && e.found && !e.found->real_clock) {
             ++left_out_;
             return;
         }
@@ -206,16 +199,14 @@ class session {
         std::string javascript;
         if (record || options_.print) javascript = replay::print_javascript(s);
         if (options_.print) {
-            std::cout << "// " << replay::printable(s.id) << (s.note.empty() ? "" : ": ")
-                      << replay::printable(s.note) << "\n"
+            std::cout << "// " << replay::printable(s.id) << (s.note.empty() ? "" : ": ") << replay::printable(s.note)
+                      << "\n"
                       << javascript << "\n\n";
             return;
         }
         replay::recording recording;
         const replay::outcome o = replay::play(s, options_.backend, record ? &recording : nullptr);
-        if (record)
-            timeline_.add(s, javascript, recording, o.labels, o.error,
-                          rondo::name_of(options_.backend));
+        if (record) timeline_.add(s, javascript, recording, o.labels, o.error, rondo::name_of(options_.backend));
         if (!o.error.empty()) return complain(e.where + ": " + o.error);
         report(s, o);
     }
@@ -239,12 +230,11 @@ class session {
         std::ostream& out = comparison();
         const std::size_t fine = count_ - different_ - unexpected_;
         if (options_.score) {
-            out << "   " << rondo::name_of(options_.backend) << ": " << fine << " of " << count_
-                << " as expected";
+            out << "   " << rondo::name_of(options_.backend) << ": " << fine << " of " << count_ << " as expected";
             if (left_out_ > 0) out << " (" << left_out_ << " others need the virtual clock of sim)";
         } else {
-            out << count_ << (count_ == 1 ? " scenario: " : " scenarios: ") << fine
-                << " as expected, " << different_ << " different";
+            out << count_ << (count_ == 1 ? " scenario: " : " scenarios: ") << fine << " as expected, " << different_
+                << " different";
             if (unexpected_ > 0) out << ", " << unexpected_ << " without an expectation";
         }
         out << "\n";

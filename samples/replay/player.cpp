@@ -101,8 +101,7 @@ class player {
 /// One call of an async function.
 class activation final : public reaction {
  public:
-    activation(player& p, const expression& call)
-        : player_(p), result_(p.promises().pending()), call_(call) {
+    activation(player& p, const expression& call) : player_(p), result_(p.promises().pending()), call_(call) {
         stack_.push_back({&call.body, part::function, nullptr, {}, 0});
     }
 
@@ -230,8 +229,7 @@ class pass_on final : public reaction {
 
 class handler final : public reaction {
  public:
-    handler(player& p, const expression& e) noexcept
-        : player_(p), what_(e), derived_(p.promises().pending()) {}
+    handler(player& p, const expression& e) noexcept : player_(p), what_(e), derived_(p.promises().pending()) {}
 
     promise& derived() noexcept { return derived_; }
 
@@ -248,11 +246,8 @@ class handler final : public reaction {
     caption describe(bool fulfilled) const override {
         switch (what_.what) {
             case form::at_end: return {title("finally", what_.body), what_.callback_at};
-            case form::on_error:
-                return {fulfilled ? "catch: pass on" : title("catch", what_.body),
-                        what_.callback_at};
-            default:
-                return {fulfilled ? title("then", what_.body) : "then: pass on", what_.callback_at};
+            case form::on_error: return {fulfilled ? "catch: pass on" : title("catch", what_.body), what_.callback_at};
+            default: return {fulfilled ? title("then", what_.body) : "then: pass on", what_.callback_at};
         }
     }
 
@@ -282,12 +277,9 @@ class handler final : public reaction {
 /// A connected pair of descriptors.
 class wire {
  public:
-    wire(rondo::loop& on, int reader, int writer) noexcept
-        : loop_(&on), reader_(reader), writer_(writer) {}
+    wire(rondo::loop& on, int reader, int writer) noexcept : loop_(&on), reader_(reader), writer_(writer) {}
     wire(wire&& other) noexcept
-        : loop_(std::exchange(other.loop_, nullptr)),
-          reader_(other.reader_),
-          writer_(other.writer_) {}
+        : loop_(std::exchange(other.loop_, nullptr)), reader_(other.reader_), writer_(other.writer_) {}
     wire& operator=(wire&&) = delete;
     ~wire() { close(); }
 
@@ -295,8 +287,9 @@ class wire {
     void close() noexcept {
         if (loop_ == nullptr) return;
         rondo::sys_op call{.what = rondo::sys_op::call::close, .fd = writer_};
-        loop_->control(call);
-        std::exchange(loop_, nullptr)->reap(reader_);
+        auto& scheduler = rondo::detail::scheduler::of(*std::exchange(loop_, nullptr));
+        scheduler.control(call);
+        scheduler.reap(reader_);
     }
 
  private:
@@ -334,8 +327,8 @@ outcome player::run() {
 void player::start() {
     const work program{&scenario_.program, nullptr, {}};
     if (stage_.record != nullptr) {
-        static constexpr queue_name queues[] = {queue_name::main, queue_name::immediates,
-                                                queue_name::io, queue_name::timers};
+        static constexpr queue_name queues[] = {queue_name::main, queue_name::immediates, queue_name::io,
+                                                queue_name::timers};
         stage_.record->queued(queues[static_cast<std::size_t>(scenario_.start)], "program", {}, 1);
     }
     switch (scenario_.start) {
@@ -345,13 +338,11 @@ void player::start() {
             return;
         case start_in::timer:
             stage_.loop.set_immediate([this, program] {
-                stage_.loop.set_timeout(milliseconds(1),
-                                        [this, program] { perform(recording::program, program); });
+                stage_.loop.set_timeout(milliseconds(1), [this, program] { perform(recording::program, program); });
             });
             return;
         case start_in::poll:
-            stage_.loop.set_immediate(
-                [this, program] { make_readable(recording::program, program); });
+            stage_.loop.set_immediate([this, program] { make_readable(recording::program, program); });
             return;
     }
 }
@@ -377,8 +368,7 @@ void player::execute(const statement& s) {
     stage_.step();
     if (stage_.record != nullptr) stage_.record->statement(s.at);
     const work callback{&s.body, nullptr, s.callback_at};
-    held* const name =
-        s.name >= 0 && s.what < verb::let ? &handles_[static_cast<std::size_t>(s.name)] : nullptr;
+    held* const name = s.name >= 0 && s.what < verb::let ? &handles_[static_cast<std::size_t>(s.name)] : nullptr;
     const auto index = static_cast<std::size_t>(s.name);
     switch (s.what) {
         case verb::log:
@@ -463,32 +453,30 @@ void player::set_interval(const statement& s) {
     const milliseconds period = node_delay(s.ms);
     const work w{&s.body, nullptr, s.callback_at};
     const std::uint32_t item = note(queue_name::timers, "", w, due(period));
-    rondo::handle made =
-        stage_.loop.set_interval(period, [this, &s, period, item, runs = 0.0]() mutable {
-            const double next = due(period);  // counted from the start of this run
-            stage_.perform(item, [&] {
-                run(s.body);
+    rondo::handle made = stage_.loop.set_interval(period, [this, &s, period, item, runs = 0.0]() mutable {
+        const double next = due(period);  // counted from the start of this run
+        stage_.perform(item, [&] {
+            run(s.body);
                 // The name may stand for another timer by now; so it does in JavaScript.
-                if (++runs >= s.times) clear(s.name);
-            });
-            if (stage_.record != nullptr && !stage_.record->was_removed(item))
-                stage_.record->queued_again(item, next);
+            if (++runs >= s.times) clear(s.name);
         });
+        if (stage_.record != nullptr && !stage_.record->was_removed(item)) stage_.record->queued_again(item, next);
+    });
     handles_[static_cast<std::size_t>(s.name)] = {std::move(made), item};
 }
 
 void player::make_readable(std::uint32_t item, const work& w) {
     using call = rondo::sys_op::call;
     rondo::loop& loop = stage_.loop;
+    auto& scheduler = rondo::detail::scheduler::of(loop);
     rondo::sys_op pair{.what = call::stream_pair};
-    if (const int result = loop.control(pair); result < 0)
+    if (const int result = scheduler.control(pair); result < 0)
         return give_up(std::string("no descriptors: ") + std::strerror(-result));
     wire made(loop, pair.fds[0], pair.fds[1]);
     char byte = 'x';
     rondo::sys_op send{.what = call::try_send, .fd = pair.fds[1], .data = &byte, .size = 1};
-    if (const int result = loop.control(send); result < 0)
-        return give_up(std::string("a descriptor cannot be made readable: ") +
-                       std::strerror(-result));
+    if (const int result = scheduler.control(send); result < 0)
+        return give_up(std::string("a descriptor cannot be made readable: ") + std::strerror(-result));
     rondo::spawn_on(loop, when_readable, std::ref(*this), std::move(made), item, w);
 }
 
@@ -515,8 +503,7 @@ void player::spin(double ms) {
 
 std::uint32_t player::note(queue_name where, const char* kind, const work& w, double due) {
     if (stage_.record == nullptr) return 0;
-    return stage_.record->queued(where, w.body != nullptr ? title(kind, *w.body) : "resolve", w.at,
-                                 due);
+    return stage_.record->queued(where, w.body != nullptr ? title(kind, *w.body) : "resolve", w.at, due);
 }
 
 double player::due(milliseconds after) const {
@@ -588,7 +575,7 @@ value player::combine(const expression& e) {
 outcome play(const scenario& s, rondo::backend_kind kind, recording* record) {
     rondo::loop_options options;
     options.kind = kind;
-    options.watch = record;
+    options.observer = record;
     rondo::loop loop(options);
     if (record != nullptr) record->start(loop.now());
     player p(s, loop, record);

@@ -38,12 +38,11 @@ struct tally {
 
 class element final : public reaction {
  public:
-    element(std::shared_ptr<tally> of, std::size_t index) noexcept
-        : of_(std::move(of)), index_(index) {}
+    element(std::shared_ptr<tally> of, std::size_t index) noexcept : of_(std::move(of)), index_(index) {}
 
     void run(realm& r, bool fulfilled) override {
-        const bool decides = of_->how == form::race || (of_->how == form::all && !fulfilled) ||
-                             (of_->how == form::any && fulfilled);
+        const bool decides =
+            of_->how == form::race || (of_->how == form::all && !fulfilled) || (of_->how == form::any && fulfilled);
         const bool last = !decides && --of_->left == 0;
         if (!decides && !last) return;
         const bool outcome = decides ? fulfilled : of_->how != form::any;
@@ -119,8 +118,7 @@ promise& realm::combine(form how, std::span<const value> inputs) {
     promise& into = pending();
     // One more than there are inputs, while they are being asked.
     auto all = std::make_shared<tally>(into, how, inputs.size() + 1);
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-        then(promise_of(inputs[i]), make<element>(all, i));
+    for (std::size_t i = 0; i < inputs.size(); ++i) then(promise_of(inputs[i]), make<element>(all, i));
     if (--all->left == 0 && how != form::race) {
         if (how == form::any) {
             reject(into);

@@ -41,9 +41,9 @@ void recording::time_passed(rondo::time_point now) {
 
 void recording::end() { events_.push_back({event::kind::ended, 0, 0, {}, {}, 0}); }
 
-void recording::on_phase(rondo::phase p, rondo::time_point when) noexcept {
-    events_.push_back(
-        {event::kind::phase, 0, static_cast<std::uint32_t>(p), {}, {}, milliseconds(when)});
+void recording::on(const rondo::loop_event& e) noexcept {
+    if (e.kind != rondo::loop_event_kind::phase) return;
+    events_.push_back({event::kind::phase, 0, static_cast<std::uint32_t>(e.phase), {}, {}, milliseconds(e.when)});
 }
 
 }  // namespace replay

@@ -56,12 +56,10 @@ class recording final : public rondo::observer {
 
     /// Since the run began.
     void start(rondo::time_point now) noexcept { start_ = now; }
-    double milliseconds(rondo::time_point t) const noexcept {
-        return static_cast<double>((t - start_).count()) / 1e6;
-    }
+    double milliseconds(rondo::time_point t) const noexcept { return static_cast<double>((t - start_).count()) / 1e6; }
 
  private:
-    void on_phase(rondo::phase p, rondo::time_point when) noexcept override;
+    void on(const rondo::loop_event& e) noexcept override;
 
     struct record_of_item {
         event as_queued;

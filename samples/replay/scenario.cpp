@@ -169,15 +169,12 @@ class reader {
     void check_features(const json& j) const {
         const auto it = j.find("features");
         if (it == j.end()) return;
-        const bool fine = it->is_array() && std::all_of(it->begin(), it->end(), [](const json& f) {
-                              return f.is_string();
-                          });
+        const bool fine =
+            it->is_array() && std::all_of(it->begin(), it->end(), [](const json& f) { return f.is_string(); });
         if (!fine) fail("\"features\" is an array of strings, not " + shown(*it));
     }
 
-    static label label_of(const json& j) {
-        return {j.is_string() ? j.get<std::string>() : j.dump(), j.dump()};
-    }
+    static label label_of(const json& j) { return {j.is_string() ? j.get<std::string>() : j.dump(), j.dump()}; }
 
     std::vector<label> read_labels(const json& j) const {
         if (!j.is_array()) fail("\"expect\" is an array of labels, not " + shown(j));
@@ -189,8 +186,7 @@ class reader {
     // --- names -----------------------------------------------------------------------------------
 
     std::string name_of(const json& j, const char* whose) const {
-        if (!j.is_string())
-            fail(std::string("the name of a ") + whose + " is a string, not " + shown(j));
+        if (!j.is_string()) fail(std::string("the name of a ") + whose + " is a string, not " + shown(j));
         const std::string& name = j.get_ref<const std::string&>();
         const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
         const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_'; };
@@ -211,8 +207,7 @@ class reader {
     enum : std::uint8_t { made_by_let = 1, made_by_new = 2, looked_up = 4, settled = 8 };
 
     int promise_of(const json& j, std::uint8_t use) {
-        const auto index =
-            static_cast<std::size_t>(index_in(made_->promises, name_of(j, "promise")));
+        const auto index = static_cast<std::size_t>(index_in(made_->promises, name_of(j, "promise")));
         uses_.resize(made_->promises.size());
         uses_[index] |= use;
         return static_cast<int>(index);
@@ -235,8 +230,7 @@ class reader {
     template <class Word>
     const Word& word_of(const json& j, std::span<const Word> words, const std::string& kind) const {
         if (!j.is_array() || j.empty() || !j[0].is_string())
-            fail((kind[0] == 'e' ? "an " : "a ") + kind +
-                 " is an array that begins with a word, not " + shown(j));
+            fail((kind[0] == 'e' ? "an " : "a ") + kind + " is an array that begins with a word, not " + shown(j));
         const std::string& name = j[0].get_ref<const std::string&>();
         for (const Word& word : words) {
             if (name != word.name) continue;
@@ -282,8 +276,7 @@ class reader {
 
     statement read_statement(const json& j, bool async) {
         const auto& word = word_of<statement_word>(j, statement_words, "statement");
-        if (word.async && !async)
-            fail(std::string("\"") + word.name + "\" stands only in async functions (\"call\")");
+        if (word.async && !async) fail(std::string("\"") + word.name + "\" stands only in async functions (\"call\")");
         statement s;
         s.what = word.what;
         switch (word.what) {
@@ -312,8 +305,7 @@ class reader {
             case verb::ref: s.name = handle_of(j[1]); break;
             case verb::spin: {
                 s.ms = std::trunc(number_at(j, 1, "ms"));
-                if (s.ms < 0 || s.ms > 2147483647)
-                    fail("ms of a spin is 0 to 2147483647, not " + shown(j[1]));
+                if (s.ms < 0 || s.ms > 2147483647) fail("ms of a spin is 0 to 2147483647, not " + shown(j[1]));
                 break;
             }
             case verb::evaluate:
@@ -341,8 +333,7 @@ class reader {
                 s.body = block_at(j, 1, true);
                 if (has(j, 2)) s.on_error = block_at(j, 2, true);
                 if (has(j, 3)) s.at_end = block_at(j, 3, true);
-                if (!s.on_error && !s.at_end)
-                    fail("a \"try\" has a catch block, a finally block, or both");
+                if (!s.on_error && !s.at_end) fail("a \"try\" has a catch block, a finally block, or both");
                 break;
         }
         return s;
@@ -386,8 +377,7 @@ class reader {
                 const at_element here(*this, 1);
                 if (!j[1].is_array()) fail("it takes an array of expressions, not " + shown(j[1]));
                 e.operands.reserve(j[1].size());
-                for (std::size_t i = 0; i < j[1].size(); ++i)
-                    e.operands.push_back(expression_at(j[1], i));
+                for (std::size_t i = 0; i < j[1].size(); ++i) e.operands.push_back(expression_at(j[1], i));
                 break;
             }
         }
@@ -401,8 +391,8 @@ class reader {
     }
 
     void read_via(const json& j, expression& e) {
-        const auto* it = std::find_if(std::begin(sources), std::end(sources),
-                                      [&](const auto& each) { return j[1] == each.first; });
+        const auto* it =
+            std::find_if(std::begin(sources), std::end(sources), [&](const auto& each) { return j[1] == each.first; });
         if (it == std::end(sources))
             fail("\"via\" is followed by tick, micro, imm, timer, io or close, not " + shown(j[1]));
         e.from = it->second;
@@ -462,8 +452,7 @@ std::string contents(const std::string& path) {
 
 bool blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == line.npos; }
 
-void read_lines(const std::string& path, std::string_view text,
-                const std::function<void(entry)>& take) {
+void read_lines(const std::string& path, std::string_view text, const std::function<void(entry)>& take) {
     std::size_t number = 0, found = 0;
     while (!text.empty()) {
         const std::string_view line = text.substr(0, text.find('\n'));
@@ -489,8 +478,7 @@ bool looks_like_lines(std::string_view text) {
     const std::size_t first = text.find_first_not_of(" \t\r\n");
     if (first == text.npos) return false;
     const std::size_t end = text.find('\n', first);
-    return end != text.npos && !blank(text.substr(end)) &&
-           json::accept(text.substr(first, end - first));
+    return end != text.npos && !blank(text.substr(end)) && json::accept(text.substr(first, end - first));
 }
 
 }  // namespace
@@ -508,14 +496,12 @@ void read_scenarios(const std::string& path, const std::function<void(entry)>& t
         std::size_t line = 1;
         if (const auto* at = dynamic_cast<const json::parse_error*>(&e))
             line += static_cast<std::size_t>(std::count(
-                text.begin(),
-                text.begin() + static_cast<std::ptrdiff_t>(std::min(at->byte, text.size())), '\n'));
+                text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(at->byte, text.size())), '\n'));
         throw malformed(name + ":" + std::to_string(line) + ": " + not_json(e));
     }
     if (!parsed.is_array()) return take(interpret(parsed, name));
     if (parsed.empty()) throw malformed(name + ": there is no scenario in it");
-    for (std::size_t i = 0; i < parsed.size(); ++i)
-        take(interpret(parsed[i], name + "[" + std::to_string(i) + "]"));
+    for (std::size_t i = 0; i < parsed.size(); ++i) take(interpret(parsed[i], name + "[" + std::to_string(i) + "]"));
 }
 
 std::string json_quote(std::string_view text) { return json(text).dump(); }

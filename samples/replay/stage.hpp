@@ -35,8 +35,7 @@ class stage {
 
     /// Counts one step, so that an interval nobody ends is not for ever.
     void step() {
-        if (++steps_ == steps_max)
-            give_up("it has not come to an end after " + std::to_string(steps_max) + " steps");
+        if (++steps_ == steps_max) give_up("it has not come to an end after " + std::to_string(steps_max) + " steps");
     }
 
     /// Runs `f` as what the queue calls `item`.

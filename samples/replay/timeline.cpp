@@ -57,9 +57,7 @@ std::string to_json(const event& e, const std::vector<std::uint32_t>& at) {
     std::string rest;
     switch (e.what) {
         case kind::phase: rest = count + "," + number(e.time); break;
-        case kind::queued:
-            rest = item + "," + count + "," + quote(e.text) + "," + where + "," + number(e.time);
-            break;
+        case kind::queued: rest = item + "," + count + "," + quote(e.text) + "," + where + "," + number(e.time); break;
         case kind::removed: rest = item; break;
         case kind::referenced: rest = item + "," + count; break;
         case kind::begun: rest = item + "," + number(e.time); break;
@@ -74,17 +72,15 @@ std::string to_json(const event& e, const std::vector<std::uint32_t>& at) {
 }  // namespace
 
 void timeline::add(const scenario& s, std::string_view javascript, const recording& run,
-                   const std::vector<const label*>& labels, const std::string& error,
-                   const char* backend) {
+                   const std::vector<const label*>& labels, const std::string& error, const char* backend) {
     static constexpr const char* starts[] = {"main", "check", "poll", "timer"};
     const std::vector<std::uint32_t> at = utf16_positions(javascript);
-    std::string json =
-        "{\"id\":" + quote(s.id) + ",\"note\":" + quote(s.note) + ",\"start\":\"" +
-        starts[static_cast<std::size_t>(s.start)] + "\",\"backend\":\"" + backend +
-        "\",\"error\":" + quote(error) + ",\"source\":" + quote(javascript) +
-        ",\"labels\":" + array(labels, [](const label* l) { return l->text; }) + ",\"expect\":" +
-        (s.expect ? array(*s.expect, [](const label& l) { return l.text; }) : "null") +
-        ",\"events\":[";
+    std::string json = "{\"id\":" + quote(s.id) + ",\"note\":" + quote(s.note) + ",\"start\":\"" +
+                       starts[static_cast<std::size_t>(s.start)] + "\",\"backend\":\"" + backend +
+                       "\",\"error\":" + quote(error) + ",\"source\":" + quote(javascript) +
+                       ",\"labels\":" + array(labels, [](const label* l) { return l->text; }) +
+                       ",\"expect\":" + (s.expect ? array(*s.expect, [](const label& l) { return l.text; }) : "null") +
+                       ",\"events\":[";
     bool first = true;
     for (const event& e : run.events()) {
         if (!first) json += ',';

@@ -17,8 +17,7 @@ class timeline {
  public:
     /// `javascript` is what print_javascript gave for `s`.
     void add(const scenario& s, std::string_view javascript, const recording& run,
-             const std::vector<const label*>& labels, const std::string& error,
-             const char* backend);
+             const std::vector<const label*>& labels, const std::string& error, const char* backend);
     bool empty() const noexcept { return runs_.empty(); }
     void write(std::ostream& out) const;
 

@@ -181,7 +181,8 @@ task<> node::run_for_office() {
     std::size_t votes = 1;
     const auto asks = [&](rondo::task_group& group) -> task<> {
         for (word peer = 1; peer <= nodes_.size(); ++peer)
-            if (peer != id_) group.spawn([this, peer, term, &votes] { return ask_for_vote(peer, term, votes); }).discard();
+            if (peer != id_)
+                group.spawn([this, peer, term, &votes] { return ask_for_vote(peer, term, votes); }).discard();
         co_return;
     };
     co_await rondo::with_task_group(asks);

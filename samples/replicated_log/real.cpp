@@ -18,9 +18,7 @@ struct journal final : witness {
     rondo::event news;
 
     void votes(word, word, word) override {}
-    void leads(word node, word term) override {
-        std::printf("node %lu leads term %lu\n", node, term);
-    }
+    void leads(word node, word term) override { std::printf("node %lu leads term %lu\n", node, term); }
     void wrote(word, std::size_t, const entry&, word) override {}
     void applied(word node, std::size_t, const entry& e, bool again) override {
         if (e.client == 0 || again) return;

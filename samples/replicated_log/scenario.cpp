@@ -54,10 +54,14 @@ class cluster final : public witness {
         may_crash(node);
     }
     void applied(word node, std::size_t index, const entry& e, bool again) override {
-        if (e.client == 0) say("%s applies %lu: term %lu begins", names[node - 1], index, e.term);
-        else say("%s applies %lu: request %lu of client %lu%s", names[node - 1], index, e.request, e.client, again ? ", again" : "");
+        if (e.client == 0)
+            say("%s applies %lu: term %lu begins", names[node - 1], index, e.term);
+        else
+            say("%s applies %lu: request %lu of client %lu%s", names[node - 1], index, e.request, e.client,
+                again ? ", again" : "");
         RONDO_ALWAYS(index == ++at_[node], "entries are applied in their order");
-        RONDO_ALWAYS(agreed_.try_emplace(index, e).first->second == e, "what is committed is the same for all, for ever");
+        RONDO_ALWAYS(agreed_.try_emplace(index, e).first->second == e,
+                     "what is committed is the same for all, for ever");
         if (e.client == 0 || again) return;
         word& latest = seen_[node][e.client];
         RONDO_ALWAYS(e.request == latest + 1, "each request is applied once, in the order of its client");
@@ -119,7 +123,9 @@ task<> client_program(std::shared_ptr<cluster> all, word id) {
     co_await rondo::sleep_for(rondo::duration::max());
 }
 
-std::chrono::milliseconds some_ms(world& w, std::uint32_t most) { return std::chrono::milliseconds(w.choose(most + 1)); }
+std::chrono::milliseconds some_ms(world& w, std::uint32_t most) {
+    return std::chrono::milliseconds(w.choose(most + 1));
+}
 
 /// Starts again what has crashed, sooner or later.
 task<> restart(world& w, const cluster& all) {
@@ -150,7 +156,8 @@ task<> disturb(world& w, const cluster& all) {
             continue;
         }
         const char *const a = names[which], *const b = names[other], *const c = names[size - which - other];
-        constexpr const char* cuts[] = {"%s: cut off", "%s: nobody hears it", "%s: it hears nobody", "%s: cut off from %s"};
+        constexpr const char* cuts[] = {"%s: cut off", "%s: nobody hears it", "%s: it hears nobody",
+                                        "%s: cut off from %s"};
         all.say(cuts[what - 2], a, b);
         const auto cut = what == 2   ? w.partition({a}, {b, c, "client 1", "client 2"})
                          : what == 3 ? w.partition_from({a}, {b, c, "client 1", "client 2"})

@@ -272,9 +272,7 @@ TEST_CASE("ask: an actor that lets go of the request, or fails in it, gives `no 
             CHECK(ignored);
             CHECK(i.alive());
         }
-        static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = quiet});
-        }
+        static task<> main() { co_await with_supervisor_group(body, {.on_error = quiet}); }
     };
     run(local::main);
 }
@@ -406,8 +404,8 @@ TEST_CASE("mailbox: drop_newest, drop_oldest and reject keep what they say") {
             CHECK(dead() == 6);
             CHECK(refused == 3);
             bool open = false;
-            auto full = spawn_actor({.capacity = 0, .when_full = overflow::reject}, drain, std::ref(got),
-                std::ref(open));
+            auto full =
+                spawn_actor({.capacity = 0, .when_full = overflow::reject}, drain, std::ref(got), std::ref(open));
             bool thrown = false;
             try {
                 co_await full.tell(1);
@@ -558,13 +556,15 @@ TEST_CASE("receive: selective, by type or by a condition; what is skipped stays 
         }
         static task<> body(std::uint32_t capacity, journal& j) {
             auto a = spawn_actor({.capacity = capacity}, actor, std::ref(j));
-            auto sender = spawn([](actor_ref<message> to) -> task<> {
-                co_await to.tell<int>(1);
-                co_await to.tell<int>(2);
-                co_await to.tell<urgent>(1);
-                co_await to.tell<int>(3);
-                co_await to.tell<urgent>(2);
-            }, a);
+            auto sender = spawn(
+                [](actor_ref<message> to) -> task<> {
+                    co_await to.tell<int>(1);
+                    co_await to.tell<int>(2);
+                    co_await to.tell<urgent>(1);
+                    co_await to.tell<int>(3);
+                    co_await to.tell<urgent>(2);
+                },
+                a);
             co_await sender;
             a.stop();
             co_await a.ended();
@@ -675,7 +675,9 @@ TEST_CASE("stop: what was sent before is handled, what comes later is refused") 
         static task<> body() {
             auto a = spawn_actor<account>();
             co_await a.tell<deposit>(1);
-            const auto ask = [](actor_ref<account::message> to) -> task<int> { co_return co_await to.ask<get_balance>(); };
+            const auto ask = [](actor_ref<account::message> to) -> task<int> {
+                co_return co_await to.ask<get_balance>();
+            };
             auto asking = spawn(ask, a);
             co_await test::others_first();
             a.stop();
@@ -722,9 +724,7 @@ TEST_CASE("ended: tells how, each waiter once; `no such actor` at once afterward
                 CHECK(late.how == kind::no_such_actor);
             }
         }
-        static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = quiet});
-        }
+        static task<> main() { co_await with_supervisor_group(body, {.on_error = quiet}); }
     };
     run(local::main);
 }
@@ -871,7 +871,8 @@ TEST_CASE("actor_watch: one that outlives the actor it belongs to tells nobody")
     using message = std::variant<int, gone>;
     struct local {
         static task<> watched(mailbox<int>& box) { static_cast<void>(co_await box.receive()); }
-        static task<> watches(mailbox<message>& box, actor_ref<int> of, std::unique_ptr<actor_watch<gone, message>>& kept) {
+        static task<> watches(mailbox<message>& box, actor_ref<int> of,
+                              std::unique_ptr<actor_watch<gone, message>>& kept) {
             kept = std::make_unique<actor_watch<gone, message>>(box, of);
             co_return;
         }
@@ -894,8 +895,8 @@ TEST_CASE("actor: it ends with its scope, which does not wait for it") {
     struct local {
         static task<> body(task_group& group, actor_ref<account::message>& kept) {
             kept = spawn_actor<account>({.in = &group});
-            auto child = group.spawn([](actor_ref<account::message> a) -> task<> { co_await a.tell<deposit>(5); },
-                kept);
+            auto child =
+                group.spawn([](actor_ref<account::message> a) -> task<> { co_await a.tell<deposit>(5); }, kept);
             co_await child;
             const int balance = co_await kept.ask<get_balance>();
             CHECK(balance == 5);
@@ -966,10 +967,12 @@ TEST_CASE("actor: may spawn actors, in a scope of its own that ends with it") {
 TEST_CASE("actor: an address may outlive the loop") {
     actor_ref<account::message> kept;
     const std::size_t before = detail::frames_live();
-    rondo::run([](actor_ref<account::message>& out) -> task<> {
-        out = spawn_actor<account>();
-        co_return;
-    }, std::ref(kept));
+    rondo::run(
+        [](actor_ref<account::message>& out) -> task<> {
+            out = spawn_actor<account>();
+            co_return;
+        },
+        std::ref(kept));
     CHECK_FALSE(kept.alive());
     kept = {};
     CHECK(detail::frames_live() == before);
@@ -979,10 +982,12 @@ TEST_CASE("actor: cancelled before its first step it never runs, and what it got
     struct local {
         static task<> body() {
             journal j;
-            auto a = spawn_actor([](mailbox<int>&, journal& note) -> task<> {
-                note.add("ran");
-                co_return;
-            }, std::ref(j));
+            auto a = spawn_actor(
+                [](mailbox<int>&, journal& note) -> task<> {
+                    note.add("ran");
+                    co_return;
+                },
+                std::ref(j));
             co_await a.tell(1);
             a.kill();
             const actor_exit exit = co_await a.ended();
@@ -1005,9 +1010,7 @@ TEST_CASE("actor: one whose first coroutine cannot be made has failed" * doctest
             const auto reply = co_await attempt(a.ask<get>());
             CHECK(reply.error() == std::errc::no_such_process);
         }
-        static task<> main() {
-            co_await with_supervisor_group(body, {.on_error = quiet});
-        }
+        static task<> main() { co_await with_supervisor_group(body, {.on_error = quiet}); }
     };
     run(local::main);
 }

@@ -222,8 +222,9 @@ TEST_CASE("supervisor: OTP intensity: more restarts than that within the period,
                 }
             };
             const std::string ended = co_await supervise(work, {.intensity = 2, .period = 1h, .name = "test"});
-            CHECK(ended == "supervisor test gave up on b: it was restarted too often; the last error: "
-                           "std::runtime_error: b failed");
+            CHECK(ended ==
+                  "supervisor test gave up on b: more than 2 restarts within 1 h 0 min; the last error: "
+                  "std::runtime_error: b failed");
             CHECK(body_cancelled);
             CHECK(t.j.text() == "a+ b+ c+ b! b+ b! b+ b! c- a-");
         }
@@ -240,10 +241,12 @@ TEST_CASE("supervisor: OTP intensity 0 gives up at the first failure; the error 
         static task<> body() {
             bool cause = false;
             try {
-                co_await with_supervisor([](supervisor& s) -> task<> {
-                    co_await s.start({}, fails);
-                    co_await sleep_for(1h);
-                }, {.intensity = 0});
+                co_await with_supervisor(
+                    [](supervisor& s) -> task<> {
+                        co_await s.start({}, fails);
+                        co_await sleep_for(1h);
+                    },
+                    {.intensity = 0});
             } catch (const supervisor_gave_up& e) {
                 try {
                     std::rethrow_exception(e.cause());
@@ -500,7 +503,7 @@ TEST_CASE("supervisor: OTP simple_one_for_one: children come and go, and each is
                 for (int i = 0; i < 100; ++i) {
                     all.push_back(std::make_unique<remote_child>(remote_child{.name = std::to_string(i)}));
                     auto h = co_await s.start({.name = all.back()->name, .restart = restart::temporary}, remote,
-                        all.back().get(), &j);
+                                              all.back().get(), &j);
                     handles.push_back(std::move(h));
                 }
                 co_await settle();
@@ -723,6 +726,207 @@ TEST_CASE("supervisor: a tree: one that gives up is restarted by the one above i
     run(local::body);
 }
 
+TEST_CASE("supervisor: what() of one that gave up keeps both ends of a long error: it does not grow with the levels") {
+    struct local {
+        static task<> level(int left) {
+            if (left == 0) throw std::runtime_error("the first of all");
+            const std::string name = "level-" + std::to_string(left);
+            const auto work = [&](supervisor& s) -> task<> {
+                co_await s.start(level, left - 1);
+                co_await sleep_for(1h);
+            };
+            co_await with_supervisor(work, {.intensity = 0, .name = name.c_str()});
+        }
+        static task<> body() {
+            std::size_t longest = 0;
+            for (const int levels : {3, 10, 50}) {
+                std::string said;
+                try {
+                    co_await level(levels);
+                } catch (const supervisor_gave_up& e) {
+                    said = e.what();
+                }
+                CHECK(said.starts_with("supervisor level-" + std::to_string(levels) +
+                                       " gave up on a child: more than 0"));
+                CHECK(said.ends_with("std::runtime_error: the first of all"));
+                longest = std::max(longest, said.size());
+            }
+            CHECK(longest < 600);
+        }
+    };
+    run(local::body);
+}
+
+// --- what it says --------------------------------------------------------------------------------------
+
+/// What the library logs, and where, as long as this lives.
+struct heard {
+    heard() {
+        detail::flush_log();  // what earlier tests have flooded is not this one's
+        detail::pass_log_second();
+        set_log_sink(
+            [](const log_record& r, void* to) noexcept {
+                auto& self = *static_cast<heard*>(to);
+                self.text += std::string(name_of(r.level)) + ": " + std::string(r.message) + "\n";
+                self.lines.push_back(r.place.line());
+            },
+            this);
+    }
+    ~heard() { set_log_sink(nullptr); }
+    std::string text;
+    std::vector<unsigned> lines;
+};
+
+task<> fails() {
+    co_await yield();
+    throw std::runtime_error("no luck");
+}
+task<> ends() { co_await yield(); }
+
+TEST_CASE("supervisor: a restart is warned of, with the child's name and line, the error, the delay and the limit" *
+          doctest::skip(!test::on_sim())) {
+    struct local {
+        static task<> body() {
+            heard log;
+            unsigned line = 0;
+            const auto work = [&](supervisor& s) -> task<> {
+                line = __LINE__ + 1;
+                co_await s.start({.name = "w1", .backoff_min = 2s, .backoff_max = 2s}, fails);
+                co_await sleep_for(1h);
+            };
+            const std::string ended = co_await supervise(work, {.intensity = 2, .period = 5min, .name = "top"});
+            CHECK(log.text ==
+                  "warning: supervisor top: restarts w1 in 2.0 s, 1 of 2 within 5 min 0 s, since it failed: "
+                  "std::runtime_error: no luck\n"
+                  "warning: supervisor top: restarts w1 in 2.0 s, 2 of 2 within 5 min 0 s, since it failed: "
+                  "std::runtime_error: no luck\n");
+            CHECK(log.lines == std::vector<unsigned>{line, line});
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: so is one at once, of a child without a name that has ended") {
+    struct local {
+        static task<> body() {
+            heard log;
+            const auto work = [&](supervisor& s) -> task<> {
+                co_await s.start(ends);
+                co_await sleep_for(1h);
+            };
+            static_cast<void>(co_await supervise(work, {}));
+            CHECK(log.text ==
+                  "warning: supervisor: restarts a child at once, 1 of 1 within 5.0 s, since it has ended\n");
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: on_restart is told instead of the log: a function, or a lambda with state" *
+          doctest::skip(!test::on_sim())) {
+    struct local {
+        static task<> body() {
+            heard log;
+            std::vector<std::string> told;
+            const auto work = [&](supervisor& s) -> task<> {
+                co_await s.start({.name = "w1", .backoff_min = 2s, .backoff_max = 2s}, fails);
+                co_await sleep_for(1h);
+            };
+            const auto note = [&told](const restart_notice& n) {
+                told.push_back(std::string(n.supervisor) + " " + std::string(n.child) + " " +
+                               std::to_string(n.delay / 1s) + " " + std::to_string(n.count) + "/" +
+                               std::to_string(n.intensity) + " " + std::to_string(n.period / 1s) + " " +
+                               detail::message_of(n.error));
+                CHECK(n.place.line() != 0);
+            };
+            static_cast<void>(
+                co_await supervise(work, {.intensity = 2, .period = 5min, .name = "top", .on_restart = note}));
+            CHECK(log.text == "");
+            CHECK(told == std::vector<std::string>{"top w1 2 1/2 300 std::runtime_error: no luck",
+                                                   "top w1 2 2/2 300 std::runtime_error: no luck"});
+        }
+    };
+    run(local::body);
+}
+
+TEST_CASE("supervisor: decide may be a lambda with state") {
+    struct local {
+        static task<> body() {
+            int asked = 0;
+            const auto work = [&](supervisor& s) -> task<> {
+                const auto stops = [&asked](const std::exception_ptr&) {
+                    ++asked;
+                    return decision::stop;
+                };
+                auto c = co_await s.start({.decide = stops}, fails);
+                co_await settle();
+                CHECK(c.state() == child_state::ended);
+            };
+            co_await with_supervisor(work);
+            CHECK(asked == 1);
+        }
+    };
+    run(local::body);
+}
+
+struct add {
+    int n;
+};
+struct crash : request<> {};
+struct sum : request<int> {};
+
+struct adder {
+    using message = std::variant<add, crash, sum>;
+    void on(add& a) { total += a.n; }
+    void on(crash&) { throw std::runtime_error("crash"); }
+    int on(sum&) { return total; }
+    explicit adder(int first) : total(first) {}
+    int total;
+};
+
+// --- what may be a child -------------------------------------------------------------------------------
+
+struct crew {
+    int worked = 0;
+    int asked = 0;
+    task<> work(int by) {
+        worked += by;
+        co_await sleep_for(1h);
+    }
+    task<> attend(supervised& self, const int& by) {
+        worked += by;
+        self.ready();
+        co_await self.stop_asked();
+        ++asked;
+    }
+};
+
+TEST_CASE(
+    "supervisor: a member function may be a child, behind its object a supervised&; and options may be left out") {
+    struct local {
+        static task<> body() {
+            crew all;
+            const auto work = [&](supervisor& s) -> task<> {
+                co_await s.start({.name = "work"}, &crew::work, &all, 1);
+                co_await s.start(&crew::attend, std::ref(all), 10);
+                auto copied = co_await s.start(&crew::work, crew(), 100);
+                auto a = co_await s.start_actor<adder>(7);
+                auto b = co_await s.start_actor(
+                    [](mailbox<int>& box, int) -> task<> { static_cast<void>(co_await box.receive()); }, 1);
+                const int total = co_await a.ask<sum>();
+                CHECK(total == 7);
+                CHECK(b.alive());
+                co_await settle();
+                CHECK(s.which_children().size() == 5);
+            };
+            co_await with_supervisor(work);
+            CHECK(all.worked == 11);
+            CHECK(all.asked == 1);
+        }
+    };
+    run(local::body);
+}
+
 TEST_CASE("supervisor: a cancel from outside stops the children in the reverse order, too, level by level" *
           doctest::test_suite("order")) {
     struct local {
@@ -861,7 +1065,8 @@ TEST_CASE("supervisor: many children in back-off cost each as much as few") {
         static task<> body(int n) {
             const auto work = [n](supervisor& s) -> task<> {
                 for (int i = 0; i < n; ++i) co_await s.start({.backoff_min = 1h}, fails);
-                while (!s.which_children().empty() && s.which_children().back().state != child_state::waiting_to_restart)
+                while (!s.which_children().empty() &&
+                       s.which_children().back().state != child_state::waiting_to_restart)
                     co_await immediate();
             };
             co_await with_supervisor(work, {.intensity = 1'000'000});
@@ -871,8 +1076,7 @@ TEST_CASE("supervisor: many children in back-off cost each as much as few") {
 }
 
 TEST_CASE("supervisor: of those due at one moment the one that was started first comes first; one removed does not" *
-          doctest::test_suite("order") *
-          doctest::skip(!test::on_sim())) {
+          doctest::test_suite("order") * doctest::skip(!test::on_sim())) {
     struct local {
         static task<> fails_once(int n, std::vector<int>& starts, std::vector<int>& order) {
             if (starts[static_cast<std::size_t>(n)]++ != 0) order.push_back(n);
@@ -888,7 +1092,8 @@ TEST_CASE("supervisor: of those due at one moment the one that was started first
                 for (int n = 0; n < many; ++n) {
                     // due one second after the failure, which comes within ten milliseconds; every third in half of it
                     const duration wait = n % 3 == 0 ? 500ms : 1s;
-                    all.push_back(co_await s.start({.backoff_min = wait}, fails_once, n, std::ref(starts), std::ref(order)));
+                    all.push_back(
+                        co_await s.start({.backoff_min = wait}, fails_once, n, std::ref(starts), std::ref(order)));
                 }
                 co_await sleep_for(100ms);
                 for (int n = 0; n < many; n += 5) co_await s.remove(all[static_cast<std::size_t>(n)]);
@@ -946,21 +1151,6 @@ TEST_CASE("supervisor: many significant children that end one by one are counted
 }
 
 // --- actors: Akka's SupervisionSpec --------------------------------------------------------------------
-
-struct add {
-    int n;
-};
-struct crash : request<> {};
-struct sum : request<int> {};
-
-struct adder {
-    using message = std::variant<add, crash, sum>;
-    void on(add& a) { total += a.n; }
-    void on(crash&) { throw std::runtime_error("crash"); }
-    int on(sum&) { return total; }
-    explicit adder(int first) : total(first) {}
-    int total;
-};
 
 TEST_CASE("supervised actor: Akka restart: fresh state, same address, the failing message dropped, the others kept") {
     struct local {
@@ -1262,8 +1452,8 @@ TEST_CASE("supervisor: random ends, failures and commands leave the children tha
                 for (std::size_t i = 0; i < n; ++i) {
                     all.push_back(std::make_unique<remote_child>(remote_child{.name = std::to_string(i)}));
                     model.push_back({static_cast<restart>(random() % 3)});
-                    auto handle = co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote,
-                                                   all[i].get(), &j);
+                    auto handle =
+                        co_await s.start({.name = all[i]->name, .restart = model[i].how}, remote, all[i].get(), &j);
                     handles.push_back(std::move(handle));
                 }
                 co_await settle();
@@ -1286,11 +1476,13 @@ TEST_CASE("supervisor: random ends, failures and commands leave the children tha
                         CHECK(all[i]->starts == model[i].starts);
                         CHECK((all[i]->slot != nullptr) == model[i].running);
                     }
-                    CHECK(s.which_children().size() == std::size_t(std::count_if(model.begin(), model.end(),
-                        [](const model_child& c) { return c.known; })));
+                    CHECK(s.which_children().size() ==
+                          std::size_t(
+                              std::count_if(model.begin(), model.end(), [](const model_child& c) { return c.known; })));
                 }
             };
-            co_await with_supervisor(work, {.how = how, .intensity = 1000});
+            const auto say_nothing = [](const restart_notice&) {};
+            co_await with_supervisor(work, {.how = how, .intensity = 1000, .on_restart = say_nothing});
             for (auto& each : all) CHECK(each->slot == nullptr);
         }
     };

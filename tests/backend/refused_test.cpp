@@ -1,5 +1,6 @@
 // What the kernel refuses, at once or later: the loop does without, or says what it was. Each in a process of its own,
 // behind a seccomp filter or under a limit, so on the real backends only.
+#include "support/child_process.hpp"
 #include "support/net.hpp"
 
 #include <csignal>
@@ -54,31 +55,20 @@ struct outcome {
 /// Runs `what` in a process of its own.
 template <class F>
 outcome apart(F what) {
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    std::fflush(nullptr);
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        ::dup2(ends[1], 2);
-        std::signal(SIGABRT, SIG_DFL);
-        const rlimit no_core{0, 0};
-        ::setrlimit(RLIMIT_CORE, &no_core);
-        ::alarm(20);
-        try {
-            what();
-        } catch (const std::exception& e) {
-            std::fprintf(stderr, "%s\n", e.what());
-            ::_exit(1);
-        }
-        ::_exit(0);
-    }
-    ::close(ends[1]);
+    const test::child_process child(
+        [&](int) {
+            try {
+                what();
+            } catch (const std::exception& e) {
+                std::fprintf(stderr, "%s\n", e.what());
+                return 1;
+            }
+            return 0;
+        },
+        STDERR_FILENO);
     outcome all;
-    char piece[1024];
-    for (ssize_t n; (n = ::read(ends[0], piece, sizeof piece)) > 0;) all.said.append(piece, static_cast<std::size_t>(n));
-    ::close(ends[0]);
-    ::waitpid(child, &all.status, 0);
+    all.said = child.rest();
+    all.status = child.ended();
     return all;
 }
 
@@ -186,6 +176,72 @@ TEST_CASE("refused: while the kernel takes no entries, a wake from another threa
         const bool returned = io->wait(never, done);
         other.join();
         ::_exit(returned && done.size() == 0 ? 0 : 3);
+    });
+    if (o.skipped()) return;
+    CAPTURE(o.said);
+    CHECK(o.well());
+}
+
+/// Echoes of segments, which arrive as what they are.
+void moves_segments() {
+    rondo::run([]() -> task<> {
+        udp_socket server = udp_socket::bind("127.0.0.1", 0, {.receive_segments = true});
+        udp_socket client = udp_socket::unbound_v4();
+        const std::string text = "one two thrfourfive six sev";
+        co_await client.send_segments(text, 4, server.local());
+        std::string all;
+        std::size_t count = 0;
+        std::string into(65536, ' ');
+        while (all.size() < text.size()) {
+            const received_datagram got = co_await server.receive_from(into);
+            const std::size_t each = got.segment_size != 0 ? got.segment_size : got.size;
+            if (each > 4) throw std::runtime_error("segments of " + std::to_string(each));
+            count += (got.size + each - 1) / each;
+            all.append(into, 0, got.size);
+        }
+        if (all != text || count != 7) throw std::runtime_error(all + " in " + std::to_string(count));
+    });
+}
+
+TEST_CASE("refused: where the kernel neither cuts nor joins datagrams, they arrive as they do elsewhere") {
+    if (test::on_sim()) return;
+    constexpr std::uint32_t sol_udp = 17;
+    for (const auto& calls :
+         {std::vector<long>{}, {SYS_getsockopt}, {SYS_setsockopt}, {SYS_getsockopt, SYS_setsockopt}})
+        for (const int error : {ENOPROTOOPT, EPERM}) {
+            const outcome o = apart([&] {
+                for (const long call : calls) must_refuse(call, error, sol_udp, sol_udp);
+                moves_segments();
+            });
+            if (o.skipped()) return;
+            CAPTURE(o.said);
+            CHECK(o.well());
+        }
+}
+
+// No socket of the loopback's is ever short of room to send, so the kernel only says so.
+TEST_CASE("refused: a datagram that there is no room for waits, and when it is cancelled it has not been sent") {
+    if (test::on_sim()) return;  // sim_udp_test.cpp
+    const outcome o = apart([] {
+        rondo::run([]() -> task<> {
+            udp_socket server = udp_socket::bind("127.0.0.1", 0);
+            udp_socket client = udp_socket::bind("127.0.0.1", 0);
+            must_refuse(SYS_sendmsg, EAGAIN);
+            for (int i = 0; i < 2; ++i) {
+                const auto sends = [&]() -> task<> { co_await client.send_to("not sent", server.local()); };
+                const bool went = co_await move_on_after(20ms, sends);
+                if (went) throw std::runtime_error("it was sent");
+            }
+            if (client.try_send_to("x", server.local()).error() != std::errc::resource_unavailable_try_again)
+                throw std::runtime_error("it was sent at once");
+            std::vector<datagram> two(2, datagram("sent", server.local()));  // by another call
+            co_await client.send_many(two);
+            for (int i = 0; i < 2; ++i) {
+                char into[16];
+                const received_datagram got = co_await server.receive_from(into);
+                if (std::string_view(into, got.size) != "sent") throw std::runtime_error("it was sent later");
+            }
+        });
     });
     if (o.skipped()) return;
     CAPTURE(o.said);

@@ -155,21 +155,23 @@ TEST_CASE("broadcast: the destructor of a value that is given up may send anothe
         std::string text;
     };
     for (const when_slow choice : {when_slow::skip, when_slow::wait}) {
-        test::run([](when_slow slow) -> task<> {
-            broadcast<last_words> b(2, slow);
-            auto s = b.subscribe();
-            for (int i = 0; i < 5; ++i) {
-                static_cast<void>(b.try_send(last_words(&b, "a value that is too long for a short string")));
-                if (slow == when_slow::wait) static_cast<void>(co_await s.receive());
-            }
-            b.close();
-            std::size_t left = 0;
-            while (auto value = co_await s.receive()) {
-                CHECK(value->text.find("short string") != std::string::npos);
-                ++left;
-            }
-            CHECK(left <= 2);
-        }, choice);
+        test::run(
+            [](when_slow slow) -> task<> {
+                broadcast<last_words> b(2, slow);
+                auto s = b.subscribe();
+                for (int i = 0; i < 5; ++i) {
+                    static_cast<void>(b.try_send(last_words(&b, "a value that is too long for a short string")));
+                    if (slow == when_slow::wait) static_cast<void>(co_await s.receive());
+                }
+                b.close();
+                std::size_t left = 0;
+                while (auto value = co_await s.receive()) {
+                    CHECK(value->text.find("short string") != std::string::npos);
+                    ++left;
+                }
+                CHECK(left <= 2);
+            },
+            choice);
     }
 }
 
@@ -179,15 +181,19 @@ TEST_CASE("broadcast: cancel at every step") {
             broadcast<int> news(2, choice);
             co_await with_task_group([&](task_group& group) -> task<> {
                 for (int r = 0; r < 2; ++r) {
-                    group.spawn([](subscription<int> from) -> task<> {
-                        int next = 0;
-                        while (auto item = co_await from.receive()) {
-                            CHECK(*item >= next);
-                            next = *item + 1;
-                            co_await sleep_for(1ms);
-                        }
-                        CHECK(next == 5);
-                    }, news.subscribe()).discard();
+                    group
+                        .spawn(
+                            [](subscription<int> from) -> task<> {
+                                int next = 0;
+                                while (auto item = co_await from.receive()) {
+                                    CHECK(*item >= next);
+                                    next = *item + 1;
+                                    co_await sleep_for(1ms);
+                                }
+                                CHECK(next == 5);
+                            },
+                            news.subscribe())
+                        .discard();
                 }
                 for (int i = 0; i < 5; ++i) co_await news.send(i);
                 news.close();

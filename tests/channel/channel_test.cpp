@@ -11,9 +11,9 @@
 
 using namespace rondo;
 using namespace std::chrono_literals;
+using test::journal;
 using test::no_parcel_left;
 using test::parcel;
-using test::journal;
 
 namespace {
 
@@ -560,16 +560,22 @@ TEST_CASE("channel: cancel at every step") {
             co_await with_task_group([&](task_group& group) -> task<> {
                 channel_sender<parcel> mine(c);
                 for (int p = 0; p < 2; ++p) {
-                    group.spawn([](channel_sender<parcel> out, int from) -> task<> {
-                        for (int i = 0; i < 3; ++i) {
-                            co_await out->emplace(from + i);
-                            co_await sleep_for(1ms);
-                        }
-                    }, mine, p * 3).discard();
+                    group
+                        .spawn(
+                            [](channel_sender<parcel> out, int from) -> task<> {
+                                for (int i = 0; i < 3; ++i) {
+                                    co_await out->emplace(from + i);
+                                    co_await sleep_for(1ms);
+                                }
+                            },
+                            mine, p * 3)
+                        .discard();
                 }
-                group.spawn([&]() -> task<> {
-                    while (auto item = co_await c.receive()) sum += item->number();
-                }).discard();
+                group
+                    .spawn([&]() -> task<> {
+                        while (auto item = co_await c.receive()) sum += item->number();
+                    })
+                    .discard();
                 co_return;
             });
             CHECK(sum == 15);

@@ -19,10 +19,12 @@ TEST_CASE("oneshot: a value sent before or after it is waited for") {
         CHECK_FALSE(none);
 
         oneshot<std::unique_ptr<int>> late;
-        auto answers = spawn([](oneshot_sender<std::unique_ptr<int>> to) -> task<> {
-            co_await yield();
-            CHECK(to.send(std::make_unique<int>(4)));
-        }, std::move(late.sender));
+        auto answers = spawn(
+            [](oneshot_sender<std::unique_ptr<int>> to) -> task<> {
+                co_await yield();
+                CHECK(to.send(std::make_unique<int>(4)));
+            },
+            std::move(late.sender));
         const auto four = co_await late.receiver.receive();
         CHECK(**four == 4);
         co_await answers;
@@ -43,18 +45,22 @@ TEST_CASE("oneshot: the sender learns that the receiver went, and keeps the valu
     test::run([]() -> task<> {
         oneshot<std::unique_ptr<int>> o;
         bool gave_up = false;
-        auto works = spawn([&gave_up](oneshot_sender<std::unique_ptr<int>> to) -> task<> {
-            CHECK(to.wanted());
-            co_await to.unwanted();
-            gave_up = true;
-            auto mine = std::make_unique<int>(1);
-            CHECK_FALSE(to.send(std::move(mine)));
-            CHECK(mine != nullptr);
-            co_await to.unwanted();  // it still is
-        }, std::move(o.sender));
+        auto works = spawn(
+            [&gave_up](oneshot_sender<std::unique_ptr<int>> to) -> task<> {
+                CHECK(to.wanted());
+                co_await to.unwanted();
+                gave_up = true;
+                auto mine = std::make_unique<int>(1);
+                CHECK_FALSE(to.send(std::move(mine)));
+                CHECK(mine != nullptr);
+                co_await to.unwanted();  // it still is
+            },
+            std::move(o.sender));
         co_await test::others_first();
         CHECK_FALSE(gave_up);
-        { const oneshot_receiver<std::unique_ptr<int>> gone = std::move(o.receiver); }
+        {
+            const oneshot_receiver<std::unique_ptr<int>> gone = std::move(o.receiver);
+        }
         co_await works;
         CHECK(gave_up);
     });
@@ -131,11 +137,15 @@ TEST_CASE("oneshot: cancel at every step") {
     const auto program = []() -> task<> {
         oneshot<int> question, reply;
         co_await with_task_group([&](task_group& group) -> task<> {
-            group.spawn([](oneshot_receiver<int> in, oneshot_sender<int> out) -> task<> {
-                const auto q = co_await in.receive();
-                co_await sleep_for(1ms);
-                if (q) out.send(*q + 1);
-            }, std::move(question.receiver), std::move(reply.sender)).discard();
+            group
+                .spawn(
+                    [](oneshot_receiver<int> in, oneshot_sender<int> out) -> task<> {
+                        const auto q = co_await in.receive();
+                        co_await sleep_for(1ms);
+                        if (q) out.send(*q + 1);
+                    },
+                    std::move(question.receiver), std::move(reply.sender))
+                .discard();
             question.sender.send(1);
             const auto answer = co_await reply.receiver.receive();
             CHECK(answer == 2);

@@ -343,8 +343,8 @@ TEST_CASE("queue: a task that never has to wait lets timers run all the same") {
 // Lib/test/test_asyncio/test_queues.py of 3.13. Left out: repr, str, format, generic alias, and maxsizes that
 // are floats.
 
-TEST_CASE_TEMPLATE("queue (CPython: test_empty, test_full, nonblocking put and get)", Queue, queue<int>, lifo_queue<int>,
-                   priority_queue<int>) {
+TEST_CASE_TEMPLATE("queue (CPython: test_empty, test_full, nonblocking put and get)", Queue, queue<int>,
+                   lifo_queue<int>, priority_queue<int>) {
     Queue q(1);
     CHECK(q.size() == 0);
     CHECK_FALSE(q.try_get());
@@ -458,8 +458,8 @@ TEST_CASE_TEMPLATE("queue (CPython: test_task_done): two workers, and join after
     });
 }
 
-TEST_CASE_TEMPLATE("queue (CPython: test_task_done_underflow, test_join_empty_queue)", Queue, queue<int>, lifo_queue<int>,
-                   priority_queue<int>) {
+TEST_CASE_TEMPLATE("queue (CPython: test_task_done_underflow, test_join_empty_queue)", Queue, queue<int>,
+                   lifo_queue<int>, priority_queue<int>) {
     test::run([]() -> task<> {
         Queue q(2);
         CHECK_THROWS_AS(q.task_done(), std::logic_error);
@@ -520,7 +520,8 @@ TEST_CASE_TEMPLATE("queue (CPython: test_shutdown_nonempty)", Queue, queue<int>,
     });
 }
 
-TEST_CASE_TEMPLATE("queue (CPython: test_shutdown_immediate)", Queue, queue<int>, lifo_queue<int>, priority_queue<int>) {
+TEST_CASE_TEMPLATE("queue (CPython: test_shutdown_immediate)", Queue, queue<int>, lifo_queue<int>,
+                   priority_queue<int>) {
     test::run([]() -> task<> {
         Queue q(2);
         CHECK(q.try_put(1));
@@ -558,8 +559,9 @@ TEST_CASE_TEMPLATE("queue (CPython: test_shutdown_immediate_with_unfinished): jo
 
 // --- CPython's bugs ---------------------------------------------------------------------------------------
 
-TEST_CASE("queue (bpo-23812, CPython: test_get_cancelled_race): what a cancelled getter does not take, the next one "
-          "gets") {
+TEST_CASE(
+    "queue (bpo-23812, CPython: test_get_cancelled_race): what a cancelled getter does not take, the next one "
+    "gets") {
     test::run([]() -> task<> {
         queue<std::string> q(unbounded);
         auto t1 = spawn([&]() -> task<std::string> { co_return *(co_await q.get()); });
@@ -574,8 +576,10 @@ TEST_CASE("queue (bpo-23812, CPython: test_get_cancelled_race): what a cancelled
     });
 }
 
-TEST_CASE("queue (bpo-23812, the other order): a getter that was handed a value keeps it, also when it is cancelled in "
-          "that turn" * doctest::test_suite("order")) {
+TEST_CASE(
+    "queue (bpo-23812, the other order): a getter that was handed a value keeps it, also when it is cancelled in "
+    "that turn" *
+    doctest::test_suite("order")) {
     test::run([]() -> task<> {
         queue<int> q(unbounded);
         auto t1 = spawn(get_one<queue<int>>, std::ref(q));
@@ -617,8 +621,9 @@ TEST_CASE("queue (asyncio#269, CPython: test_put_cancelled_race): a cancelled pu
     });
 }
 
-TEST_CASE("queue (bpo-32574, CPython: test_cancelled_getters_not_being_held, test_cancelled_puts_not_being_held): who "
-          "was cancelled stands in no line") {
+TEST_CASE(
+    "queue (bpo-32574, CPython: test_cancelled_getters_not_being_held, test_cancelled_puts_not_being_held): who "
+    "was cancelled stands in no line") {
     test::run([]() -> task<> {
         queue<int> q(1);
         const auto nothing = co_await move_on_after(1ms, get_one<queue<int>>, std::ref(q));
@@ -668,8 +673,9 @@ TEST_CASE("queue: a get that waits is not overtaken by try_get") {
     });
 }
 
-TEST_CASE("queue (CPython: test_get_cancel_drop_one/many_pending_readers, test_put_cancel_drop): many time limits, and "
-          "every value once") {
+TEST_CASE(
+    "queue (CPython: test_get_cancel_drop_one/many_pending_readers, test_put_cancel_drop): many time limits, and "
+    "every value once") {
     test::run([]() -> task<> {
         test::dice dice(7);
         queue<int> q(1);
@@ -889,7 +895,7 @@ class model {
     std::size_t in_hand = 0;
     bool ended = false;
     std::map<int, bool> put_ends;  // of those that waited: how that ended
-    std::map<int, int> got;        // the same
+    std::map<int, int> got;  // the same
 
  private:
     std::size_t capacity_;

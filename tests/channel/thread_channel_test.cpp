@@ -318,8 +318,8 @@ struct converted {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("thread channel: the loop goes while the value is on its way: refused and back, or sent", T, eventful,
-                   converted) {
+TEST_CASE_TEMPLATE("thread channel: the loop goes while the value is on its way: refused and back, or sent", T,
+                   eventful, converted) {
     auto l = std::make_unique<loop>();
     std::optional<thread_channel<T>> in;
     typename thread_channel<T>::sender out;

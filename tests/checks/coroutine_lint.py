@@ -1,16 +1,26 @@
-"""Finds coroutine spellings that g++ 12 compiles into corrupted memory, without any warning.
+#!/usr/bin/env python3
+"""Finds coroutine spellings that g++ 12 compiles into corrupted memory, without any warning, and types in headers for
+which it warns of the coroutine that uses them.
 
-    coroutine_lint.py ROOT | --self-test
+Each PATH is a file of C++ or Markdown, or a folder, of which all such files are read; of Markdown, the ```cpp blocks.
+Hidden folders, build folders and those called `subprojects` are left out.
 
-It reads tokens, not meaning, so it refuses some spellings that would be harmless for scalar types.
-A line with the comment `lint: allow` (or the line after it) is left alone.
+It reads tokens, not meaning, so it refuses some spellings that would be harmless for scalar types. A line with the
+comment `lint: allow` (or the line after it) is left alone. docs/compilers.md of rondo explains the rules.
+
+Exit status: 0 if nothing was found, 1 if something was, 2 if a path does not exist or there was nothing to read.
 """
 
+import argparse
+import os
 import re
 import sys
 from pathlib import Path
 
-import snippets
+HEADERS = {".h", ".hh", ".hpp", ".hxx", ".h++", ".inl", ".ipp", ".tpp"}
+SOURCES = {".cc", ".cpp", ".cxx", ".c++"}
+MARKDOWN = {".md", ".markdown"}
+LEFT_OUT = {"subprojects", "node_modules", "__pycache__"}
 
 TOKEN = re.compile(
     r"""
@@ -306,20 +316,164 @@ def captures_values(code, bracket):
     return False
 
 
-def problems(text, first_line=1, known=()):
-    code = Code(text, first_line)
+def in_headers(code):
+    """Yields (position, message) for coroutines of a header whose frames have a type that other files do not share."""
+    hidden = hidden_types(code)
+    for start, brace, in_namespace, in_hidden in functions(code):
+        end = code.match[brace]
+        body = range(start, end)
+        if in_hidden or not any(code.words[i] in ("co_await", "co_return", "co_yield") for i in body):
+            continue
+        for i in body:
+            if code.words[i] in hidden and code.word(i - 1) not in (".", "->"):
+                yield i, (f"{code.words[i]}, of an anonymous namespace, in a coroutine of a header: g++ warns "
+                          "(-Wsubobject-linkage); give the namespace a name")
+        if not in_namespace or "static" not in code.words[start:brace]:
+            continue
+        for i in code.visible(brace, end):
+            if code.starts_lambda(i) and code.word(i - 1) == "=":
+                yield i, ("a closure kept in a static coroutine of a header: g++ warns (-Wsubobject-linkage); "
+                          "make the function inline")
+
+
+def blocks_of(code):
+    """Yields (what, first token of its declaration, brace, braces around it) of each brace outside of functions."""
+    around, i, start = [], 0, 0
+    while i < len(code.words):
+        word = code.word(i)
+        while around and i >= code.match[around[-1]]:
+            around.pop()
+        if word in (";", "}") or (word == ":" and code.word(i - 1) in ("public", "private", "protected")):
+            start = i + 1
+        elif word in "([" and i in code.match:
+            i = code.match[i]
+        elif word == "{" and i in code.match:
+            head = code.words[start:i]
+            if "namespace" in head:
+                what = "namespace" if head[-1] != "namespace" else "anonymous"
+            elif {"struct", "class", "union", "enum"} & set(head) and "(" not in head:
+                what = "type"
+            elif "extern" in head and '""' in head:
+                what = "namespace"
+            else:
+                what = "function" if "(" in head else "value"
+            yield what, start, i, list(around)
+            if what in ("function", "value"):
+                i = code.match[i]
+            else:
+                around.append(i)
+            start = i + 1
+        i += 1
+
+
+def functions(code):
+    """Yields (first token, brace, whether in a namespace, whether in an anonymous one) of each function."""
+    kinds = {}
+    for what, start, brace, around in blocks_of(code):
+        kinds[brace] = what
+        if what == "function":
+            outer = [kinds[i] for i in around]
+            yield start, brace, "type" not in outer, "anonymous" in outer
+
+
+def hidden_types(code):
+    """The types that anonymous namespaces define."""
+    found, kinds = set(), {}
+    for what, start, brace, around in blocks_of(code):
+        kinds[brace] = what
+        if what == "type" and "anonymous" in [kinds[i] for i in around]:
+            head = code.words[start:brace]
+            at = max(i for i, word in enumerate(head) if word in ("struct", "class", "union", "enum"))
+            found |= {word for word in head[at + 1 : at + 2] if word.isidentifier()}
+    return found
+
+
+def problems(text, first_line=1, known=(), header=False):
+    return problems_in(Code(text, first_line), known, header)
+
+
+def problems_in(code, known=(), header=False):
     found = {(code.lines[i], message) for i, message in rules(code, aggregates(code, known))}
+    if header:
+        found |= {(code.lines[i], message) for i, message in in_headers(code)}
     return sorted(problem for problem in found if problem[0] not in code.allowed)
 
 
-def sources(root):
-    for folder in ("include", "lib", "tests", "samples", "bench"):
-        for path in sorted((root / folder).rglob("*.[ch]pp")):
-            yield path, 1, path.read_text()
-    for path in snippets.documents(root):
-        for line, text in snippets.blocks(path):
-            yield path, line, text
+# --- what is read ----------------------------------------------------------------------------------------
 
+
+def blocks(path):
+    """Yields (first line number, text) of each ```cpp block of a Markdown file, but not of those marked `cpp ignore`."""
+    inside, wanted, start, lines = False, False, 0, []
+    for number, line in enumerate(Path(path).read_text(errors="replace").splitlines(), 1):
+        fence = re.match(r"\s*```\s*(.*?)\s*$", line)
+        if not fence:
+            lines.append(line)
+        elif inside:
+            if wanted:
+                yield start, "\n".join(lines) + "\n"
+            inside = False
+        else:
+            words = fence.group(1).split()
+            inside, start, lines = True, number + 1, []
+            wanted = words[:1] == ["cpp"] and "ignore" not in words
+
+
+def left_out(folder):
+    return (
+        folder.name.startswith(".")
+        or folder.name in LEFT_OUT
+        or (folder / "meson-private").is_dir()
+        or (folder / "CMakeCache.txt").is_file()
+    )
+
+
+def files_in(path):
+    """The files to read of a path that was given, each with the folder of it whose headers it may know."""
+    if path.is_file():
+        return [(path, path.parent)]
+    found = []
+    for here, folders, names in os.walk(path):
+        here = Path(here)
+        folders[:] = sorted(name for name in folders if not left_out(here / name))
+        inside = here.relative_to(path).parts[:1]
+        found += [
+            (here / name, path.joinpath(*inside))
+            for name in sorted(names)
+            if Path(name).suffix.lower() in HEADERS | SOURCES | MARKDOWN
+        ]
+    return found
+
+
+def codes_of(path):
+    if path.suffix.lower() in MARKDOWN:
+        return [Code(text, line) for line, text in blocks(path)]
+    return [Code(path.read_text(errors="replace"))]
+
+
+def lint(paths):
+    """Yields (file, line, message), and the file alone when it is read."""
+    read = {}
+    for path in paths:
+        for file, folder in files_in(path):
+            read.setdefault(file, folder)
+    codes = {file: codes_of(file) for file in read}
+    for_all = {}  # what the headers in folders called `include` define
+    known = {}  # and those of others, for their own folder
+    public = [file for file, folder in read.items() if "include" in folder.absolute().parts]
+    for file in [*public, *(file for file in read if file not in public)]:
+        if file.suffix.lower() in HEADERS:
+            define = for_all if file in public else known.setdefault(read[file], dict(for_all))
+            for code in codes[file]:
+                define.update(aggregates(code, define))
+    for file, folder in read.items():
+        yield file, None, None
+        for code in codes[file]:
+            for line, message in problems_in(code, known.get(folder, for_all), file.suffix.lower() in HEADERS):
+                yield file, line, message
+
+
+# --- the test of it --------------------------------------------------------------------------------------
 
 BAD = [
     "task<> f() { if (co_await g()) h(); }",
@@ -409,6 +563,28 @@ GOOD = [
 ]
 
 
+BAD_IN_HEADERS = [
+    "namespace { struct h { int n; }; }\ninline task<> f() { h x; co_await g(x); }",
+    "namespace { class h final : b {}; }\ntask<> f(h& x) { co_return; }",
+    "namespace a::b {\nnamespace { enum class h { x }; }\ninline task<> f() { std::vector<h> v; co_await g(); }\n}",
+    "namespace { struct h {}; }\nstruct s { task<> f() { h x; co_await g(x); } };",
+    "static task<> f() { auto l = [] {}; co_await g(); l(); }",
+    "namespace a { static inline task<> f() { const auto l = [&](int) { return 1; }; co_await g(l); } }",
+]
+
+GOOD_IN_HEADERS = [
+    "namespace a { struct h { int n; }; }\ninline task<> f() { h x; co_await g(x); }",
+    "namespace { struct h { int n; }; task<> f() { h x; co_await g(x); } }",
+    "namespace { struct h { int n; }; }\ninline int f() { h x; return x.n; }",
+    "namespace { struct h { int n; }; }\ninline task<> f(other x) { co_await x.h; }",
+    "inline task<> f() { auto l = [] {}; co_await g(); l(); }",
+    "struct s { static task<> f() { auto l = [] {}; co_await g(); l(); } };",
+    "static int f() { auto l = [] { return 1; }; return l(); }",
+    "static task<> f() { co_await g([] {}); }",
+    "struct s {\n public:\n    s() : n{1} {}\n    task<> f() { co_await g(); }\n    int n = 0;\n};",
+]
+
+
 def self_test():
     for text in BAD:
         assert problems(text), f"not noticed: {text}"
@@ -416,27 +592,97 @@ def self_test():
         assert not problems(text), f"wrongly refused: {text}: {problems(text)}"
     assert problems("\n\nvoid f() {\n  CHECK(co_await x);\n}")[0][0] == 4
     assert problems("CHECK(co_await x);", 17)[0][0] == 17
-    print(f"{len(BAD)} bad shapes noticed, {len(GOOD)} good ones let through")
+    for text in BAD_IN_HEADERS:
+        assert problems(text, header=True) and not problems(text), f"not noticed in a header: {text}"
+    for text in GOOD_IN_HEADERS:
+        found = problems(text, header=True)
+        assert not found, f"wrongly refused in a header: {text}: {found}"
+    test_paths()
+    bad, good = len(BAD) + len(BAD_IN_HEADERS), len(GOOD) + len(GOOD_IN_HEADERS)
+    print(f"{bad} bad shapes noticed, {good} good ones let through")
 
 
-def main():
-    if sys.argv[1:] == ["--self-test"]:
-        return self_test()
-    root = Path(sys.argv[1])
-    count = 0
-    known = {}  # what the headers of a folder define; those of `include` are for everybody
-    for path, line, text in sources(root):
-        if path.suffix == ".hpp":
-            folder = path.relative_to(root).parts[0]
-            known[folder] = aggregates(Code(text, line), known.get(folder, known.get("include", {})))
-    for path, line, text in sources(root):
-        folder = path.relative_to(root).parts[0]
-        for number, message in problems(text, line, known.get(folder, known.get("include", {}))):
-            print(f"{path.relative_to(root)}:{number}: {message}")
+def test_paths():
+    """What it reads, and what it says of that."""
+
+    def run_on(*arguments):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                status = main([str(argument) for argument in arguments])
+            except SystemExit as exit_:
+                status = exit_.code
+        return status, said.getvalue()
+
+    import contextlib
+    import io
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+
+        def write(name, text):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+
+        bad = "task<> f() { if (co_await g()) h(); }\n"
+        write("src/bad.cc", "\n" + bad)
+        write("src/good.cpp", "task<> f() { co_await g(); }\n")
+        write("src/deep/er/bad.hh", bad)
+        write("page.md", f"text\n```cpp\n{bad}```\n```cpp ignore\n{bad}```\n")
+        write("odd.txt", bad)
+        write(".hidden/bad.cpp", bad)
+        write("out/bad.cpp", bad)
+        write("out/CMakeCache.txt", "")
+        write("subprojects/other/bad.cpp", bad)
+        write("include/note.hpp", "struct note { std::string s; };\n")
+        write("src/uses.cpp", "task<> f() { co_await send(note{\"x\"}); }\n")
+        write("empty/readme.txt", "")
+
+        status, said = run_on(root)
+        assert status == 1 and "4 problems in 6 files" in said, said
+        assert f"{root / 'src/bad.cc'}:2: " in said and f"{root / 'page.md'}:3: " in said, said
+        assert f"{root / 'src/uses.cpp'}:1: the aggregate note" in said, said
+        assert run_on(root / "src", root / "include")[1].count("note made") == 1
+        assert run_on(root / "odd.txt")[0] == 1  # given by name, it is read
+        status, said = run_on(root / "src/good.cpp")
+        assert status == 0 and "1 file read, no known miscompiled spelling" in said, said
+        assert run_on(root / "out")[0] == 1  # given by name as well
+        status, said = run_on(root / "nowhere", root / "src")
+        assert status == 2 and "nowhere: no such file or folder" in said, said
+        status, said = run_on(root / "empty")
+        assert status == 2 and "nothing to read" in said, said
+        assert run_on()[0] == 2
+        status, said = run_on("--help")
+        assert status == 0 and "PATH" in said and "lint: allow" in said, said
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(
+        prog=Path(sys.argv[0]).name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file or a folder")
+    paths = parser.parse_args(arguments).paths
+    missing = [path for path in paths if not path.exists()]
+    for path in missing:
+        print(f"{parser.prog}: {path}: no such file or folder", file=sys.stderr)
+    if missing:
+        return 2
+    count = files = 0
+    for file, line, message in lint(paths):
+        if line is None:
+            files += 1
+        else:
             count += 1
-    print(f"{count} problems" if count else "no known miscompiled spelling")
+            print(f"{file}:{line}: {message}")
+    if files == 0:
+        print(f"{parser.prog}: nothing to read: no C++ and no Markdown in {', '.join(map(str, paths))}", file=sys.stderr)
+        return 2
+    read = f"{files} file{'' if files == 1 else 's'}"
+    plural = "" if count == 1 else "s"
+    print(f"{count} problem{plural} in {read}" if count else f"{read} read, no known miscompiled spelling")
     return 1 if count else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(self_test() if sys.argv[1:] == ["--self-test"] else main(sys.argv[1:]))

@@ -21,7 +21,16 @@ from compiling import precompile, try_compile, try_each
 PRELUDE = """\
 #include <rondo/rondo.hpp>
 #include <rondo/actor/supervisor.hpp>
+#include <cstdio>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
 #include <variant>
+#include <vector>
 using namespace rondo;
 using namespace std::chrono_literals;
 using namespace std::string_literals;

@@ -1,6 +1,6 @@
 """What the headers declare and the archive defines must be there in the shared library, too.
 
-    exported.py ROOT NM ARCHIVE SHARED_LIBRARY | --self-test
+    exported.py ROOT NM (ARCHIVE SHARED_LIBRARY)... | --self-test
 
 A function without RONDO_API works for all who link the archive, our tests among them, and for nobody
 who links the shared library. This reads symbols, not programs, so it needs no one who uses them.
@@ -85,9 +85,10 @@ def self_test():
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    root, nm, archive, shared = sys.argv[1:]
+    root, nm, *libraries = sys.argv[1:]
     headers = Headers(p.read_text() for p in sorted(Path(root, "include").rglob("*.hpp")))
-    defined, exported = symbols(nm, archive), symbols(nm, "-D", shared)
+    defined = set().union(*(symbols(nm, archive) for archive in libraries[::2]))
+    exported = set().union(*(symbols(nm, "-D", shared) for shared in libraries[1::2]))
     for symbol in (lost := missing(headers, defined, exported)):
         print(f"{symbol}\n    is declared in a header, but is not exported: RONDO_API is missing")
     print(f"{len(defined)} symbols, {len(exported)} exported, {len(lost)} of them missing")

@@ -1,4 +1,4 @@
-"""A simulated doctest that fails says how to have the failing run again, and that works.
+"""A simulated test that fails says how to have the failing run again, and that works.
 
     failing_simulation.py PROGRAM
 """
@@ -12,16 +12,26 @@ import tempfile
 from pathlib import Path
 
 
+# What doctest, GoogleTest and Catch2 say.
+FAILED_CHECKS = ["CHECK( drawn != 5 ) is NOT correct!", "Value of: drawn != 5", "FAILED:\n  CHECK( drawn != 5 )"]
+
+
 def run(program, folder, **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_SIM_")}
     done = subprocess.run(
         [program], cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=120
     )
-    return done.returncode, done.stdout
+    return done.returncode, done.stderr + done.stdout
 
 
 def checks_failed(text):
-    return text.count("CHECK( drawn != 5 ) is NOT correct!")
+    return sum(text.count(said) for said in FAILED_CHECKS)
+
+
+def message_of(text):
+    """What the simulation says: from its name to the commands."""
+    said = re.search(r"(one in eight[^\n]* fails|OneInEight\.Fails): seed .*?again: [^\n]*", text, re.S)
+    return said[0] if said else ""
 
 
 def main():
@@ -54,6 +64,14 @@ def main():
         code, text = run(program, folder, RONDO_SIM_REPLAY=file[1], RONDO_SIM_SHRINK="1")
         expect("it takes one decision", "shrunk to 1 of" in text and "scenario 5 of 8" in text, text)
         expect("a check that fails in many runs is printed once", checks_failed(text) == 1, text)
+
+        code, found = run(program, folder, RONDO_SIM_SHRINK="1", RONDO_SIM_TRACE_DIR=folder)
+        expect("a shrunk run names its file, and the seed it was found with",
+               f"again: RONDO_SIM_REPLAY={file[1]}" in found and f"as found: RONDO_SIM_SEED={seed[1]}" in found, found)
+        code, text = run(program, folder, RONDO_SIM_REPLAY=file[1], RONDO_SIM_TRACE_DIR=folder)
+        expect("its replay says the same", message_of(text) == message_of(found) != "", found + text)
+        expect("its replay fails one check", checks_failed(text) == 1, text)
+
         code, text = run(program, folder, RONDO_SIM_SEEDS="0")
         expect("no run, no failure", code == 0, text)
     print("\n".join(problems) or "a failing simulated test can be had again")

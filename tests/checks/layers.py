@@ -1,69 +1,76 @@
-"""Keeps the arrows between the layers pointing one way.
+"""Keeps the rooms of the house in order: who may include whom, and that each thing is where one looks for it.
 
     layers.py ROOT | --self-test
 
-Reads the #include lines of include/rondo and lib. A file may include its own line of LAYERS, as
-long as no circle arises, and the lines above it.
+include/rondo, lib and tests have the same folders. A file may include its own folder and those above it in
+LADDER. A source implements the header of its name, a test is named after a header, and no headers, and no
+headers together with their sources, include each other in a circle.
 """
 
 import re
 import sys
 from pathlib import Path
 
-# Lowest first. A name is a header below include/rondo without its ending, or a folder of them. The
-# headers of each detail folder, and the private ones of lib, are where the highest of what they include is.
-LAYERS = [
-    ["version"],
-    ["base/time", "base/error", "base/log"],
-    ["loop/op"],
-    ["loop/oracle", "sim/replay"],
-    ["loop/backend"],
-    ["loop/loop", "loop/memory"],
-    ["task/suspend", "task/task"],
-    ["task/spawn", "task/attempt", "task/start"],
-    ["task/run", "task/task_local", "task/scope", "base/exception_group", "task/group", "task/cleanup"],
-    ["task/await_tree"],
-    [
-        "task/outcome", "combine/joiner", "combine/joiners", "combine/when", "combine/as_completed",
-        "combine/map_concurrent", "combine/wait_for_tasks",
-    ],
-    [
-        "sync/semaphore", "sync/mutex", "sync/shared_mutex", "sync/condition", "sync/event", "sync/latch",
-        "sync/barrier", "sync/once",
-    ],
-    [
-        "channel/channel", "channel/oneshot", "channel/broadcast", "channel/watch", "task/generator", "combine/select",
-        "channel/thread_channel", "sync/rate_limiter", "channel/queue",
-    ],
-    ["actor/request", "actor/mailbox", "actor/actor", "actor/supervisor"],
-    [
-        "io/descriptor", "io/buffer", "base/bytes", "net/endpoint", "io/stream", "net", "net/tcp", "net/udp", "net/unix",
-        "net/serve",
-    ],
-    ["file", "signal", "process", "offload", "dns"],
-    ["sim/world", "observe", "sim/simulate", "sim/buggify"],
-    ["testing"],
-    ["rondo"],
-    ["interop"],
+# Lowest first. A folder includes itself and those above it in this list.
+LADDER = [
+    "base",
+    "loop",
+    "task",
+    "combine",
+    "sync",
+    "channel",
+    "io",
+    "os",
+    "net",
+    "actor",
+    "observe",
+    "sim",
+    "testing",
+    "interop",
 ]
 
-# A source has the layer of the header it is named after, if there is one. These alone reach
-# further up, to the layer named here.
-SOURCE_LAYERS = {
-    "base/assert": "loop/loop",  # what stops the program names the task that ran
-    "base/error": "task/attempt",
-    "task/failures": "task/group",
-    "combine/children": "combine/joiner",
-    "base/log": "loop/loop",
-    "loop/engine": "task/task",
-    "task/run": "task/await_tree",  # what a deadlock looks like
-    "sync/owned_lock": "sync/condition",  # who waits for a lock again after a condition
-    "loop/scope": "task/spawn",
+# Behind the door to the outside: a folder of lib alone, which knows operations and nothing above.
+BACKEND = "backend"
+# What of the loop the backends know.
+BACKEND_KNOWS = {"loop/op", "loop/oracle", "loop/backend"}
+# Who chooses a backend, and who makes the world that the simulated ones share.
+MAY_INCLUDE_BACKENDS = {"loop/backend.cpp", "sim/simulated_backend.cpp", "sim/world.cpp"}
+
+# Tests that are about more than one header.
+OTHER_TESTS = {"promises", "models", "worlds", "support", "checks", "install", BACKEND}
+
+# Headers whose tests have another name: the parts of a whole that is tested as one.
+TESTED_BY = {
+    "actor/mailbox": "actor/actor",
+    "actor/request": "actor/actor",
+    "base/bytes": "io/stream_volume",
+    "base/error": "task/task",
+    "base/exception_group": "task/scope",
+    "base/time": "promises/order",
+    "combine/joiners": "combine/joiner",
+    "io/listener": "net/tcp",
+    "loop/backend": "backend/backend",
+    "loop/handle": "promises/order",
+    "loop/loop": "promises/order",
+    "loop/op": "task/wait",
+    "loop/phase": "promises/order",
+    "loop/stats": "promises/order",
+    "net/serve_options": "net/serve_limits",
+    "observe/observers": "loop/observer",
+    "observe/timeline": "observe/chrome_trace",
+    "sim/buggify": "sim/replay",
+    "sim/simulated_backend": "backend/sim/sim",
+    "sim/world_recorder": "observe/chrome_trace",
+    "task/attempt": "task/task",
+    "task/dump_on_signal": "task/await_tree",
+    "task/group": "task/scope",
+    "task/outcome": "combine/when",
+    "task/spawn": "task/task",
+    "task/suspend": "task/task",
 }
 
-# The backends know operations and nothing above; one file chooses among them.
-BACKEND_FOLDERS = {"backend/epoll", "backend/uring", "backend/sim"}
-MAY_INCLUDE_BACKENDS = {"loop/backend", "sim/world"}
+# Adapters for test frameworks, whose macros collide: a program includes that of its own, and no umbrella brings one.
+ADAPTERS = {"testing/catch2", "testing/doctest", "testing/gtest"}
 
 # Slow to compile, or not portable: nothing that every user of rondo should have to read.
 NOT_IN_PUBLIC_HEADERS = re.compile(
@@ -72,57 +79,7 @@ NOT_IN_PUBLIC_HEADERS = re.compile(
 )
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
-
-
-class Tree:
-    """The files below a root, and the layer of each."""
-
-    def __init__(self, root):
-        self.root = root.resolve()
-        self.public = self.root / "include" / "rondo"
-        self.lib = self.root / "lib"
-
-    def rank(self, name, seen=()):
-        """The layer of a public header, by its name without ending; None if it has none."""
-        for rank, names in enumerate(LAYERS):
-            if name in names or name.rsplit("/", 1)[0] in names:
-                return rank
-        header = self.public / f"{name}.hpp"
-        if "/detail/" in name and header.exists() and name not in seen:
-            return self.inherited(header, (*seen, name))
-        return 0 if name in seen else None
-
-    def inherited(self, path, seen=()):
-        """The highest layer that a file includes, directly or not."""
-        ranks = [0]
-        for _, quoted, include in includes(path):
-            name = name_of(include)
-            if name:
-                ranks.append(self.rank(name, seen) or 0)
-            elif quoted:
-                file = self.private(path, include)
-                if file and file not in seen:
-                    ranks.append(self.inherited(file, (*seen, path)))
-        return max(ranks)
-
-    def private(self, path, include):
-        """The file of lib that an #include "..." in path means; None if there is none."""
-        for folder in (path.parent, self.lib):
-            file = (folder / include).resolve()
-            if file.exists() and file.is_relative_to(self.lib):
-                return file
-        return None
-
-    def rank_of_source(self, path):
-        source = path.relative_to(self.lib).with_suffix("")
-        folder, stem = source.parent.as_posix(), source.name
-        if folder in BACKEND_FOLDERS:
-            return self.rank("loop/backend")
-        if path.suffix == ".cpp":
-            for name in (SOURCE_LAYERS.get(str(source)), str(source), f"{folder}/detail/{stem}"):
-                if name and self.rank(name) is not None:
-                    return self.rank(name)
-        return self.inherited(path)
+OURS = re.compile(r"rondo/(.+)\.hpp")
 
 
 def includes(path):
@@ -132,66 +89,188 @@ def includes(path):
             yield number, match.group(1) == '"', match.group(2)
 
 
-def name_of(include):
-    """include/rondo/x.hpp as seen by an #include line -> x; None if it is not ours."""
-    match = re.fullmatch(r"rondo/(.+)\.hpp", include)
+def rank(folder):
+    return LADDER.index(folder) if folder in LADDER else None
+
+
+def public_header(include):
+    """loop/op as seen by an #include <rondo/loop/op.hpp>; None if it is not ours."""
+    match = OURS.fullmatch(include)
     return match and match.group(1)
 
 
-def check(root):
-    tree = Tree(root)
-    problems = []
-    edges = {}
+class Check:
+    def __init__(self, root):
+        self.root = root.resolve()
+        self.public = self.root / "include" / "rondo"
+        self.lib = self.root / "lib"
+        self.tests = self.root / "tests"
+        self.problems = []
+        self.header_edges = {}  # public headers
+        self.module_edges = {}  # a header together with the source of its name
 
-    def arrow(place, own_rank, name):
-        target = tree.rank(name)
-        if target is None:
-            problems.append(f"{place}: rondo/{name}.hpp has no layer; give it one in layers.py")
-        elif target > own_rank:
-            problems.append(f"{place}: rondo/{name}.hpp belongs to a layer above this file")
+    def say(self, place, problem):
+        self.problems.append(f"{place}: {problem}")
 
-    for path in sorted(tree.public.rglob("*.hpp")):
-        name = path.relative_to(tree.public).with_suffix("").as_posix()
-        rank = tree.rank(name)
-        where = path.relative_to(tree.root)
-        if rank is None:
-            problems.append(f"{where}: has no layer; give it one in layers.py")
-            continue
-        edges[name] = []
+    def run(self):
+        self.look_at_headers()
+        self.look_at_sources()
+        self.look_at_tests()
+        for edges in (self.header_edges, self.module_edges):
+            self.problems += circles(edges)
+        return sorted(set(self.problems))
+
+    # --- include/rondo
+
+    def look_at_headers(self):
+        for path in sorted(self.public.rglob("*.hpp")):
+            name = path.relative_to(self.public).with_suffix("").as_posix()
+            where = path.relative_to(self.root)
+            if "/" not in name:
+                self.look_at_umbrella(where, path, name)
+                continue
+            folder = name.split("/")[0]
+            if rank(folder) is None:
+                self.say(where, f"the folder {folder} is not in the ladder of layers.py")
+                continue
+            for number, quoted, include in includes(path):
+                place = f"{where}:{number}"
+                target = public_header(include)
+                if target:
+                    self.arrow(place, folder, target)
+                    self.header_edges.setdefault(name, []).append(target)
+                    self.module_edges.setdefault(module(name), []).append(module(target))
+                elif quoted:
+                    self.say(place, f'"{include}" would not be found once installed')
+                elif folder != "interop" and NOT_IN_PUBLIC_HEADERS.fullmatch(include):
+                    self.say(place, f"<{include}> does not belong in a public header")
+
+    def look_at_umbrella(self, where, path, name):
+        """rondo/sync.hpp brings the headers of rondo/sync/; rondo/rondo.hpp what nearly everyone uses."""
+        inside = {p.stem for p in (self.public / name).glob("*.hpp")}
+        if name != "rondo" and not inside:
+            self.say(where, "belongs into a folder, or is the umbrella of none")
+        brought = set()
         for number, quoted, include in includes(path):
-            place = f"{where}:{number}"
-            target = name_of(include)
-            if target:
-                edges[name].append(target)
-                arrow(place, rank, target)
-            elif quoted:
-                problems.append(f'{place}: "{include}" would not be found once installed')
-            elif not name.startswith("interop/") and NOT_IN_PUBLIC_HEADERS.fullmatch(include):
-                problems.append(f"{place}: <{include}> does not belong in a public header")
+            target = public_header(include)
+            if not target:
+                self.say(f"{where}:{number}", "an umbrella includes headers of rondo and nothing else")
+            elif target.split("/")[0] == name:
+                brought.add(target.split("/")[-1])
+            elif name != "rondo":
+                self.say(f"{where}:{number}", f"rondo/{target}.hpp is of another folder")
+        if name != "rondo":
+            for stem in sorted(inside - brought):
+                if f"{name}/{stem}" not in ADAPTERS:
+                    self.say(where, f"lacks rondo/{name}/{stem}.hpp")
 
-    for path in sorted([*tree.lib.rglob("*.cpp"), *tree.lib.rglob("*.hpp")]):
-        folder = path.parent.relative_to(tree.lib).as_posix()
-        rank = tree.rank_of_source(path)
-        for number, quoted, include in includes(path):
-            place = f"{path.relative_to(tree.root)}:{number}"
-            target = name_of(include)
-            if target:
-                arrow(place, rank, target)
-                continue
-            if not quoted:
-                continue
-            file = tree.private(path, include)
-            if not file:
-                problems.append(f'{place}: "{include}" is not a file of lib')
-                continue
-            other = file.parent.relative_to(tree.lib).as_posix()
-            if other in BACKEND_FOLDERS and other != folder:
-                if f"{folder}/{path.stem}" not in MAY_INCLUDE_BACKENDS:
-                    problems.append(f"{place}: only the file that chooses a backend may see this")
-            elif tree.inherited(file) > rank:
-                problems.append(f'{place}: "{include}" belongs to a layer above this file')
+    def arrow(self, place, folder, target):
+        if "/" not in target:
+            self.say(place, f"rondo/{target}.hpp is an umbrella for programs; name the header that is meant")
+        elif not (self.public / f"{target}.hpp").exists():
+            self.say(place, f"there is no rondo/{target}.hpp")
+        elif rank(target.split("/")[0]) is None or rank(target.split("/")[0]) > rank(folder):
+            self.say(place, f"rondo/{target}.hpp belongs to a folder above {folder}")
 
-    return problems + circles(edges)
+    # --- lib
+
+    def look_at_sources(self):
+        for path in sorted([*self.lib.rglob("*.cpp"), *self.lib.rglob("*.hpp")]):
+            name = path.relative_to(self.lib).as_posix()
+            where = path.relative_to(self.root)
+            folder = name.split("/")[0]
+            backend = folder == BACKEND
+            if "/" not in name or (rank(folder) is None and not backend):
+                self.say(where, "is in no folder of the ladder")
+                continue
+            own = module(path.relative_to(self.lib).with_suffix("").as_posix())
+            if path.suffix == ".cpp" and not backend:
+                self.look_for_own_header(where, path, own)
+            for number, quoted, include in includes(path):
+                self.look_at_source_include(f"{where}:{number}", name, folder, own, quoted, include)
+
+    def look_for_own_header(self, where, path, own):
+        folder, stem = own.split("/")[0], path.stem
+        candidates = [f"rondo/{folder}/{stem}.hpp", f"rondo/{folder}/detail/{stem}.hpp"]
+        own_headers = [c for c in candidates if (self.public.parent / c).exists()]
+        private = path.with_suffix(".hpp").exists()
+        if not own_headers and not private:
+            self.say(where, "implements no header of its name")
+            return
+        first = next((include for _, _, include in includes(path)), None)
+        if first not in own_headers and not (private and first == f"{stem}.hpp"):
+            self.say(where, "does not begin with the header of its name")
+
+    def look_at_source_include(self, place, name, folder, own, quoted, include):
+        target = public_header(include)
+        if target:
+            if folder == BACKEND:
+                if not target.startswith("base/") and target not in BACKEND_KNOWS:
+                    self.say(place, f"a backend does not know rondo/{target}.hpp")
+            else:
+                self.arrow(place, folder, target)
+                self.module_edges.setdefault(own, []).append(module(target))
+            return
+        if not quoted:
+            return
+        for base in ((self.lib / name).parent, self.lib):
+            file = (base / include).resolve()
+            if file.exists() and file.is_relative_to(self.lib):
+                break
+        else:
+            self.say(place, f'"{include}" is not a file of lib')
+            return
+        other = file.relative_to(self.lib).as_posix()
+        other_folder = other.split("/")[0]
+        if other_folder == BACKEND and folder != BACKEND:
+            if name not in MAY_INCLUDE_BACKENDS:
+                self.say(place, "only the file that chooses a backend may see this")
+        elif folder == BACKEND and other_folder == BACKEND:
+            inner, own_inner = other.split("/")[1:-1], name.split("/")[1:-1]
+            if inner and inner != own_inner:
+                self.say(place, f'"{include}" belongs to another backend')
+        elif other_folder == BACKEND or (rank(other_folder) is not None and folder != BACKEND):
+            if rank(other_folder) > rank(folder):
+                self.say(place, f'"{include}" belongs to a folder above {folder}')
+        elif folder == BACKEND and other_folder != "base":
+            self.say(place, f'a backend does not know "{include}"')
+
+    # --- tests
+
+    def look_at_tests(self):
+        found = set()
+        for path in sorted(self.tests.rglob("*_test.cpp")):
+            name = path.relative_to(self.tests).as_posix()
+            where = path.relative_to(self.root)
+            folder = name.split("/")[0]
+            if "/" not in name or (rank(folder) is None and folder not in OTHER_TESTS):
+                self.say(where, "is in no folder of the ladder")
+                continue
+            found.add(name.removesuffix("_test.cpp"))
+            if folder not in OTHER_TESTS and not self.tested_by(folder, path.name.removesuffix("_test.cpp")):
+                self.say(where, "is named after no header of its folder")
+
+        for path in sorted(self.public.glob("*/*.hpp")):
+            if path.parent.name == "interop":  # needs the library of others; the samples use it
+                continue
+            header = path.relative_to(self.public).with_suffix("").as_posix()
+            tested = any(test == header or test.startswith(header + "_") for test in found)
+            if not tested and TESTED_BY.get(header) not in found:
+                self.say(path.relative_to(self.root), "has no test of its name, nor one that TESTED_BY names")
+
+    def tested_by(self, folder, stem):
+        """tcp_closing_test.cpp is about an aspect of tcp.hpp, as tcp_test.cpp is about all of it."""
+        words = stem.split("_")
+        return any(
+            (place / ("_".join(words[:count]) + ".hpp")).exists()
+            for place in (self.public / folder, self.public / folder / "detail", self.lib / folder)
+            for count in range(len(words), 0, -1)
+        )
+
+
+def module(name):
+    """loop/detail/heap -> loop/heap"""
+    return name.replace("/detail/", "/")
 
 
 def circles(edges):
@@ -203,7 +282,9 @@ def circles(edges):
         if name in done:
             return []
         path.append(name)
-        found = [circle for target in edges.get(name, []) for circle in visit(target)]
+        found = [
+            circle for target in sorted(set(edges.get(name, []))) if target != name for circle in visit(target)
+        ]
         path.pop()
         done.add(name)
         return found
@@ -214,65 +295,89 @@ def circles(edges):
 def self_test():
     import tempfile
 
-    def problems(**files):
+    def problems(files):
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():
-                path = Path(folder) / name.replace("__", "/").replace("_DOT_", ".")
+                path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
-            return check(Path(folder))
+            return Check(Path(folder)).run()
 
-    def header(name):
-        return f"#include <rondo/{name}.hpp>\n"
+    def header(*names):
+        return "".join(f"#include <rondo/{name}.hpp>\n" for name in names)
 
     good = {
-        "include__rondo__base__detail__list_DOT_hpp": "#include <cstddef>\n",
-        "include__rondo__loop__op_DOT_hpp": header("base/detail/list"),
-        "include__rondo__loop__backend_DOT_hpp": header("loop/op"),
-        "include__rondo__loop__loop_DOT_hpp": header("loop/backend"),
-        "include__rondo__interop__log_DOT_hpp": header("loop/loop") + "#include <spdlog/spdlog.h>\n",
-        "lib__backend__epoll__epoll_DOT_hpp": header("loop/backend"),
-        "lib__backend__epoll__epoll_DOT_cpp": '#include "epoll.hpp"\n#include <sys/epoll.h>\n',
-        "lib__loop__backend_DOT_cpp": header("loop/backend") + '#include "backend/epoll/epoll.hpp"\n',
-        "lib__loop__loop_DOT_cpp": header("loop/loop"),
-        "lib__loop__inbox_DOT_hpp": header("loop/op"),
-        "lib__loop__remote_DOT_hpp": header("loop/loop") + '#include "inbox.hpp"\n',
-        "lib__loop__remote_DOT_cpp": '#include "remote.hpp"\n',
+        "include/rondo/base/detail/list.hpp": "#include <cstddef>\n",
+        "include/rondo/loop.hpp": header("loop/op", "loop/backend", "loop/loop"),
+        "include/rondo/loop/op.hpp": header("base/detail/list"),
+        "include/rondo/loop/backend.hpp": header("loop/op"),
+        "include/rondo/loop/loop.hpp": header("loop/backend"),
+        "include/rondo/task/task.hpp": header("loop/loop"),
+        "include/rondo/rondo.hpp": header("loop/loop", "task/task"),
+        "include/rondo/interop/log.hpp": header("loop/loop") + "#include <spdlog/spdlog.h>\n",
+        "lib/backend/posix.hpp": header("loop/backend"),
+        "lib/backend/epoll/epoll.hpp": header("loop/backend"),
+        "lib/backend/epoll/epoll.cpp": '#include "epoll.hpp"\n#include "../posix.hpp"\n#include <sys/epoll.h>\n',
+        "lib/backend/uring/uring.hpp": header("loop/backend"),
+        "lib/loop/backend.cpp": header("loop/backend") + '#include "backend/epoll/epoll.hpp"\n',
+        "lib/loop/loop.cpp": header("loop/loop") + '#include "inbox.hpp"\n',
+        "lib/loop/inbox.hpp": header("loop/op"),
+        "lib/task/task.cpp": header("task/task") + '#include "loop/inbox.hpp"\n',
+        "tests/loop/op_test.cpp": "",
+        "tests/loop/loop_closing_test.cpp": "",
+        "tests/loop/inbox_test.cpp": "",
+        "tests/task/task_test.cpp": "",
+        "tests/backend/backend_test.cpp": "",
+        "tests/promises/order_test.cpp": "",
     }
-    assert problems(**good) == [], problems(**good)
+    assert problems(good) == [], problems(good)
 
     bad = [
-        ("include__rondo__loop__op_DOT_hpp", header("loop/loop")),
-        ("include__rondo__loop__op_DOT_hpp", "#include <thread>\n"),
-        ("include__rondo__loop__op_DOT_hpp", "#  include <sys/socket.h>\n"),
-        ("include__rondo__loop__op_DOT_hpp", "#include <fmt/core.h>\n"),
-        ("include__rondo__loop__op_DOT_hpp", "#include <asio.hpp>\n"),
-        ("include__rondo__loop__op_DOT_hpp", '#include "detail/list.hpp"\n'),
-        ("include__rondo__unheard_of_DOT_hpp", ""),
-        ("include__rondo__base__detail__list_DOT_hpp", header("loop/loop")),
-        ("include__rondo__io__stream_DOT_hpp", header("interop/log")),
-        ("lib__backend__epoll__epoll_DOT_cpp", header("loop/loop")),
-        ("lib__loop__loop_DOT_cpp", '#include "backend/epoll/epoll.hpp"\n'),
-        ("lib__backend__uring__uring_DOT_cpp", '#include "../epoll/epoll.hpp"\n'),
-        ("lib__loop__loop_DOT_cpp", '#include "missing.hpp"\n'),
-        ("lib__loop__op_DOT_cpp", '#include "remote.hpp"\n'),
-        ("lib__backend__epoll__epoll_DOT_cpp", '#include "loop/remote.hpp"\n'),
+        ("include/rondo/loop/op.hpp", header("task/task")),
+        ("include/rondo/loop/op.hpp", "#include <thread>\n"),
+        ("include/rondo/loop/op.hpp", "#  include <sys/socket.h>\n"),
+        ("include/rondo/loop/op.hpp", "#include <fmt/core.h>\n"),
+        ("include/rondo/loop/op.hpp", "#include <asio.hpp>\n"),
+        ("include/rondo/loop/op.hpp", '#include "detail/list.hpp"\n'),
+        ("include/rondo/loop/op.hpp", header("loop/nowhere")),
+        ("include/rondo/task/task.hpp", header("loop")),
+        ("include/rondo/task/task.hpp", header("interop/log")),
+        ("include/rondo/unheard_of.hpp", ""),
+        ("include/rondo/cellar/x.hpp", ""),
+        ("include/rondo/loop.hpp", header("loop/op", "loop/loop")),
+        ("include/rondo/loop.hpp", header("loop/op", "loop/backend", "loop/loop", "task/task")),
+        ("include/rondo/loop.hpp", header("loop/op", "loop/backend", "loop/loop") + "#include <cstddef>\n"),
+        ("lib/backend/epoll/epoll.cpp", '#include "epoll.hpp"\n' + header("loop/loop")),
+        ("lib/backend/epoll/epoll.cpp", '#include "epoll.hpp"\n#include "../uring/uring.hpp"\n'),
+        ("lib/backend/epoll/epoll.cpp", '#include "epoll.hpp"\n#include "loop/inbox.hpp"\n'),
+        ("lib/loop/loop.cpp", header("loop/loop") + '#include "backend/epoll/epoll.hpp"\n'),
+        ("lib/loop/loop.cpp", header("loop/loop") + '#include "missing.hpp"\n'),
+        ("lib/loop/loop.cpp", header("loop/op", "loop/loop")),
+        ("lib/loop/loop.cpp", header("loop/loop", "task/task")),
+        ("lib/loop/what_loops_do.cpp", header("loop/loop")),
+        ("lib/strays.cpp", header("loop/loop")),
+        ("tests/loop/strays_test.cpp", ""),
+        ("include/rondo/task/untested.hpp", ""),
+        ("tests/op_test.cpp", ""),
+        ("tests/cellar/op_test.cpp", ""),
     ]
     for name, text in bad:
-        assert problems(**{**good, name: text}), (name, text)
+        assert problems({**good, name: text}), (name, text)
     circle = {
-        "include__rondo__task__group_DOT_hpp": header("task/scope"),
-        "include__rondo__task__scope_DOT_hpp": header("task/group"),
+        "include/rondo/loop/op.hpp": header("loop/backend"),
+        "include/rondo/loop/backend.hpp": header("loop/op"),
     }
-    assert len(problems(**good, **circle)) == 1
-    print(f"{len(bad) + 2} trees were judged rightly")
+    assert problems({**good, **circle})
+    by_source = {"lib/loop/op.cpp": header("loop/op", "loop/loop"), "include/rondo/loop/loop.hpp": header("loop/op", "loop/backend")}
+    assert any("a circle" in problem for problem in problems({**good, **by_source}))
+    print(f"{len(bad) + 3} trees were judged rightly")
 
 
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    problems = check(Path(sys.argv[1]))
-    print("\n".join(problems) or "all arrows point one way")
+    problems = Check(Path(sys.argv[1])).run()
+    print("\n".join(problems) or "everything is in its room, and all arrows point one way")
     return 1 if problems else 0
 
 

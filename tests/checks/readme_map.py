@@ -1,4 +1,5 @@
-"""Every path that README.md or a page of docs names must exist.
+"""Every path that README.md or a page of docs names must exist, and so must the heading behind its `#`; every
+folder of include/rondo has a row in README.md and a page in docs that names each of its headers.
 
     readme_map.py ROOT
 
@@ -15,7 +16,7 @@ import snippets
 
 FOLDERS = ("include", "lib", "tests", "samples", "bench", "docs", "subprojects", r"\.ci")
 WORD = re.compile(r"(?<![\w/.<-])((?:\./)?(?:" + "|".join(FOLDERS) + r")/[\w./*{},-]*)")
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
 
 
 def alternatives(path):
@@ -30,6 +31,35 @@ def exists(root, path):
     return any(root.glob(path)) if "*" in path else (root / path).exists()
 
 
+def anchors(page):
+    """What a link may say behind its `#`: the headings, as GitHub and its kin spell them."""
+    found, fenced = set(), False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif not fenced and (heading := re.match(r"#+ (.*)", line)):
+            text = re.sub(r"[^\w\- ]", "", heading.group(1).lower())
+            found.add(text.strip().replace(" ", "-"))
+    return found
+
+
+def rooms(root):
+    """What each folder of include/rondo lacks."""
+    readme = (root / "README.md").read_text()
+    for folder in sorted(path for path in (root / "include" / "rondo").iterdir() if path.is_dir()):
+        name = folder.name
+        if f"`include/rondo/{name}/`" not in readme:
+            yield f"README.md: its map has no row for include/rondo/{name}/"
+        page = root / "docs" / f"{name}.md"
+        text = page.read_text() if page.exists() else ""
+        if not text:
+            yield f"docs/{name}.md: include/rondo/{name}/ has no page"
+            continue
+        for header in sorted(folder.glob("*.hpp")):
+            if not re.search(rf"[`/]{header.name}[`>]", text):
+                yield f"docs/{name}.md: does not name {header.name}"
+
+
 def main():
     root = Path(sys.argv[1])
     readme = root / "README.md"
@@ -40,7 +70,13 @@ def main():
     for page in snippets.documents(root):
         for number, line in enumerate(page.read_text().splitlines(), 1):
             wanted = [(root, word.rstrip(".,")) for word in WORD.findall(line)]
-            wanted += [(page.parent, link) for link in LINK.findall(line) if ":" not in link]
+            links = [link for link in LINK.findall(line) if ":" not in link[0]]
+            wanted += [(page.parent, link) for link, _ in links if link]
+            for link, anchor in links:
+                target = page.parent / link if link else page
+                if anchor and target.suffix == ".md" and target.exists() and anchor not in anchors(target):
+                    missing += 1
+                    print(f"{page.relative_to(root)}:{number}: {link}#{anchor} is no heading")
             for base, path in wanted:
                 for one in alternatives(path):
                     count += 1
@@ -49,6 +85,9 @@ def main():
                         print(f"{page.relative_to(root)}:{number}: {one} does not exist")
     if not any(WORD.search(line) for line in readme.read_text().splitlines()):
         print("README.md names no path at all: where is its map?")
+        missing += 1
+    for problem in rooms(root):
+        print(problem)
         missing += 1
     print(f"{count} paths, {missing} missing")
     return 1 if missing else 0

@@ -14,6 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from page import data_of, problems_of, script_of  # noqa: E402
+
 counts = {"passed": 0, "failed": 0, "skipped": 0}
 
 
@@ -154,51 +157,27 @@ def command_line(replay, scratch, node):
     check("--print says what the number of computeFor is", "computeFor(2 /* ms */);" in got.stdout, got.stdout)
 
     page = scratch / "page.html"
-    got = run(replay, "--timeline", page, file, lines)
+    got = run(replay, "--json", "--timeline", page, file, lines)
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    check("--timeline writes a page that needs nothing else",
-          got.returncode == 0 and text.count("<script") == 2 and "two" in text and
-          not re.search(r'(src|href)\s*=|@import|url\(|fetch\(', text), got.stderr)
-    data = re.search(r'id="data">(.*?)</script>', text, re.S)
-    check("the page's data is JSON", data is not None and len(json.loads(data.group(1))) == len(odd) + 2)
+    problems = problems_of(text) if text else ["there is none"]
+    check("--timeline writes a page, well formed, that needs nothing else", got.returncode == 0 and not problems,
+          f"{problems} {got.stderr}")
+    runs = data_of(text)
+    shown = [{"id": r["id"], "labels": r["labels"]} for r in runs]
+    as_text = lambda label: label if isinstance(label, str) else json.dumps(label)
+    printed = [json.loads(line) for line in got.stdout.splitlines()]
+    check("the page has what each run prints, and nothing else",
+          shown == [{"id": p["id"], "labels": [as_text(label) for label in p["labels"]]} for p in printed], shown)
+    check("and the program and the events of each", all(r["source"] and r["events"] for r in runs))
     got = run(replay, "--timeline", "/nonexistent/page.html", lines)
     check("--timeline into nowhere is an error", got.returncode == 2 and "/nonexistent" in got.stderr)
     if node:
         script = scratch / "page.js"
-        script.write_text(text[text.rindex("<script>") + 8:text.rindex("</script>")], encoding="utf-8")
+        script.write_text(script_of(text), encoding="utf-8")
         got = run(node, "--check", script)
         check("the page's script is JavaScript", got.returncode == 0, got.stderr)
     else:
         say("skipped", "the page's script is JavaScript", "there is no node here")
-
-
-PROBE = """<script>
-  const left = $('scroll'), blocks_cut = () => blocks.filter(({ e }) =>
-    e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).length;
-  go(steps.length - 1);
-  document.body.dataset.probe = [run.id, blocks_cut(), document.documentElement.scrollWidth <= innerWidth,
-    left.scrollLeft + left.clientWidth >= left.scrollWidth - 1].join(' ');
-</script></body>"""
-
-
-def in_a_browser(replay, folder, scratch):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        return say("skipped", "the page in a browser", "there is no chromium here")
-    page = scratch / "probe.html"
-    run(replay, "--timeline", page, folder / "classic.jsonl", folder / "texts.jsonl")
-    page.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
-    for width, height in (1400, 900), (1280, 720), (500, 800):
-        try:
-            got = run(browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}",
-                      f"--user-data-dir={scratch / 'browser'}", "--dump-dom", page.as_uri(), timeout=60)
-        except subprocess.TimeoutExpired:
-            got = None
-        found = got and re.search(r'data-probe="([^"]*)"', got.stdout)
-        if not found:
-            return say("skipped", "the page in a browser", "it does not run here")
-        check(f"the page at {width} pixels: the well-known sample, no label cut, all in the window, the end seen",
-              found.group(1) == "event-loop-order 0 true true", found.group(1))
 
 
 # --- what is no scenario --------------------------------------------------------------------------
@@ -441,7 +420,6 @@ def main():
         scratch = Path(name)
         bundled(replay, folder, scratch)
         command_line(replay, scratch, node)
-        in_a_browser(replay, folder, scratch)
         malformed(replay, scratch)
         descriptors(replay, scratch)
         runner = Node(node, folder / "node", scratch) if node else None

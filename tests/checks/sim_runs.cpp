@@ -1,4 +1,4 @@
-// Prints the hash of a simulated run for each of so many seeds, and of one with very many servers: same_runs.py compares
+// Prints the hash of a simulated run for each of so many seeds, and of one with many servers: same_runs.py compares
 // what several builds print, and one build in several environments.
 #include <rondo/rondo.hpp>
 #include <rondo/sim/simulate.hpp>

@@ -1,29 +1,13 @@
 """The ```cpp blocks of Markdown files; shared by the checks that read documentation."""
 
-import re
 from pathlib import Path
+
+from coroutine_lint import blocks  # noqa: F401  (they are read there, because that file is installed alone)
 
 
 def documents(root):
     found = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
     return [path for path in found if path.exists()]
-
-
-def blocks(path):
-    """Yields (first line number, text) of each block, but not of those marked `cpp ignore`."""
-    inside, wanted, start, lines = False, False, 0, []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        fence = re.match(r"\s*```\s*(.*?)\s*$", line)
-        if not fence:
-            lines.append(line)
-        elif inside:
-            if wanted:
-                yield start, "\n".join(lines) + "\n"
-            inside = False
-        else:
-            words = fence.group(1).split()
-            inside, start, lines = True, number + 1, []
-            wanted = words[:1] == ["cpp"] and "ignore" not in words
 
 
 COMPILED = "rondo, compiled"

@@ -155,9 +155,8 @@ TEST_CASE("as_completed: a shielded reader gets the outcomes of children that we
     const auto reads_on = [&](journal& log) {
         std::vector<task<int>> children = tasks(0);
         children.push_back(waits(log, "a"));
-        return as_completed(std::move(children), [&seen](completion_sequence<int>& s) -> task<> {
-            seen = co_await local::shielded(s);
-        });
+        return as_completed(std::move(children),
+                            [&seen](completion_sequence<int>& s) -> task<> { seen = co_await local::shielded(s); });
     };
     CHECK(when_cancelled(reads_on, j) == "a cancelled a result");
     CHECK(seen == "0=1 1?");

@@ -124,8 +124,9 @@ TEST_CASE("join: cut short from outside, a joiner is not asked for a result; its
     CHECK(when_cancelled([](journal& log) { return join(tells(log), after(1, 1), waits(log, "a")); }, j) ==
           "+0 +1 =0 a cancelled cancelled");
     journal k;
-    CHECK(when_cancelled([](journal& log) { return join(joiners::all_succeed(), waits(log, "a"), fails_at_cancel("x")); },
-                         k) == "a cancelled x");
+    CHECK(when_cancelled(
+              [](journal& log) { return join(joiners::all_succeed(), waits(log, "a"), fails_at_cancel("x")); }, k) ==
+          "a cancelled x");
 }
 
 // --- with_joiner ---------------------------------------------------------------------------------------
@@ -184,10 +185,11 @@ TEST_CASE("with_joiner: a body that fails cancels the children; no error of thei
                 throw std::runtime_error("body");
             }));
             CHECK(first == "body child");
-            const std::string second = co_await errors_of(with_joiner(joiners::all_succeed(), [](auto& group) -> task<> {
-                group.spawn(fails_after(0, "child"));
-                co_await fails_at_cancel("body");
-            }));
+            const std::string second =
+                co_await errors_of(with_joiner(joiners::all_succeed(), [](auto& group) -> task<> {
+                    group.spawn(fails_after(0, "child"));
+                    co_await fails_at_cancel("body");
+                }));
             CHECK(second == "child body");
         }
     };
@@ -291,7 +293,8 @@ TEST_CASE("joiners: first_value gives the first success, or a group of all error
 TEST_CASE("joiners: quorum gives the first n values, in the order of their coming" * doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
-            auto two = co_await join(joiners::quorum<int>(2), after(3, 1), fails_after(0, "x"), after(1, 3), waits(j, "a"));
+            auto two =
+                co_await join(joiners::quorum<int>(2), after(3, 1), fails_after(0, "x"), after(1, 3), waits(j, "a"));
             CHECK(two == std::vector<int>{3, 1});
             const std::string failed = co_await errors_of(
                 join(joiners::quorum<int>(2), after(1, 1), fails_after(2, "x"), fails_after(1, "y")));
@@ -321,16 +324,16 @@ TEST_CASE("joiners: until stops when its predicate says so, and gives every outc
     struct local {
         static task<> body(journal& j) {
             int failures = 0;
-            auto outcomes = co_await join(
-                joiners::until<int>([&](ended<int>& child) { return child.failed() && ++failures == 2; }),
-                fails_after(0, "x"), after(1, 5), fails_after(2, "y"), waits(j, "a"));
+            auto outcomes =
+                co_await join(joiners::until<int>([&](ended<int>& child) { return child.failed() && ++failures == 2; }),
+                              fails_after(0, "x"), after(1, 5), fails_after(2, "y"), waits(j, "a"));
             REQUIRE(outcomes.size() == 4);
             CHECK(what_of(outcomes[0].error()) == "x");
             CHECK(outcomes[1].value() == 5);
             CHECK(what_of(outcomes[2].error()) == "y");
             CHECK(outcomes[3].state() == task_state::cancelled);
-            auto by_value = co_await join(joiners::until<int>([](ended<int>& child) { return child.value() > 1; }),
-                                          tasks(0, 1, 9));
+            auto by_value =
+                co_await join(joiners::until<int>([](ended<int>& child) { return child.value() > 1; }), tasks(0, 1, 9));
             CHECK(by_value[1].value() == 2);
             CHECK(!by_value[2]);
         }

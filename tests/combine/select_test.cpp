@@ -2,6 +2,8 @@
 
 #include "support/every_step.hpp"
 
+#include <rondo/sim/simulated_backend.hpp>
+
 #include <unistd.h>
 
 #include <string>
@@ -18,7 +20,7 @@ class permits {
  public:
     explicit permits(std::size_t n) : free_(n) {}
 
-    class wait : public detail::wait_op, public detail::awaits<wait> {
+    class wait : public detail::wait_op, public awaits<wait> {
      public:
         wait(permits& of, std::size_t n) : wait_op(table), of_(&of), n_(n) {}
         bool start() noexcept {
@@ -41,9 +43,7 @@ class permits {
             self.of_->waits_.cancel(self);
             self.of_->release(0);
         }
-        static void describe(const op&, char* text, std::size_t size) noexcept {
-            std::snprintf(text, size, "permits");
-        }
+        static void describe(const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "permits"); }
         static constexpr op_vtable table = {&cancel, &detail::wake_owner, &describe};
         permits* of_;
         std::size_t n_;
@@ -268,8 +268,9 @@ TEST_CASE("select: a seed says which; the same seed says the same") {
     const auto choices = [](std::uint64_t seed) {
         seeded_oracle decisions(seed);
         loop_options options;
+        simulated_backend simulated(decisions);
         options.kind = backend_kind::sim;
-        options.backend.decisions = &decisions;
+        options.factory = &simulated;
         return run(options, []() -> task<std::string> {
             std::string all;
             channel<int> a(1), b(1);
@@ -479,20 +480,24 @@ TEST_CASE("select: a stream's receive that loses leaves every byte to the next r
         CAPTURE(seed);
         seeded_oracle decisions(seed);  // sim only: who wins when a cancel races, and how bytes are cut
         loop_options options;
-        options.backend.decisions = &decisions;
-        const int lost = run(options, [](std::uint64_t which) -> task<int> {
-            test::dice random(which);
-            test::connection c = co_await test::connected();
-            auto writer = spawn(write_slowly, std::ref(c.client), 60'000, std::ref(random));
-            const int faster = co_await receive_between(c.server, 60'000, random);
-            co_await writer;
-            c.client.shutdown();
-            for (int i = 0; i < 2; ++i) {  // the end is there as often as it is asked for
-                auto end = co_await select_one(c.server.receive(), sleep_for(1h));
-                CHECK(end.get<0>().empty());
-            }
-            co_return faster;
-        }, seed);
+        simulated_backend simulated(decisions);
+        if (test::on_sim()) options.factory = &simulated;
+        const int lost = run(
+            options,
+            [](std::uint64_t which) -> task<int> {
+                test::dice random(which);
+                test::connection c = co_await test::connected();
+                auto writer = spawn(write_slowly, std::ref(c.client), 60'000, std::ref(random));
+                const int faster = co_await receive_between(c.server, 60'000, random);
+                co_await writer;
+                c.client.shutdown();
+                for (int i = 0; i < 2; ++i) {  // the end is there as often as it is asked for
+                    auto end = co_await select_one(c.server.receive(), sleep_for(1h));
+                    CHECK(end.get<0>().empty());
+                }
+                co_return faster;
+            },
+            seed);
         CHECK(lost > 0);
     }
 }
@@ -537,26 +542,30 @@ TEST_CASE("select: bytes that a losing receive has brought are had by each kind 
             CAPTURE(seed);
             seeded_oracle decisions(seed);
             loop_options options;
-            if (seed != 0) options.backend.decisions = &decisions;
-            run(options, [](int how) -> task<> {
-                test::connection first = co_await test::connected();
-                test::connection second = co_await test::connected();
-                channel<int> signal(1);
-                auto signals = spawn(signal_when_readable, std::ref(first.server), std::ref(signal));
-                auto waiting = spawn([&]() -> task<std::string> {
-                    auto chosen = co_await select_one(second.server.receive(), signal.receive());
-                    if (chosen.index() == 1) co_return std::string();
-                    co_return std::string(chosen.get<0>().text());
-                });
-                co_await yield();
-                CHECK(first.client.try_write_some("!"));
-                const auto sent = second.client.try_write_some("twelve bytes");
-                std::string got = co_await waiting;
-                const std::string rest = co_await read_somehow(second.server, *sent - got.size(), how);
-                got += rest;
-                CHECK(got == std::string("twelve bytes").substr(0, *sent));
-                co_await signals;
-            }, way);
+            simulated_backend simulated(decisions);
+            if (seed != 0 && test::on_sim()) options.factory = &simulated;
+            run(
+                options,
+                [](int how) -> task<> {
+                    test::connection first = co_await test::connected();
+                    test::connection second = co_await test::connected();
+                    channel<int> signal(1);
+                    auto signals = spawn(signal_when_readable, std::ref(first.server), std::ref(signal));
+                    auto waiting = spawn([&]() -> task<std::string> {
+                        auto chosen = co_await select_one(second.server.receive(), signal.receive());
+                        if (chosen.index() == 1) co_return std::string();
+                        co_return std::string(chosen.get<0>().text());
+                    });
+                    co_await yield();
+                    CHECK(first.client.try_write_some("!"));
+                    const auto sent = second.client.try_write_some("twelve bytes");
+                    std::string got = co_await waiting;
+                    const std::string rest = co_await read_somehow(second.server, *sent - got.size(), how);
+                    got += rest;
+                    CHECK(got == std::string("twelve bytes").substr(0, *sent));
+                    co_await signals;
+                },
+                way);
         }
     }
 }
@@ -590,7 +599,8 @@ TEST_CASE("select: a connection that a losing accept has brought is the next one
         CAPTURE(seed);
         seeded_oracle decisions(seed);
         loop_options options;
-        if (seed != 0) options.backend.decisions = &decisions;
+        simulated_backend simulated(decisions);
+        if (seed != 0 && test::on_sim()) options.factory = &simulated;
         run(options, []() -> task<> {
             test::connection first = co_await test::connected();
             tcp_listener listener = test::listen();
@@ -651,28 +661,32 @@ TEST_CASE("select: a reset that a losing receive met is not taken for the end of
         CAPTURE(seed);
         seeded_oracle decisions(seed);
         loop_options options;
-        options.backend.decisions = &decisions;
-        run(options, [](std::uint64_t which) -> task<> {
-            test::dice random(which);
-            test::connection c = co_await test::connected();
-            auto resets = spawn([&]() -> task<> {
-                co_await sleep_for(std::chrono::microseconds(random.below(600)));
-                c.client.reset_on_close();
-                co_await c.client.close();
-            });
-            std::error_code error;
-            while (!error) {
-                auto chosen = co_await attempt(select_one(
-                    c.server.receive(), sleep_for(std::chrono::microseconds(random.below(100)))));
-                if (!chosen) {
-                    error = chosen.error();
-                } else if (chosen->index() == 0) {
-                    REQUIRE(!chosen->get<0>().empty());  // the end of a stream that was cut
+        simulated_backend simulated(decisions);
+        if (test::on_sim()) options.factory = &simulated;
+        run(
+            options,
+            [](std::uint64_t which) -> task<> {
+                test::dice random(which);
+                test::connection c = co_await test::connected();
+                auto resets = spawn([&]() -> task<> {
+                    co_await sleep_for(std::chrono::microseconds(random.below(600)));
+                    c.client.reset_on_close();
+                    co_await c.client.close();
+                });
+                std::error_code error;
+                while (!error) {
+                    auto chosen = co_await attempt(
+                        select_one(c.server.receive(), sleep_for(std::chrono::microseconds(random.below(100)))));
+                    if (!chosen) {
+                        error = chosen.error();
+                    } else if (chosen->index() == 0) {
+                        REQUIRE(!chosen->get<0>().empty());  // the end of a stream that was cut
+                    }
                 }
-            }
-            CHECK(error == std::errc::connection_reset);
-            co_await resets;
-        }, seed);
+                CHECK(error == std::errc::connection_reset);
+                co_await resets;
+            },
+            seed);
     }
 }
 
@@ -698,37 +712,41 @@ TEST_CASE("select: accept that loses leaves every connection to the next accept"
         CAPTURE(seed);
         seeded_oracle decisions(seed);
         loop_options options;
-        options.backend.decisions = &decisions;
-        run(options, [](std::uint64_t which) -> task<> {
-            test::dice random(which);
-            tcp_listener listener = test::listen();
-            const endpoint at = listener.local();
-            constexpr int clients = 30;
-            auto connecting = spawn([&]() -> task<> {
-                for (int i = 0; i < clients; ++i) {
-                    tcp_stream client = co_await tcp_stream::connect(at);
-                    const std::byte number[] = {static_cast<std::byte>(i)};
-                    co_await client.write_all(number);
-                    co_await sleep_for(std::chrono::microseconds(random.below(300)));
-                    co_await client.close();
+        simulated_backend simulated(decisions);
+        if (test::on_sim()) options.factory = &simulated;
+        run(
+            options,
+            [](std::uint64_t which) -> task<> {
+                test::dice random(which);
+                tcp_listener listener = test::listen();
+                const endpoint at = listener.local();
+                constexpr int clients = 30;
+                auto connecting = spawn([&]() -> task<> {
+                    for (int i = 0; i < clients; ++i) {
+                        tcp_stream client = co_await tcp_stream::connect(at);
+                        const std::byte number[] = {static_cast<std::byte>(i)};
+                        co_await client.write_all(number);
+                        co_await sleep_for(std::chrono::microseconds(random.below(300)));
+                        co_await client.close();
+                    }
+                });
+                std::vector<int> seen(clients);
+                for (int accepted = 0; accepted < clients;) {
+                    auto chosen =
+                        co_await select_one(listener.accept(), sleep_for(std::chrono::microseconds(random.below(200))));
+                    if (chosen.index() == 1) continue;
+                    ++accepted;
+                    tcp_stream& server = chosen.get<0>();
+                    CHECK(server.peer().port() != 0);
+                    std::byte number[1];
+                    const std::size_t n = co_await server.read_exactly(number);
+                    REQUIRE(n == 1);
+                    ++seen[std::to_integer<std::size_t>(number[0])];
                 }
-            });
-            std::vector<int> seen(clients);
-            for (int accepted = 0; accepted < clients;) {
-                auto chosen =
-                    co_await select_one(listener.accept(), sleep_for(std::chrono::microseconds(random.below(200))));
-                if (chosen.index() == 1) continue;
-                ++accepted;
-                tcp_stream& server = chosen.get<0>();
-                CHECK(server.peer().port() != 0);
-                std::byte number[1];
-                const std::size_t n = co_await server.read_exactly(number);
-                REQUIRE(n == 1);
-                ++seen[std::to_integer<std::size_t>(number[0])];
-            }
-            for (const int times : seen) CHECK(times == 1);
-            co_await connecting;
-        }, seed);
+                for (const int times : seen) CHECK(times == 1);
+                co_await connecting;
+            },
+            seed);
     }
 }
 
@@ -769,13 +787,15 @@ TEST_CASE("select: cancel at every step, over a channel, a timer, a stream and a
         std::size_t bytes = 0;
         co_await with_task_group([&](task_group& group) -> task<> {
             group.spawn(send_after, std::ref(numbers), 1ms, 1).discard();
-            group.spawn([&]() -> task<> {
-                tcp_stream client = co_await tcp_stream::connect(listener.local());
-                co_await client.write_all("0123456789");
-                co_await sleep_for(2ms);
-                co_await client.write_all("abcdef");
-                co_await client.close();
-            }).discard();
+            group
+                .spawn([&]() -> task<> {
+                    tcp_stream client = co_await tcp_stream::connect(listener.local());
+                    co_await client.write_all("0123456789");
+                    co_await sleep_for(2ms);
+                    co_await client.write_all("abcdef");
+                    co_await client.close();
+                })
+                .discard();
             tcp_stream server;
             while (from_channel == 0 || connections == 0) {
                 auto chosen = co_await select_one(numbers.receive(), listener.accept(), sleep_for(3ms));

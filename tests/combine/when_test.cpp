@@ -191,7 +191,9 @@ TEST_CASE("when_all: cancelled, it cancels its children, waits for them, and goe
 
 TEST_CASE("when_all: children that complete in spite of the cancel give a result") {
     struct local {
-        static task<int> stubborn() { co_return co_await shield([] { return after(20, 4); }); }
+        static task<int> stubborn() {
+            co_return co_await shield([] { return after(20, 4); });
+        }
     };
     journal j;
     CHECK(when_cancelled([](journal&) { return when_all(local::stubborn(), local::stubborn()); }, j) == "a result");
@@ -268,6 +270,26 @@ TEST_CASE("when_any: tells who ended first; the others are cancelled and awaited
     journal j;
     test::run(local::body, std::ref(j));
     CHECK(j.text() == "a cancelled cleaning clean");
+}
+
+TEST_CASE("when_any: value() and get() move out of a result that has no name, and leave one that has" *
+          doctest::test_suite("order")) {
+    struct local {
+        static task<> body() {
+            const std::unique_ptr<int> first = (co_await when_any(owned(2, 1), owned(3, 2))).value();
+            CHECK(*first == 1);
+            const std::unique_ptr<int> second = (co_await when_any(owned(2, 1), owned(2, 2))).get<1>();
+            CHECK(*second == 2);
+            std::vector<task<std::unique_ptr<int>>> some;
+            some.push_back(owned(2, 3));
+            const std::unique_ptr<int> third = (co_await when_any(std::move(some))).value();
+            CHECK(*third == 3);
+            const auto kept = co_await when_any(owned(2, 4), owned(3, 5));
+            CHECK(*kept.value() == 4);
+            CHECK(*kept.value() == 4);
+        }
+    };
+    test::run(local::body);
 }
 
 TEST_CASE("when_any: a loser that completes in the same turn keeps its result for the caller" *
@@ -493,8 +515,8 @@ TEST_CASE("all_settled: waits for all and gives every outcome, in the order of t
 TEST_CASE("all_settled: all may fail; nothing is thrown, and nested nothing either") {
     struct local {
         static task<> body() {
-            auto [inner, x] = co_await all_settled(all_settled(fails_after(1, "a"), fails_after(0, "b")),
-                                                   fails_after(0, "c"));
+            auto [inner, x] =
+                co_await all_settled(all_settled(fails_after(1, "a"), fails_after(0, "b")), fails_after(0, "c"));
             auto& [a, b] = inner.value();
             CHECK(what_of(a.error()) == "a");
             CHECK(what_of(b.error()) == "b");
@@ -709,7 +731,9 @@ TEST_CASE("Kotlin coroutineScope: a child that ends as cancelled cancels nobody"
 
 TEST_CASE("Kotlin #67: withTimeoutOrNull does not answer for an inner timeout; nor does when_any's rival") {
     struct local {
-        static task<int> times_out() { co_return co_await with_timeout(1ms, [] { return sleeps(); }); }
+        static task<int> times_out() {
+            co_return co_await with_timeout(1ms, [] { return sleeps(); });
+        }
         static task<int> sleeps() {
             co_await sleep_for(1h);
             co_return 0;
@@ -731,8 +755,8 @@ TEST_CASE("Go errgroup: Wait returns the first error after all have ended; a Tok
           doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
-            const std::string failed = co_await errors_of(
-                join(joiners::all_succeed(), fails_after(2, "first"), cleans_up(j), fails_after(9, "never gets there")));
+            const std::string failed = co_await errors_of(join(joiners::all_succeed(), fails_after(2, "first"),
+                                                               cleans_up(j), fails_after(9, "never gets there")));
             CHECK(failed == "just first");
             co_await as_completed(tasks(3, 2, 1), [&j](completion_sequence<int>& set) -> task<> {
                 for (int i = 0; i < 3; ++i) {

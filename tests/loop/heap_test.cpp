@@ -1,7 +1,7 @@
 // The timer heap against a model: an ordered set of (deadline, number, slot).
 #include "support/test.hpp"
 
-#include <rondo/loop/detail/heap.hpp>
+#include "../../lib/loop/heap.hpp"
 
 #include <random>
 #include <set>

@@ -53,8 +53,7 @@ TEST_CASE("oracle: each class of choices has a stream of its own") {
         busy.choose(choice::network_delay, 5);
         busy.bits(choice::user);
         busy.choose(choice::completion_order, 1);  // no alternative: nothing is drawn
-        CHECK(alone.choose(choice::completion_order, 50) ==
-              busy.choose(choice::completion_order, 50));
+        CHECK(alone.choose(choice::completion_order, 50) == busy.choose(choice::completion_order, 50));
     }
 }
 

@@ -235,14 +235,16 @@ class random_actor_program {
         puppet p;
         const std::uint64_t lost_before = this_loop().stats().dead_letters;
         auto address = spawn_actor(
-            {.name = "puppet", .capacity = static_cast<std::uint32_t>(limit), .when_full = policy, .in = &group_}, follow,
-            std::ref(p));
+            {.name = "puppet", .capacity = static_cast<std::uint32_t>(limit), .when_full = policy, .in = &group_},
+            follow, std::ref(p));
         actor_exit::kind how = actor_exit::kind::no_such_actor, should = how;
         auto watcher = spawn(watch_end, address, std::ref(how));
         co_await let_run();
         for (long rounds = 20 + static_cast<long>(rolls_.below(400)); rounds > 0; --rounds, --steps) {
             const bool last = rounds == 10;  // the rest is sent to the dead
-            const std::size_t what = last ? 19 : rolls_.below(expected.stopping ? 200 : 2000) == 0 ? 18 : rolls_.below(18);
+            const std::size_t what = last                                                ? 19
+                                     : rolls_.below(expected.stopping ? 200 : 2000) == 0 ? 18
+                                                                                         : rolls_.below(18);
             if (what < 4) {
                 begin_send(expected, address, false);
             } else if (what < 8) {

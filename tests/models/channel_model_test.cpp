@@ -108,7 +108,8 @@ class small_world {
         while (auto left = channel_.try_receive()) {
             received.push_back(left->number);
             for (one_sender& s : senders_)  // its place was taken by one who waited
-                if (s.how == ending::waiting && s.value.number == 0) sent.push_back(1 + static_cast<int>(&s - senders_));
+                if (s.how == ending::waiting && s.value.number == 0)
+                    sent.push_back(1 + static_cast<int>(&s - senders_));
         }
         std::sort(sent.begin(), sent.end());
         sent.erase(std::unique(sent.begin(), sent.end()), sent.end());
@@ -180,8 +181,8 @@ class small_world {
     one_receiver receivers_[2];
 };
 
-constexpr action all_actions[] = {action::send, action::receive, action::cancel_sender, action::cancel_receiver,
-                                  action::close, action::discard, action::drop_share, action::turn};
+constexpr action all_actions[] = {action::send,  action::receive, action::cancel_sender, action::cancel_receiver,
+                                  action::close, action::discard, action::drop_share,    action::turn};
 
 /// Runs one sequence; gives the length of its first part that makes sense (all of it, mostly).
 task<std::size_t> play(std::size_t capacity, const std::vector<action>& sequence) {
@@ -234,9 +235,10 @@ task<long> play_all(std::size_t capacity, std::size_t length) {
 
 }  // namespace
 
-TEST_CASE("channel model: no order of sends, receives, cancels and closes loses, doubles or strands (hazard G7: "
-          "tokio #4225 and #6558, futures #620, #624, #909, #1241, kanal #35, postage #44)" *
-          doctest::test_suite("order")) {
+TEST_CASE(
+    "channel model: no order of sends, receives, cancels and closes loses, doubles or strands (hazard G7: "
+    "tokio #4225 and #6558, futures #620, #624, #909, #1241, kanal #35, postage #44)" *
+    doctest::test_suite("order")) {
     test::run([]() -> task<> {
         constexpr std::size_t length = slow_build ? 6 : 8;
         constexpr long at_least = slow_build ? 5'000 : 70'000;
@@ -433,8 +435,7 @@ struct traffic {
 /// Two tasks that send and two that receive, alone or as arms of a select, at random.
 class random_traffic {
  public:
-    random_traffic(std::uint64_t seed, traffic& seen)
-        : dice_(seed), seen_(seen), channel_(dice_.below(3)) {}
+    random_traffic(std::uint64_t seed, traffic& seen) : dice_(seed), seen_(seen), channel_(dice_.below(3)) {}
 
     task<> run() {
         auto body = [this](task_group& group) -> task<> {

@@ -52,9 +52,7 @@ std::string text_of(const std::exception_ptr& error) {
         return "cancelled";
     }
 }
-std::string text_of(std::error_code code) {
-    return text_of(std::make_exception_ptr(std::system_error(code)));
-}
+std::string text_of(std::error_code code) { return text_of(std::make_exception_ptr(std::system_error(code))); }
 
 /// A program, run by the library.
 class runner {
@@ -136,7 +134,12 @@ class runner {
             case from::immediate: l.set_immediate(f); return;
             case from::close: return l.queue_close(f);
             case from::post: static_cast<void>(l.remote().post(f)); return;
-            case from::task: spawn([f]() -> task<> { f(); co_return; }).discard(); return;
+            case from::task:
+                spawn([f]() -> task<> {
+                    f();
+                    co_return;
+                }).discard();
+                return;
         }
     }
     void the_end() {
@@ -643,8 +646,7 @@ class runner {
                 co_return which(got.index()) + (got.index() == 1 ? " " + received(got.get<1>()) : "");
             }
             case 1: {
-                const auto got =
-                    co_await select_one(semaphores_[arms[0].number].acquire(), sleep_until(moment(n.at)));
+                const auto got = co_await select_one(semaphores_[arms[0].number].acquire(), sleep_until(moment(n.at)));
                 co_return which(got.index());
             }
             case 3: {
@@ -670,12 +672,14 @@ class runner {
         for (auto& c : channels_) {
             require(c.waiting_senders() + c.waiting_receivers() == 0, "someone waits for a channel");
             while (auto left = c.try_receive())
-                require(received_.insert(left->number()).second || !program_.has_model, "a value was received and is still there");
+                require(received_.insert(left->number()).second || !program_.has_model,
+                        "a value was received and is still there");
         }
         if (program_.has_model)
             require(sent_ == received_, "what was sent is not what was received or is left");
         else
-            require(std::includes(sent_.begin(), sent_.end(), received_.begin(), received_.end()), "received, never sent");
+            require(std::includes(sent_.begin(), sent_.end(), received_.begin(), received_.end()),
+                    "received, never sent");
         for (int i = 0; i < random_program::semaphores; ++i)
             require(semaphores_[i].available() == static_cast<std::size_t>(i) + 1 && semaphores_[i].waiting() == 0,
                     "permits are missing");
@@ -706,7 +710,6 @@ class runner {
     int owners_ = 0;
     int ends_ = 0;
 };
-
 
 // --- a seed ------------------------------------------------------------------------------------------------
 
@@ -818,10 +821,12 @@ program made_from(std::uint64_t seed) {
 way way_of(std::uint64_t seed) { return static_cast<way>(seed % 3); }
 constexpr const char* way_names[] = {"benign", "seeded", "chaos"};
 
-/// Says which seed it was when the process dies in it.
+/// Says which seed it was when the process dies in it. Meanwhile the log is for warnings: ten thousand programs that
+/// swallow cancellations would hide what fails.
 class names_the_seed {
  public:
     names_the_seed() {
+        set_log_level(log_level::warning);
         for (std::size_t i = 0; i < std::size(signals); ++i) {
             struct sigaction ours = {};
             ours.sa_handler = &died;
@@ -831,7 +836,10 @@ class names_the_seed {
         __sanitizer_set_death_callback(&print);
 #endif
     }
-    ~names_the_seed() { put_back(); }
+    ~names_the_seed() {
+        put_back();
+        set_log_level(detail::debug_enabled ? log_level::debug : log_level::warning);
+    }
     names_the_seed(const names_the_seed&) = delete;
 
     static inline std::uint64_t seed = 0;
@@ -884,7 +892,8 @@ TEST_CASE("random programs: every task of them does what an independent model sa
     }
     CHECK(detail::frames_live() == frames);
     if (std::getenv("RONDO_MODEL_REPORT") != nullptr) {
-        std::fprintf(stderr, "%zu modelled, %zu by the guide, %zu models\n", count.modelled, count.by_guide, count.models);
+        std::fprintf(stderr, "%zu modelled, %zu by the guide, %zu models\n", count.modelled, count.by_guide,
+                     count.models);
         for (const auto& [what, times] : count.happened) std::fprintf(stderr, "%8zu %s\n", times, what.c_str());
     }
 }

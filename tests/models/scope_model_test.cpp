@@ -21,37 +21,23 @@ namespace {
 /// Ticks, and the waits for them.
 class ticks {
  public:
-    class awaiter : op {
+    class awaiter : public basic_wait<awaiter, wait_manner::prompt> {
      public:
-        awaiter(ticks& t, int number) noexcept : op(table), of_(t), number_(number) {}
+        static constexpr const char* name = "tick";
 
-        bool await_ready() const noexcept { return false; }
-        template <class Promise>
-        bool await_suspend(std::coroutine_handle<Promise> h,
-                           std::source_location site = std::source_location::current()) {
-            if (!detail::begin(*this, detail::promise_of(h), site)) return detail::suspended(*this);
-            if (number_ <= of_.now_) {
-                owner->waiting = nullptr;
-                return false;
-            }
-            state = armed;
+        awaiter(ticks& t, int number) noexcept : of_(t), number_(number) {}
+        bool start() {
+            if (number_ <= of_.now_) return false;
             of_.waiting_[number_] = this;
-            return true;
+            return arm();
         }
-        void await_resume() const {
-            if (result < 0) detail::throw_failure(result, "wait for a tick");
+        void cancel() noexcept {
+            of_.waiting_.erase(number_);
+            complete(-ECANCELED);
         }
+        void describe(char* text, std::size_t size) const noexcept { std::snprintf(text, size, "tick %d", number_); }
 
      private:
-        static void cancel(op& o) noexcept {
-            auto& self = static_cast<awaiter&>(o);
-            self.of_.waiting_.erase(self.number_);
-            this_loop().complete(o, -ECANCELED);
-        }
-        static void describe(const op& o, char* text, std::size_t size) noexcept {
-            std::snprintf(text, size, "tick %d", static_cast<const awaiter&>(o).number_);
-        }
-        static constexpr op_vtable table = {&cancel, &detail::wake_owner, &describe};
         ticks& of_;
         int number_;
     };
@@ -63,7 +49,7 @@ class ticks {
         if (found == waiting_.end()) return;
         op* const o = found->second;
         waiting_.erase(found);
-        this_loop().complete(*o, 0);
+        detail::running().complete(*o, 0);
     }
 
  private:

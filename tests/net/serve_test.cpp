@@ -1,5 +1,5 @@
 // serve(): sessions, limits, signals, and the end of a server.
-#include "support/net.hpp"
+#include "support/serving.hpp"
 
 #include <csignal>
 #include <set>
@@ -10,59 +10,17 @@
 
 using namespace rondo;
 using namespace std::chrono_literals;
-using test::bytes;
-using test::connection;
+using test::ask;
+using test::asks;
+using test::controlled;
+using test::echo;
+using test::echo_by_value;
+using test::ends;
+using test::heard;
+using test::serving;
+using test::unsignalled;
 
 namespace {
-
-serve_options unsignalled(std::uint32_t most = 0) {
-    serve_options options;
-    options.max_connections = most;
-    options.stop_on_signals = false;
-    return options;
-}
-
-task<> echo(tcp_stream& peer) {
-    for (;;) {
-        const buffer data = co_await peer.receive();
-        if (data.empty()) co_return;
-        co_await peer.write_all(data);
-    }
-}
-
-task<> echo_by_value(tcp_stream peer) { co_await echo(peer); }
-
-/// One question and its answer; what went wrong, if anything did.
-task<std::string> ask(tcp_stream& stream, std::string_view question) {
-    std::string answer(question.size(), '\0');
-    try {
-        co_await stream.write_all(question);
-        const std::size_t n =
-            co_await stream.read_exactly(std::as_writable_bytes(std::span(answer.data(), answer.size())));
-        answer.resize(n);
-    } catch (const std::system_error& e) {
-        answer = e.code().message();
-    }
-    co_return answer;
-}
-
-task<std::string> asks(endpoint to, std::string question) {
-    tcp_stream stream = co_await tcp_stream::connect(to);
-    co_return co_await ask(stream, question);
-}
-
-/// A server that runs beside the test, until the test cancels it.
-template <class Session>
-task<> serving(tcp_listener& listener, Session session, serve_options options) {
-    co_await serve(listener, session, options);
-}
-
-task<> ends(task_handle<>& server) {
-    server.cancel();
-    const auto ended = co_await attempt(server);
-    CHECK(ended.error() == std::errc::operation_canceled);
-    CHECK(server.state() == task_state::cancelled);
-}
 
 TEST_CASE("serve: runs a session for each connection, which owns the stream, by reference or by value") {
     test::run([]() -> task<> {
@@ -194,40 +152,42 @@ TEST_CASE("serve: clients beyond max_connections cost no descriptors") {
 TEST_CASE("serve: cancelled, it cancels its sessions and waits for them; full or not") {
     for (const std::uint32_t most : {0u, 3u}) {
         CAPTURE(most);
-        test::run([](std::uint32_t limit) -> task<> {
-            tcp_listener listener = test::listen();
-            int begun = 0, unwound = 0;
-            const auto session = [&](tcp_stream& peer) -> task<> {
-                ++begun;
-                struct at_end {
-                    int& count;
-                    ~at_end() { ++count; }
-                } count{unwound};
-                bool was_cancelled = false;
-                try {
-                    co_await echo(peer);
-                } catch (const cancelled&) {
-                    was_cancelled = true;
+        test::run(
+            [](std::uint32_t limit) -> task<> {
+                tcp_listener listener = test::listen();
+                int begun = 0, unwound = 0;
+                const auto session = [&](tcp_stream& peer) -> task<> {
+                    ++begun;
+                    struct at_end {
+                        int& count;
+                        ~at_end() { ++count; }
+                    } count{unwound};
+                    bool was_cancelled = false;
+                    try {
+                        co_await echo(peer);
+                    } catch (const cancelled&) {
+                        was_cancelled = true;
+                    }
+                    co_await peer.close();  // shielded: it works in a cancelled task
+                    if (was_cancelled) throw cancelled{};
+                };
+                auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled(limit));
+                std::vector<tcp_stream> clients;
+                for (int i = 0; i < 3; ++i) {
+                    tcp_stream client = co_await tcp_stream::connect(listener.local());
+                    const std::string answer = co_await ask(client, "?");
+                    CHECK(answer == "?");
+                    clients.push_back(std::move(client));
                 }
-                co_await peer.close();  // shielded: it works in a cancelled task
-                if (was_cancelled) throw cancelled{};
-            };
-            auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled(limit));
-            std::vector<tcp_stream> clients;
-            for (int i = 0; i < 3; ++i) {
-                tcp_stream client = co_await tcp_stream::connect(listener.local());
-                const std::string answer = co_await ask(client, "?");
-                CHECK(answer == "?");
-                clients.push_back(std::move(client));
-            }
-            CHECK(begun == 3);
-            co_await ends(server);
-            CHECK(unwound == 3);
-            for (tcp_stream& client : clients) {
-                const buffer end = co_await client.receive();
-                CHECK(end.empty());
-            }
-        }, most);
+                CHECK(begun == 3);
+                co_await ends(server);
+                CHECK(unwound == 3);
+                for (tcp_stream& client : clients) {
+                    const buffer end = co_await client.receive();
+                    CHECK(end.empty());
+                }
+            },
+            most);
     }
 }
 
@@ -246,50 +206,43 @@ TEST_CASE("serve: when the listener is closed it ends its sessions and says bad_
     });
 }
 
-/// What the library logs, as long as this lives.
-struct heard {
-    heard() {
-        set_log_sink(
-            [](const log_record& r, void* to) noexcept { *static_cast<std::string*>(to) += r.message; },
-            &text);
-    }
-    ~heard() { set_log_sink(nullptr); }
-    std::string text;
-};
-
 TEST_CASE("serve: a peer that is gone, in whatever way, is logged at debug, anything else as a warning") {
     struct levels {
         std::vector<log_level> seen;
         levels() {
             set_log_level(log_level::debug);
-            set_log_sink([](const log_record& r, void* to) noexcept {
-                if (r.message.find("session with") != std::string_view::npos)
-                    static_cast<levels*>(to)->seen.push_back(r.level);
-            }, this);
+            set_log_sink(
+                [](const log_record& r, void* to) noexcept {
+                    if (r.message.find("session with") != std::string_view::npos)
+                        static_cast<levels*>(to)->seen.push_back(r.level);
+                },
+                this);
         }
         ~levels() {
             set_log_sink(nullptr);
             set_log_level(log_level::warning);
         }
     } told;
-    const std::vector<int> gone = {ECONNRESET,  ECONNABORTED, EPIPE,      ETIMEDOUT, EHOSTUNREACH,
-                                   EHOSTDOWN, ENETUNREACH,  ENETDOWN, ENETRESET, ENONET};
+    const std::vector<int> gone = {ECONNRESET, ECONNABORTED, EPIPE,    ETIMEDOUT, EHOSTUNREACH,
+                                   EHOSTDOWN,  ENETUNREACH,  ENETDOWN, ENETRESET, ENONET};
     const std::vector<int> other = {EIO, ENOMEM};
-    test::run([](const std::vector<int>& first, const std::vector<int>& second) -> task<> {
-        for (const auto& errors : {first, second})
-            for (const int error : errors) {
-                tcp_listener listener = test::listen();
-                const auto session = [error](tcp_stream&) -> task<> {
-                    co_await yield();
-                    throw io_error(errno_code(error), "read");
-                };
-                auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled());
-                static_cast<void>(co_await asks(listener.local(), "?"));
-                co_await test::settle();
-                co_await ends(server);
-                detail::pass_log_second();
-            }
-    }, std::cref(gone), std::cref(other));
+    test::run(
+        [](const std::vector<int>& first, const std::vector<int>& second) -> task<> {
+            for (const auto& errors : {first, second})
+                for (const int error : errors) {
+                    tcp_listener listener = test::listen();
+                    const auto session = [error](tcp_stream&) -> task<> {
+                        co_await yield();
+                        throw io_error(errno_code(error), "read");
+                    };
+                    auto server = spawn(serving<decltype(session)>, std::ref(listener), session, unsignalled());
+                    static_cast<void>(co_await asks(listener.local(), "?"));
+                    co_await test::settle();
+                    co_await ends(server);
+                    detail::pass_log_second();
+                }
+        },
+        std::cref(gone), std::cref(other));
     REQUIRE(told.seen.size() == gone.size() + other.size());
     for (std::size_t i = 0; i < told.seen.size(); ++i) {
         CAPTURE(i);
@@ -335,11 +288,10 @@ struct dispositions {
         sigaction(SIGTERM, nullptr, &terminate);
     }
     bool operator==(const dispositions& o) const {
-        return interrupt.sa_handler == o.interrupt.sa_handler &&
-               terminate.sa_handler == o.terminate.sa_handler;
+        return interrupt.sa_handler == o.interrupt.sa_handler && terminate.sa_handler == o.terminate.sa_handler;
     }
-    struct sigaction interrupt {};
-    struct sigaction terminate {};
+    struct sigaction interrupt{};
+    struct sigaction terminate{};
 };
 
 serve_options signalled(delay grace = 10s) {
@@ -352,34 +304,58 @@ TEST_CASE("serve: a signal stops accepting, and the server ends when its session
     for (const int signal : {SIGTERM, SIGINT}) {
         CAPTURE(signal);
         const dispositions before;
-        test::run([](int number, const dispositions& usual) -> task<> {
-            tcp_listener listener = test::listen();
-            auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
-            tcp_stream client = co_await tcp_stream::connect(listener.local());
-            const std::string first = co_await ask(client, "before");
-            CHECK(first == "before");
-            CHECK_FALSE(dispositions() == usual);
-            std::raise(number);
-            co_await test::settle();
-            CHECK_FALSE(server.done());
-            const std::string second = co_await ask(client, "after");  // the session goes on
-            CHECK(second == "after");
-            tcp_stream late = co_await tcp_stream::connect(listener.local());  // nobody accepts it
-            auto unanswered = spawn(ask, std::ref(late), "late");
-            co_await test::settle();
-            CHECK_FALSE(unanswered.done());
-            co_await client.close();
-            const auto ended = co_await attempt(server);
-            CHECK(ended);
-            CHECK(dispositions() == usual);
-            // The listener is the caller's: whoever serves it next answers.
-            auto next = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
-            const std::string answer = co_await unanswered;
-            CHECK(answer == "late");
-            co_await ends(next);
-        }, signal, std::cref(before));
+        test::run(
+            [](int number, const dispositions& usual) -> task<> {
+                tcp_listener listener = test::listen();
+                const endpoint where = listener.local();
+                auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
+                tcp_stream client = co_await tcp_stream::connect(where);
+                const std::string first = co_await ask(client, "before");
+                CHECK(first == "before");
+                CHECK_FALSE(dispositions() == usual);
+                std::raise(number);
+                co_await test::settle();
+                CHECK_FALSE(server.done());
+                const std::string second = co_await ask(client, "after");  // the session goes on
+                CHECK(second == "after");
+                CHECK_FALSE(listener.is_open());
+                const auto late = co_await attempt(tcp_stream::connect(where));  // it may go elsewhere
+                CHECK(late.error() == std::errc::connection_refused);
+                CHECK_FALSE(server.done());
+                co_await client.close();
+                const auto ended = co_await attempt(server);
+                CHECK(ended);
+                CHECK(dispositions() == usual);
+            },
+            signal, std::cref(before));
         CHECK(dispositions() == before);
     }
+}
+
+TEST_CASE("serve: with keep_listening clients that come after the stop wait for who serves next") {
+    test::run([]() -> task<> {
+        server_control control;
+        tcp_listener listener = test::listen();
+        serve_options options = controlled(control);
+        options.keep_listening = true;
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, options);
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string first = co_await ask(client, "before");
+        CHECK(first == "before");
+        control.stop();
+        co_await test::settle();
+        tcp_stream late = co_await tcp_stream::connect(listener.local());  // nobody accepts it
+        auto unanswered = spawn(ask, std::ref(late), "late");
+        co_await test::settle();
+        CHECK_FALSE(unanswered.done());
+        co_await client.close();
+        co_await server;
+        CHECK(listener.is_open());
+        auto next = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, unsignalled());
+        const std::string answer = co_await unanswered;
+        CHECK(answer == "late");
+        co_await ends(next);
+    });
 }
 
 TEST_CASE("serve: SIGINT and SIGTERM that were ignored when it began stay ignored") {
@@ -387,28 +363,30 @@ TEST_CASE("serve: SIGINT and SIGTERM that were ignored when it began stay ignore
     // was meant for another.
     for (const int ignored : {SIGINT, SIGTERM}) {
         CAPTURE(ignored);
-        struct sigaction usual {};
-        struct sigaction none {};
+        struct sigaction usual{};
+        struct sigaction none{};
         none.sa_handler = SIG_IGN;
         sigaction(ignored, &none, &usual);
-        test::run([](int number) -> task<> {
-            tcp_listener listener = test::listen();
-            auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
-            tcp_listener another = test::listen();
-            auto other = spawn(serving<decltype(&echo)>, std::ref(another), &echo, signalled());
-            co_await test::settle();
-            std::raise(number);
-            co_await test::settle();
-            CHECK_FALSE(server.done());
-            const std::string answer = co_await asks(listener.local(), "still here");
-            CHECK(answer == "still here");
-            std::raise(number == SIGINT ? SIGTERM : SIGINT);
-            const auto ended = co_await attempt(server);
-            CHECK(ended);
-            const auto other_ended = co_await attempt(other);
-            CHECK(other_ended);
-        }, ignored);
-        struct sigaction left {};
+        test::run(
+            [](int number) -> task<> {
+                tcp_listener listener = test::listen();
+                auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled());
+                tcp_listener another = test::listen();
+                auto other = spawn(serving<decltype(&echo)>, std::ref(another), &echo, signalled());
+                co_await test::settle();
+                std::raise(number);
+                co_await test::settle();
+                CHECK_FALSE(server.done());
+                const std::string answer = co_await asks(listener.local(), "still here");
+                CHECK(answer == "still here");
+                std::raise(number == SIGINT ? SIGTERM : SIGINT);
+                const auto ended = co_await attempt(server);
+                CHECK(ended);
+                const auto other_ended = co_await attempt(other);
+                CHECK(other_ended);
+            },
+            ignored);
+        struct sigaction left{};
         sigaction(ignored, nullptr, &left);
         const bool is_ignored = left.sa_handler == SIG_IGN;
         CHECK(is_ignored);
@@ -439,8 +417,7 @@ TEST_CASE("serve: a second signal cancels the sessions") {
     const dispositions before;
     test::run([]() -> task<> {
         tcp_listener listener = test::listen();
-        auto server =
-            spawn(serving<decltype(&echo_by_value)>, std::ref(listener), &echo_by_value, signalled(1h));
+        auto server = spawn(serving<decltype(&echo_by_value)>, std::ref(listener), &echo_by_value, signalled(1h));
         tcp_stream client = co_await tcp_stream::connect(listener.local());
         const std::string answer = co_await ask(client, "?");
         CHECK(answer == "?");
@@ -471,7 +448,8 @@ TEST_CASE("serve: sessions that outlast the grace are cancelled; no sessions, no
         const buffer end = co_await client.receive();
         CHECK(end.empty());
 
-        auto idle = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(1h));
+        tcp_listener another = test::listen();
+        auto idle = spawn(serving<decltype(&echo)>, std::ref(another), &echo, signalled(1h));
         co_await immediate();
         std::raise(SIGTERM);
         const auto idle_ended = co_await attempt(idle);
@@ -498,10 +476,10 @@ TEST_CASE("serve: cancelled during the grace, it does not wait for it") {
 
 TEST_CASE("serve: without memory for the timer of the grace, there is no grace") {
     test::run([]() -> task<> {
-        tcp_listener listener = test::listen();
         int without = 0;
         for (std::size_t n = 1; n <= 4; ++n) {
             CAPTURE(n);
+            tcp_listener listener = test::listen();
             auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, signalled(1h));
             tcp_stream client = co_await tcp_stream::connect(listener.local());
             const std::string answer = co_await ask(client, "?");
@@ -517,6 +495,7 @@ TEST_CASE("serve: without memory for the timer of the grace, there is no grace")
             }
             const auto ended = co_await attempt(server);
             CHECK(ended);
+            CHECK_FALSE(listener.is_open());
             const buffer end = co_await client.receive();
             CHECK(end.empty());
         }
@@ -526,25 +505,131 @@ TEST_CASE("serve: without memory for the timer of the grace, there is no grace")
 
 TEST_CASE("serve: several servers in one process stop at one signal, and the usual handlers come back last") {
     const dispositions before;
-    test::run([](const dispositions& usual) -> task<> {
-        tcp_listener one = test::listen();
-        tcp_listener other = test::listen();
-        auto first = spawn(serving<decltype(&echo)>, std::ref(one), &echo, signalled());
-        auto second = spawn(serving<decltype(&echo)>, std::ref(other), &echo, signalled());
-        tcp_listener third = test::listen();
-        auto unmoved = spawn(serving<decltype(&echo)>, std::ref(third), &echo, unsignalled());
-        co_await immediate();
-        first.cancel();
-        const auto ended = co_await attempt(first);
-        CHECK_FALSE(ended);
-        CHECK_FALSE(dispositions() == usual);
-        std::raise(SIGINT);
-        const auto stopped = co_await attempt(second);
-        CHECK(stopped);
-        CHECK(dispositions() == usual);
-        CHECK_FALSE(unmoved.done());
-        co_await ends(unmoved);
-    }, std::cref(before));
+    test::run(
+        [](const dispositions& usual) -> task<> {
+            tcp_listener one = test::listen();
+            tcp_listener other = test::listen();
+            auto first = spawn(serving<decltype(&echo)>, std::ref(one), &echo, signalled());
+            auto second = spawn(serving<decltype(&echo)>, std::ref(other), &echo, signalled());
+            tcp_listener third = test::listen();
+            auto unmoved = spawn(serving<decltype(&echo)>, std::ref(third), &echo, unsignalled());
+            co_await immediate();
+            first.cancel();
+            const auto ended = co_await attempt(first);
+            CHECK_FALSE(ended);
+            CHECK_FALSE(dispositions() == usual);
+            std::raise(SIGINT);
+            const auto stopped = co_await attempt(second);
+            CHECK(stopped);
+            CHECK(dispositions() == usual);
+            CHECK_FALSE(unmoved.done());
+            co_await ends(unmoved);
+        },
+        std::cref(before));
+}
+
+TEST_CASE("serve: the program stops it: no more connections, sessions finish, and it returns") {
+    test::run([]() -> task<> {
+        server_control control;
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, controlled(control));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string first = co_await ask(client, "first");
+        CHECK(first == "first");
+        CHECK(!control.stopping());
+        control.stop();
+        CHECK(control.stopping());
+        const std::string still = co_await ask(client, "still here");
+        CHECK(still == "still here");
+        CHECK(!server.done());
+        CHECK(control.stats().running == 1);
+        co_await client.close();
+        co_await server;
+        CHECK(control.stats().running == 0);
+        CHECK(control.stats().accepted == 1);
+        CHECK(control.stats().failed == 0);
+    });
+}
+
+TEST_CASE("serve: sessions are told that it stops, and end in their own way") {
+    test::run([]() -> task<> {
+        server_control control;
+        tcp_listener listener = test::listen();
+        auto says_goodbye = [&control](tcp_stream& peer) -> task<> {
+            for (;;) {
+                auto chosen = co_await select_one(peer.receive(), control.wait_stopping());
+                if (chosen.index() == 1) break;
+                const buffer data = std::move(chosen.get<0>());
+                if (data.empty()) co_return;
+                co_await peer.write_all(data);
+            }
+            co_await peer.write_all("goodbye");
+        };
+        auto server = spawn(serving<decltype(says_goodbye)>, std::ref(listener), says_goodbye, controlled(control, 1h));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string first = co_await ask(client, "first");
+        CHECK(first == "first");
+        control.stop();
+        const std::string last = co_await test::receive_text(client, 7);
+        CHECK(last == "goodbye");
+        co_await server;
+    });
+}
+
+TEST_CASE("serve: cancel_sessions does not wait for the grace, and a stop before it began ends it at once") {
+    test::run([]() -> task<> {
+        server_control control;
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, controlled(control, 1h));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string first = co_await ask(client, "first");
+        CHECK(first == "first");
+        control.cancel_sessions();
+        co_await server;
+        CHECK(control.stats().ended == 1);
+        tcp_listener next = test::listen();
+        co_await serve(next, &echo, controlled(control, 1h));
+        CHECK(control.stats().accepted == 1);
+        CHECK_FALSE(next.is_open());
+
+        server_control early;
+        early.stop();
+        tcp_listener last = test::listen();
+        co_await serve(last, &echo, controlled(early, 1h));
+        CHECK(early.stats().accepted == 0);
+        CHECK_FALSE(last.is_open());
+    });
+}
+
+TEST_CASE("serve: that it stops is in the log, with how many sessions and how long") {
+    struct told {
+        std::string text;
+        told() {
+            set_log_level(log_level::info);
+            set_log_sink(
+                [](const log_record& r, void* to) noexcept {
+                    if (r.message.starts_with("stopping"))
+                        *static_cast<std::string*>(to) += std::string(r.message) + '|';
+                },
+                &text);
+        }
+        ~told() {
+            set_log_sink(nullptr);
+            set_log_level(detail::debug_enabled ? log_level::debug : log_level::warning);
+        }
+    } log;
+    test::run([]() -> task<> {
+        server_control control;
+        tcp_listener listener = test::listen();
+        auto server = spawn(serving<decltype(&echo)>, std::ref(listener), &echo, controlled(control, 20ms));
+        tcp_stream client = co_await tcp_stream::connect(listener.local());
+        const std::string first = co_await ask(client, "first");
+        CHECK(first == "first");
+        control.stop();
+        control.stop();  // says nothing new
+        co_await server;
+    });
+    CHECK(log.text == "stopping: 1 session, 0.02 s|stopping: 1 session is cancelled after 0.02 s|");
 }
 
 TEST_CASE("serve: no request that was accepted is lost in a stop under load") {

@@ -53,9 +53,9 @@ task<> gets_stuck(reports& r) {
 }
 
 template <class F>
-void run_watched(observer& by, F&& fn) {
+void run_under(observer& by, F&& fn) {
     loop_options options;
-    options.watch = &by;
+    options.observer = &by;
     rondo::run(options, std::forward<F>(fn));
 }
 
@@ -67,7 +67,7 @@ TEST_CASE("stall_watchdog: names the task, where it was spawned, and where it ha
     reports r;
     stall_watchdog watchdog(r.options());
     const auto line = std::source_location::current().line() + 2;
-    run_watched(watchdog, [&]() -> task<> {
+    run_under(watchdog, [&]() -> task<> {
         auto child = spawn(gets_stuck, std::ref(r));
         co_await child;
     });
@@ -83,7 +83,7 @@ TEST_CASE("stall_watchdog: names the task, where it was spawned, and where it ha
 TEST_CASE("stall_watchdog: says when it went on") {
     reports r;
     stall_watchdog watchdog(r.options());
-    run_watched(watchdog, [&]() -> task<> {
+    run_under(watchdog, [&]() -> task<> {
         co_await gets_stuck(r);
         co_await sleep_for(1us);
     });
@@ -98,7 +98,7 @@ TEST_CASE("stall_watchdog: a callback that is stuck is named by where it was mad
     reports r;
     stall_watchdog watchdog(r.options());
     const auto line = std::source_location::current().line() + 2;
-    run_watched(watchdog, [&]() -> task<> {
+    run_under(watchdog, [&]() -> task<> {
         this_loop().set_immediate([&] { r.told.acquire(); });
         co_await immediate();
     });
@@ -111,7 +111,7 @@ TEST_CASE("stall_watchdog: of many stalls only so many a minute are reported") {
     stall_options options = r.options();
     options.per_minute = 2;
     stall_watchdog watchdog(options);
-    run_watched(watchdog, [&]() -> task<> {
+    run_under(watchdog, [&]() -> task<> {
         for (std::uint64_t i = 1; i <= 5; ++i) {
             co_await yield();
             while (watchdog.stalls() < i) std::this_thread::yield();
@@ -128,7 +128,7 @@ TEST_CASE("stall_watchdog: a loop that waits in poll, or takes short steps, is n
     stall_options options = r.options();
     options.limit = 1h;
     stall_watchdog watchdog(options);
-    run_watched(watchdog, []() -> task<> {
+    run_under(watchdog, []() -> task<> {
         for (int i = 0; i < 100; ++i) co_await sleep_for(10us);
     });
     CHECK(watchdog.stalls() == 0);
@@ -147,16 +147,18 @@ struct logged {
 
 TEST_CASE("stall_watchdog: without a report of its own it logs a warning") {
     logged log;
-    set_log_sink([](const log_record& r, void* self) noexcept {
-        auto& its = *static_cast<logged*>(self);
-        if (r.level != log_level::warning) return;
-        const std::lock_guard lock(its.guard);
-        its.lines.emplace_back(r.message);
-        its.any = true;
-    }, &log);
+    set_log_sink(
+        [](const log_record& r, void* self) noexcept {
+            auto& its = *static_cast<logged*>(self);
+            if (r.level != log_level::warning) return;
+            const std::lock_guard lock(its.guard);
+            its.lines.emplace_back(r.message);
+            its.any = true;
+        },
+        &log);
     {
         stall_watchdog watchdog({.limit = 1ms});
-        run_watched(watchdog, [&]() -> task<> {
+        run_under(watchdog, [&]() -> task<> {
             auto child = spawn([&]() -> task<> {
                 while (!log.any) std::this_thread::yield();
                 co_return;

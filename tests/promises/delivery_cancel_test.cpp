@@ -8,6 +8,7 @@
 #include <rondo/actor/actor.hpp>
 #include <rondo/actor/supervisor.hpp>
 #include <rondo/channel/watch.hpp>
+#include <rondo/observe/observers.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -472,7 +473,8 @@ constexpr victim victims[] = {
     {"children", children<3, 9>, "child cancelled child cancelled child cancelled"},
     {"children that wait for their turn", children<4, 1>, "child cancelled"},
     {"two of them running", children<4, 2>, "child cancelled child cancelled"},
-    {"children of a supervisor group", supervised_children<9>, "body cancelled child cancelled child cancelled child cancelled"},
+    {"children of a supervisor group", supervised_children<9>,
+     "body cancelled child cancelled child cancelled child cancelled"},
     {"those that wait for their turn", supervised_children<1>, "body cancelled child cancelled"},
     {"the same in a timeout", limited_in_timeout, "child cancelled"},
     {"a background child", background_child, "background cancelled body cancelled"},
@@ -494,7 +496,8 @@ constexpr victim victims[] = {
     {"a condition's lock", locks_again<true>, "condition next cancelled"},
     {"a condition notified just now", locks_again<false>, "condition next cancelled"},
     {"combinators", combines,
-     "all cancelled all cancelled any cancelled any cancelled map cancelled map cancelled race cancelled race cancelled"},
+     "all cancelled all cancelled any cancelled any cancelled map cancelled map cancelled race cancelled race "
+     "cancelled"},
     {"every wait for other tasks", waits_for_everything,
      "holds cancelled wait cancelled wait cancelled wait cancelled wait cancelled wait cancelled wait cancelled wait "
      "cancelled wait cancelled wait cancelled wait cancelled wait cancelled wait cancelled wait cancelled"},
@@ -677,7 +680,8 @@ task<> cancelled_by(const delivery& how, const victim& what, bool by_handle) {
     co_await immediate();
     c.go_on.set();
     const auto end = co_await attempt(running);
-    const std::string which = std::string(what.name) + ", cancelled by " + how.name + (by_handle ? ", by its handle" : "");
+    const std::string which =
+        std::string(what.name) + ", cancelled by " + how.name + (by_handle ? ", by its handle" : "");
     CAPTURE(which);
     CHECK(c.text() == std::string(what.says));
     CHECK(cut_short == !by_handle);
@@ -698,9 +702,9 @@ TEST_CASE("cancel: from each phase, it ends whatever a task can be waiting in, a
 }
 
 TEST_CASE("cancel: the same under an observer") {
-    observer watches;
+    observers nobody{};
     loop_options options;
-    options.watch = &watches;
+    options.observer = &nobody;
     for (const delivery& how : deliveries) run(options, all_of, how);
 }
 

@@ -319,8 +319,8 @@ TEST_CASE("fork: in the middle of everything, a child leaves in any way, and the
     CHECK(alone.counts.echoed == 3 * 3 * 5000);
     CHECK(alone.counts.from_channel == 4);
     CHECK(alone.points > 40);
-    for (const forker::way way : {forker::way::drops, forker::way::unwinds, forker::way::makes_a_loop_and_unwinds,
-                                  forker::way::forks_again}) {
+    for (const forker::way way :
+         {forker::way::drops, forker::way::unwinds, forker::way::makes_a_loop_and_unwinds, forker::way::forks_again}) {
         CAPTURE(static_cast<int>(way));
         const outcome all = run_with(way);
         CHECK(all.counts == alone.counts);
@@ -415,7 +415,9 @@ TEST_CASE("fork: what else was ready at that moment runs in the parent only") {
     while (::read(ends[0], &c, 1) == 1) said += c;
     ::close(ends[0]);
     std::sort(said.begin(), said.end());
-    CHECK(said == "cisttttt" "yyyyy");
+    CHECK(said ==
+          "cisttttt"
+          "yyyyy");
 }
 
 TEST_CASE("fork: a child lets go of the loop of another thread, and of the objects that belong to it") {
@@ -426,8 +428,9 @@ TEST_CASE("fork: a child lets go of the loop of another thread, and of the objec
         rondo::run([&]() -> task<> {
             test::connection c = co_await test::connected();
             of_the_other = &c.server;
-            auto reading = spawn([](tcp_stream& s) -> task<std::string> { co_return co_await test::receive_text(s, 2); },
-                                 std::ref(c.server));
+            auto reading =
+                spawn([](tcp_stream& s) -> task<std::string> { co_return co_await test::receive_text(s, 2); },
+                      std::ref(c.server));
             co_await test::settle();
             stands.release();
             go.acquire();
@@ -568,6 +571,30 @@ TEST_CASE("fork: a wait for a descriptor of others is cancelled in the child, an
     ::close(ends[1]);
 }
 
+TEST_CASE("fork: who sleeps by the wall clock unwinds in the child, and sleeps on in the parent") {
+    bool woken = false;
+    const pid_t parent = ::getpid();
+    try {
+        test::run([&]() -> task<> {
+            auto body = [&](task_group& g) -> task<> {
+                g.spawn([&]() -> task<> {
+                    co_await sleep_until(wall_now() + 20ms);
+                    woken = true;
+                });
+                co_await sleep_for(1ms);
+                const pid_t child = fork_child();
+                if (child == 0) throw child_leaves();
+                CHECK(succeeded(child));
+            };
+            co_await with_task_group(body);
+        });
+    } catch (...) {
+        if (::getpid() == parent) throw;
+        ::_exit(0);
+    }
+    CHECK(woken);
+}
+
 /// What a child writes to standard error before it aborts.
 template <class F>
 std::string last_words(F what) {
@@ -605,6 +632,7 @@ TEST_CASE("fork: whatever else a child does with the parent's loop is told") {
             {"a call on descriptor", [&] { c.client.shutdown(); }},
             {"a call on descriptor", [&] { static_cast<void>(c.client.try_no_delay(true)); }},
             {"making a socket", [&] { static_cast<void>(test::listen()); }},
+            {"making a socket", [&] { static_cast<void>(udp_socket::try_unbound_v4()); }},
             {"a post", [&] { static_cast<void>(r.post([] {})); }},
             {"a blocking send", [&] { static_cast<void>(out.send(2)); }},
             {"poll_fd()", [&] { static_cast<void>(l.poll_fd()); }},
@@ -643,8 +671,8 @@ TEST_CASE("fork: a child that awaits something of its parent's is told so") {
     };
     const std::string writes = in_child([](test::connection& c) -> task<> { co_await c.client.write_all("x"); });
     const std::string sleeps = in_child([](test::connection&) -> task<> { co_await sleep_for(1ms); });
-    const std::string connects =
-        in_child([](test::connection& c) -> task<> { static_cast<void>(co_await tcp_stream::connect(c.client.peer())); });
+    const std::string connects = in_child(
+        [](test::connection& c) -> task<> { static_cast<void>(co_await tcp_stream::connect(c.client.peer())); });
     for (const std::string& said : {writes, sleeps, connects}) {
         CAPTURE(said);
         CHECK(said.find("a loop cannot be used in a forked child; make a new one") != said.npos);
@@ -681,6 +709,7 @@ TEST_CASE("fork: a child does not wait for what is shielded and never woken, but
 
 TEST_CASE("fork: exit() in a child under run() leaves the loop as it is") {
     const std::string said = last_words([] {
+        set_log_level(log_level::warning);  // at debug level a loop may say which backend was refused
         static std::unique_ptr<loop> l;  // goes when the process exits
         l = std::make_unique<loop>();
         run_on(*l, []() -> task<> {

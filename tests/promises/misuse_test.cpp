@@ -2,6 +2,7 @@
 #include <rondo/actor/actor.hpp>
 #include <rondo/actor/supervisor.hpp>
 
+#include "support/child_process.hpp"
 #include "support/net.hpp"
 
 #include <csignal>
@@ -18,27 +19,15 @@ namespace {
 /// What `program` writes to standard error before it aborts; "(did not abort)" if it does not.
 template <class Program>
 std::string abort_message(Program program) {
-    int ends[2];
-    REQUIRE(pipe(ends) == 0);
-    std::fflush(nullptr);
-    const pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        dup2(ends[1], 2);
-        std::signal(SIGABRT, SIG_DFL);
-        alarm(20);
-        detail::debug_enabled = true;
-        program();
-        _exit(0);
-    }
-    close(ends[1]);
-    std::string text;
-    char piece[4096];
-    for (ssize_t n; (n = read(ends[0], piece, sizeof piece)) > 0;)
-        text.append(piece, static_cast<std::size_t>(n));
-    close(ends[0]);
-    int status = 0;
-    waitpid(child, &status, 0);
+    const test::child_process child(
+        [&](int) {
+            detail::debug_enabled = true;
+            program();
+            return 0;
+        },
+        STDERR_FILENO);
+    std::string text = child.rest();
+    const int status = child.ended();
     // A sanitizer may turn the abort into an exit.
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) text += "(did not abort)";
     return text;
@@ -48,12 +37,12 @@ bool has(const std::string& text, const char* part) { return text.find(part) != 
 
 task<int> one() { co_return 1; }
 
-#define CHECK_ABORTS(text, part)                      \
-    do {                                              \
-        const std::string printed = (text);           \
-        CAPTURE(printed);                             \
-        CHECK(has(printed, part));                    \
-        CHECK(!has(printed, "(did not abort)"));      \
+#define CHECK_ABORTS(text, part)                 \
+    do {                                         \
+        const std::string printed = (text);      \
+        CAPTURE(printed);                        \
+        CHECK(has(printed, part));               \
+        CHECK(!has(printed, "(did not abort)")); \
     } while (false)
 
 TEST_CASE("misuse: a task that is never awaited is named by the line that made it") {
@@ -64,40 +53,42 @@ TEST_CASE("misuse: a task that is never awaited is named by the line that made i
 
 TEST_CASE("misuse: a task that is destroyed while it waits is an assertion") {
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            auto sleeper = std::make_unique<task<>>([]() -> task<> { co_await rondo::sleep_for(1s); }());
-            auto waiting = rondo::spawn([](task<>& t) -> task<> { co_await t; }, std::ref(*sleeper));
-            co_await test::others_first();
-            sleeper.reset();
-        });
-    }), "a task was destroyed while it waits");
+                     rondo::run([]() -> task<> {
+                         auto sleeper = std::make_unique<task<>>([]() -> task<> { co_await rondo::sleep_for(1s); }());
+                         auto waiting = rondo::spawn([](task<>& t) -> task<> { co_await t; }, std::ref(*sleeper));
+                         co_await test::others_first();
+                         sleeper.reset();
+                     });
+                 }),
+                 "a task was destroyed while it waits");
 }
 
 TEST_CASE("misuse: an awaitable that is not rondo's would never resume the task") {
-    CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> { co_await std::suspend_always{}; });
-    }), "an awaitable that is not rondo's");
+    CHECK_ABORTS(abort_message([] { rondo::run([]() -> task<> { co_await std::suspend_always{}; }); }),
+                 "an awaitable that is not rondo's");
 }
 
 TEST_CASE("misuse: a task is awaited once") {
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            task<int> t = one();
-            co_await std::move(t);
-            co_await std::move(t);
-        });
-    }), "a task is awaited once");
+                     rondo::run([]() -> task<> {
+                         task<int> t = one();
+                         co_await std::move(t);
+                         co_await std::move(t);
+                     });
+                 }),
+                 "a task is awaited once");
 }
 
 TEST_CASE("misuse: a task is not awaited when it was moved from") {
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            task<int> a = one();
-            task<int> b = std::move(a);
-            co_await b;
-            co_await a;
-        });
-    }), "not after it was moved from");
+                     rondo::run([]() -> task<> {
+                         task<int> a = one();
+                         task<int> b = std::move(a);
+                         co_await b;
+                         co_await a;
+                     });
+                 }),
+                 "not after it was moved from");
 }
 
 // With a live remote(), somebody could still end the wait, so the end of run() waited for ever.
@@ -116,8 +107,7 @@ TEST_CASE("misuse: a shielded wait that nobody ends does not hold up the end of 
     for (const bool interval : {false, true}) {
         // An interval goes on as well; on `sim`, where it moves the time, there is no need to wait.
         if (interval && !test::on_sim()) continue;
-        const std::string text =
-            abort_message([interval] { rondo::run(local::body, !interval, interval); });
+        const std::string text = abort_message([interval] { rondo::run(local::body, !interval, interval); });
         CAPTURE(interval);
         CHECK_ABORTS(text, "1 task waits, although cancelled when the program ended");
         CHECK_ABORTS(text, "task 2 at misuse_test.cpp");
@@ -142,14 +132,16 @@ TEST_CASE("misuse: the same of a shielded read that no peer ends") {
 
 TEST_CASE("misuse: a loop and its handles belong to one thread") {
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        timer t = l.set_timeout(1h, [] {});
-        std::thread([&] { t.cancel(); }).join();
-    }), "a loop is for the thread that made it");
+                     loop l;
+                     timer t = l.set_timeout(1h, [] {});
+                     std::thread([&] { t.cancel(); }).join();
+                 }),
+                 "a loop is for the thread that made it");
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        std::thread([&] { l.run(); }).join();
-    }), "a loop is for the thread that made it");
+                     loop l;
+                     std::thread([&] { l.run(); }).join();
+                 }),
+                 "a loop is for the thread that made it");
 }
 
 /// `use` of a loop and of a timer of it, on a thread that they are not for.
@@ -196,15 +188,17 @@ TEST_CASE("misuse: whatever is done to a loop on another thread is refused, with
 
 TEST_CASE("misuse: a task's handle is for its loop's thread") {
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
-        std::thread([&] { h.cancel(); }).join();
-    }), "cancel() of the task spawned here: a loop is for the thread");
+                     loop l;
+                     task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
+                     std::thread([&] { h.cancel(); }).join();
+                 }),
+                 "cancel() of the task spawned here: a loop is for the thread");
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
-        std::thread([&] { h.discard(); }).join();
-    }), "dropping the handle of the task spawned here");
+                     loop l;
+                     task_handle<> h = spawn_on(l, []() -> task<> { co_await sleep_for(1h); });
+                     std::thread([&] { h.discard(); }).join();
+                 }),
+                 "dropping the handle of the task spawned here");
 }
 
 struct sockets {
@@ -242,19 +236,21 @@ TEST_CASE("misuse: a socket of one loop cannot be awaited on another, of this th
         CHECK(has(far, "misuse_test.cpp:"));
     }
     CHECK_ABORTS(abort_message([] {
-        loop a;
-        sockets s;
-        run_on(a, makes, std::ref(s));
-        std::thread([&] { static_cast<void>(s.stream.try_write_some({})); }).join();
-    }), "a call on a socket: a loop is for the thread");
+                     loop a;
+                     sockets s;
+                     run_on(a, makes, std::ref(s));
+                     std::thread([&] { static_cast<void>(s.stream.try_write_some({})); }).join();
+                 }),
+                 "a call on a socket: a loop is for the thread");
 }
 
 TEST_CASE("misuse: a task of one loop cannot be awaited on another") {
     CHECK_ABORTS(abort_message([] {
-        loop a;
-        task_handle<> h = spawn_on(a, []() -> task<> { co_await sleep_for(1h); });
-        rondo::run([](task_handle<>& other) -> task<> { co_await other; }, std::ref(h));
-    }), "awaiting a task: it belongs to another loop of this thread");
+                     loop a;
+                     task_handle<> h = spawn_on(a, []() -> task<> { co_await sleep_for(1h); });
+                     rondo::run([](task_handle<>& other) -> task<> { co_await other; }, std::ref(h));
+                 }),
+                 "awaiting a task: it belongs to another loop of this thread");
 }
 
 TEST_CASE("misuse: a wait without a running loop says so") {
@@ -263,12 +259,13 @@ TEST_CASE("misuse: a wait without a running loop says so") {
 
 TEST_CASE("misuse: a task cannot await itself, and a handle has one awaiter") {
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            task_handle<> self;
-            self = spawn([](task_handle<>& h) -> task<> { co_await h; }, std::ref(self));
-            co_await sleep_for(1h);
-        });
-    }), "a task awaits itself");
+                     rondo::run([]() -> task<> {
+                         task_handle<> self;
+                         self = spawn([](task_handle<>& h) -> task<> { co_await h; }, std::ref(self));
+                         co_await sleep_for(1h);
+                     });
+                 }),
+                 "a task awaits itself");
 }
 
 TEST_CASE("misuse: an error nobody handles ends the process, with the line of the task") {
@@ -375,7 +372,7 @@ TEST_CASE("errors: the text of an error cannot speak to the terminal") {
 TEST_CASE("misuse: a scope that is destroyed with live tasks names them") {
     const std::string text = abort_message([] {
         rondo::run([]() -> task<> {
-            detail::scope home(this_loop(), [](detail::scope&, detail::fiber&) noexcept {});
+            detail::scope home(detail::running(), [](detail::scope&, detail::fiber&) noexcept {});
             const auto sleeper = [](int n) -> task<> {
                 name_task("sleeper " + std::to_string(n));
                 co_await sleep_for(1h);
@@ -391,18 +388,19 @@ TEST_CASE("misuse: a scope that is destroyed with live tasks names them") {
 
 TEST_CASE("misuse: a task that swallows `cancelled` for ever is stopped in bounded time") {
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            spawn([]() -> task<> {
-                for (;;) {
-                    try {
-                        co_await yield();
-                    } catch (const cancelled&) {
-                    }
-                }
-            });
-            co_await yield();
-        });
-    }), "swallows `cancelled` for ever");
+                     rondo::run([]() -> task<> {
+                         spawn([]() -> task<> {
+                             for (;;) {
+                                 try {
+                                     co_await yield();
+                                 } catch (const cancelled&) {
+                                 }
+                             }
+                         });
+                         co_await yield();
+                     });
+                 }),
+                 "swallows `cancelled` for ever");
 }
 
 TEST_CASE("misuse, hazard B6: a destructor that throws while `cancelled` passes ends the program, as C++ says") {
@@ -427,18 +425,19 @@ TEST_CASE("misuse, hazard B6: a destructor that throws while `cancelled` passes 
 TEST_CASE("misuse: after fork the child may not use the loop") {
     if (test::on_sim()) return;  // nothing of the kernel's is shared
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        l.set_timeout(1ms, [] {});
-        const pid_t child = fork();
-        if (child == 0) {
-            l.run();
-            _exit(0);
-        }
-        int status = 0;
-        waitpid(child, &status, 0);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0) _exit(0);
-        std::abort();
-    }), "fork");
+                     loop l;
+                     l.set_timeout(1ms, [] {});
+                     const pid_t child = fork();
+                     if (child == 0) {
+                         l.run();
+                         _exit(0);
+                     }
+                     int status = 0;
+                     waitpid(child, &status, 0);
+                     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) _exit(0);
+                     std::abort();
+                 }),
+                 "fork");
 }
 
 TEST_CASE("misuse: a received buffer must not outlive its loop, and the message says so") {
@@ -497,46 +496,52 @@ TEST_CASE("misuse: a lock stays with the task that took it, and ends before it")
         }
     };
     CHECK_ABORTS(abort_message([] {
-        mutex m("accounts");
-        rondo::run(local::other_unlocks, std::ref(m));
-    }), "mutex 'accounts', held by task 1, 0 waiting, is unlocked by another than its owner");
+                     mutex m("accounts");
+                     rondo::run(local::other_unlocks, std::ref(m));
+                 }),
+                 "mutex 'accounts', held by task 1, 0 waiting, is unlocked by another than its owner");
     CHECK_ABORTS(abort_message([] {
-        mutex m("accounts");
-        mutex::guard kept;
-        rondo::run(local::another_waits, std::ref(m), std::ref(kept));
-    }), "a task has ended as the owner of a lock: mutex 'accounts', held by task 2");
+                     mutex m("accounts");
+                     mutex::guard kept;
+                     rondo::run(local::another_waits, std::ref(m), std::ref(kept));
+                 }),
+                 "a task has ended as the owner of a lock: mutex 'accounts', held by task 2");
     CHECK_ABORTS(abort_message([] {
-        loop l;
-        mutex m;
-        l.set_timeout(0ms, [&m] { auto guard = m.try_lock(); });
-        l.run();
-    }), "a lock is for tasks: a callback cannot own it");
+                     loop l;
+                     mutex m;
+                     l.set_timeout(0ms, [&m] { auto guard = m.try_lock(); });
+                     l.run();
+                 }),
+                 "a lock is for tasks: a callback cannot own it");
 }
 
 TEST_CASE("misuse: counting below zero, and waiting without the mutex") {
     CHECK_ABORTS(abort_message([] {
-        latch l(1);
-        l.count_down(2);
-    }), "a latch is counted down below zero");
+                     latch l(1);
+                     l.count_down(2);
+                 }),
+                 "a latch is counted down below zero");
     CHECK_ABORTS(abort_message([] { barrier b(0); }), "a barrier without parties");
     CHECK_ABORTS(abort_message([] { semaphore s(2, "", 1); }), "begins with more permits than it may have");
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            condition c;
-            mutex::guard none;
-            co_await c.wait(none);
-        });
-    }), "waiting for a condition needs the mutex locked");
+                     rondo::run([]() -> task<> {
+                         condition c;
+                         mutex::guard none;
+                         co_await c.wait(none);
+                     });
+                 }),
+                 "waiting for a condition needs the mutex locked");
     CHECK_ABORTS(abort_message([] {
-        struct local {
-            static task<> wait(auto_event& e) { co_await e.wait(); }
-        };
-        auto_event e;
-        loop l;
-        auto waits = spawn_on(l, local::wait, std::ref(e));
-        l.run_nowait();
-        e.set();  // no loop runs here
-    }), "no rondo loop runs on this thread");
+                     struct local {
+                         static task<> wait(auto_event& e) { co_await e.wait(); }
+                     };
+                     auto_event e;
+                     loop l;
+                     auto waits = spawn_on(l, local::wait, std::ref(e));
+                     l.run_nowait();
+                     e.set();  // no loop runs here
+                 }),
+                 "no rondo loop runs on this thread");
 }
 
 #if RONDO_GCC12
@@ -586,8 +591,10 @@ TEST_CASE("misuse: two tasks ask one async_generator, or one that was moved from
     };
     CHECK_ABORTS(abort_message([] { rondo::run(local::two); }), "two tasks ask one async_generator");
     CHECK_ABORTS(abort_message([] { rondo::run(local::itself); }), "two tasks ask one async_generator");
-    CHECK_ABORTS(abort_message([] { rondo::run(local::moved_from); }), "an async_generator is asked that was moved from");
-    CHECK_ABORTS(abort_message([] { rondo::run(local::goes); }), "an async_generator was destroyed while a task asks it");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::moved_from); }),
+                 "an async_generator is asked that was moved from");
+    CHECK_ABORTS(abort_message([] { rondo::run(local::goes); }),
+                 "an async_generator was destroyed while a task asks it");
 }
 
 // The second one to wait took the value of the first, which then saw the end where there was none; of those
@@ -679,19 +686,21 @@ TEST_CASE("misuse: a comparison that throws in a priority_queue, and a start() t
         bool operator()(int, int) const { throw std::runtime_error("cannot compare"); }
     };
     CHECK_ABORTS(abort_message([] {
-        priority_queue<int, throws> q(4);
-        static_cast<void>(q.try_put(1));
-        static_cast<void>(q.try_put(2));
-    }), "the comparison of a priority_queue threw: std::runtime_error: cannot compare");
+                     priority_queue<int, throws> q(4);
+                     static_cast<void>(q.try_put(1));
+                     static_cast<void>(q.try_put(2));
+                 }),
+                 "the comparison of a priority_queue threw: std::runtime_error: cannot compare");
     CHECK_ABORTS(abort_message([] {
-        rondo::run([]() -> task<> {
-            co_await with_supervisor([](supervisor& s) -> task<> {
-                auto start = s.start({}, []() -> task<> { co_await sleep_for(1h); });
-                co_await start;
-                co_await start;
-            });
-        });
-    }), "is awaited once");
+                     rondo::run([]() -> task<> {
+                         co_await with_supervisor([](supervisor& s) -> task<> {
+                             auto start = s.start({}, []() -> task<> { co_await sleep_for(1h); });
+                             co_await start;
+                             co_await start;
+                         });
+                     });
+                 }),
+                 "is awaited once");
 }
 
 TEST_CASE("misuse: what is empty, or was moved from, says so") {
@@ -716,17 +725,19 @@ TEST_CASE("misuse: what is empty, or was moved from, says so") {
     CHECK_ABORTS(abort_message([] { actor_ref<int>().stop(); }), "an empty actor_ref is used");
     CHECK_ABORTS(abort_message([] { static_cast<void>(child_handle().state()); }), "an empty child_handle is used");
     CHECK_ABORTS(abort_message([] {
-        channel<int> c(1);
-        channel_sender<int> s(c);
-        const auto to = std::move(s);
-        static_cast<void>(s->try_send(1));
-    }), "an empty channel_sender is used");
+                     channel<int> c(1);
+                     channel_sender<int> s(c);
+                     const auto to = std::move(s);
+                     static_cast<void>(s->try_send(1));
+                 }),
+                 "an empty channel_sender is used");
     CHECK_ABORTS(abort_message([] {
-        channel<int> c(1);
-        channel_receiver<int> r(c);
-        const auto to = std::move(r);
-        static_cast<void>(r->try_receive());
-    }), "an empty channel_receiver is used");
+                     channel<int> c(1);
+                     channel_receiver<int> r(c);
+                     const auto to = std::move(r);
+                     static_cast<void>(r->try_receive());
+                 }),
+                 "an empty channel_receiver is used");
     CHECK_ABORTS(abort_message([] { rondo::run(local::outcome_moved_from); }), "the outcome of a task was moved from");
     CHECK_ABORTS(abort_message([] { rondo::run(local::subscription_moved_from); }),
                  "a subscription is used that was moved from");
@@ -739,9 +750,10 @@ TEST_CASE("misuse: a coroutine that GCC 12 miscompiles is diagnosed instead of c
     });
     CHECK_ABORTS(text, "GCC 12 miscompiled this coroutine");
     CHECK_ABORTS(abort_message([] {
-        int left = 3;
-        rondo::run(awaits_in_a_loop, std::ref(left));
-    }), "GCC 12 miscompiled this coroutine");
+                     int left = 3;
+                     rondo::run(awaits_in_a_loop, std::ref(left));
+                 }),
+                 "GCC 12 miscompiled this coroutine");
 }
 #endif
 

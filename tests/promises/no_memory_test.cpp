@@ -302,10 +302,12 @@ task<> synchronised() {
     auto body = [&](task_group& group) -> task<> {
         group.spawn(each).discard();
         group.spawn(each).discard();
-        group.spawn([&]() -> task<> {
-            auto lock = co_await m.lock();
-            while (!ready) co_await changed.wait(lock);
-        }).discard();
+        group
+            .spawn([&]() -> task<> {
+                auto lock = co_await m.lock();
+                while (!ready) co_await changed.wait(lock);
+            })
+            .discard();
         co_await yield();
         auto lock = co_await m.lock();
         ready = true;
@@ -326,16 +328,20 @@ task<> piped() {
     watch<int> level(0);
     queue<int> jobs(unbounded);
     auto body = [&](task_group& group) -> task<> {
-        group.spawn([&]() -> task<> {
-            for (int i = 0; i < 3; ++i) co_await lines.send(std::string(40, 'x'));
-            lines.close();
-        }).discard();
-        group.spawn([&]() -> task<> {
-            for (;;) {
-                auto line = co_await lines.receive();
-                if (!line) co_return;
-            }
-        }).discard();
+        group
+            .spawn([&]() -> task<> {
+                for (int i = 0; i < 3; ++i) co_await lines.send(std::string(40, 'x'));
+                lines.close();
+            })
+            .discard();
+        group
+            .spawn([&]() -> task<> {
+                for (;;) {
+                    auto line = co_await lines.receive();
+                    if (!line) co_return;
+                }
+            })
+            .discard();
         auto subscribed = news.subscribe();
         static_cast<void>(co_await news.send(1));
         static_cast<void>(co_await subscribed.receive());
@@ -383,9 +389,9 @@ task<> streaming() {
     auto body = [&](task_group& group) -> task<> {
         serve_options options;
         options.stop_on_signals = false;
-        auto server = group.spawn_background([](tcp_listener& l, serve_options o) -> task<> {
-            co_await serve(l, test::echo_session, o);
-        }, std::ref(listener), options);
+        auto server = group.spawn_background(
+            [](tcp_listener& l, serve_options o) -> task<> { co_await serve(l, test::echo_session, o); },
+            std::ref(listener), options);
         tcp_stream client = co_await tcp_stream::connect(where);
         for (int i = 0; i < 3; ++i) {
             co_await client.write_all(test::as_bytes("hello"));
@@ -534,18 +540,21 @@ TEST_CASE("no memory: the report of an error needs none") {
     char text[200] = "";
     static_cast<void>(read(ends[0], text, sizeof text - 1));
     close(ends[0]);
-    CHECK(std::string_view(text).starts_with("rondo: connect [2001:db8::1:2:3:4]:8080: Connection refused (errno 111)\n"));
+    CHECK(std::string_view(text).starts_with(
+        "rondo: connect [2001:db8::1:2:3:4]:8080: Connection refused (errno 111)\n"));
 }
 
-TEST_CASE("no memory: scopes, groups, deadlines and cleanup fail as a whole, or do not") { check_all({"scopes", scopes}); }
+TEST_CASE("no memory: scopes, groups, deadlines and cleanup fail as a whole, or do not") {
+    check_all({"scopes", scopes});
+}
 TEST_CASE("no memory: errors arrive, perhaps not all of them") { check_all({"errors", errors}); }
 TEST_CASE("no memory: combinators") { check_all({"combined", combined}); }
 TEST_CASE("no memory: locks, permits, limits and generators") { check_all({"synchronised", synchronised}); }
 TEST_CASE("no memory: channels, queues and select") { check_all({"piped", piped}); }
 TEST_CASE("no memory: actors and supervisors") { check_all({"acting", acting}); }
-TEST_CASE("no memory: streams and serve") { 
+TEST_CASE("no memory: streams and serve") {
     check_all({"streaming", streaming}, {1, 3});  // a server without memory tries again, for ever
- }
+}
 TEST_CASE("no memory: a connection that is refused") { check_all({"refused", refused}); }
 TEST_CASE("no memory: callbacks, and what other threads send") { check_all({"callbacks", callbacks}); }
 TEST_CASE("no memory: reports") { check_all({"watched", watched}); }

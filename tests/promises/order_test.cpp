@@ -472,14 +472,19 @@ TEST_CASE("alive: a task that has not begun is listed with its spawn, whatever i
 TEST_CASE("alive: a socket that is being closed is listed") {
     std::vector<alive_entry> why;
     loop l;
-    run_on(l, [](std::vector<alive_entry>& seen) -> task<> {
-        {
-            const tcp_listener gone = tcp_listener::bind("127.0.0.1", 0);
-        }
-        if (this_loop().stats().operations != 0) seen = this_loop().why_alive();
-        else seen.emplace_back().what = "1 socket is being closed";  // this backend was faster
-        co_return;
-    }, std::ref(why));
+    run_on(
+        l,
+        [](std::vector<alive_entry>& seen) -> task<> {
+            {
+                const tcp_listener gone = tcp_listener::bind("127.0.0.1", 0);
+            }
+            if (this_loop().stats().operations != 0)
+                seen = this_loop().why_alive();
+            else
+                seen.emplace_back().what = "1 socket is being closed";  // this backend was faster
+            co_return;
+        },
+        std::ref(why));
     CHECK(lists(why, "1 socket is being closed", 0));
     CHECK(l.why_alive().empty());
 }
@@ -517,7 +522,8 @@ TEST_CASE("alive: tasks inside serve are listed, and waits inside the library by
     CHECK(lists(why, "1 task", serve_line));      // the server, waiting for it
     CHECK(lists(why, "read fd", session_line));
     CHECK(lists(why, "running", 0) == false);
-    for (const alive_entry& e : why) CHECK(std::string_view(e.place.file_name()).find("lib/") == std::string_view::npos);
+    for (const alive_entry& e : why)
+        CHECK(std::string_view(e.place.file_name()).find("lib/") == std::string_view::npos);
 }
 
 TEST_CASE("errors: a callback that throws goes to the hook, and the loop goes on") {
@@ -570,8 +576,7 @@ TEST_CASE("errors: what the hook throws again in a turn is logged, so that none 
         &seen);
     loop l;
     l.on_unhandled([](std::exception_ptr e, std::source_location, void*) { std::rethrow_exception(e); });
-    for (const char* name : {"one", "two", "three"})
-        l.set_immediate([name] { throw std::runtime_error(name); });
+    for (const char* name : {"one", "two", "three"}) l.set_immediate([name] { throw std::runtime_error(name); });
     CHECK_THROWS_WITH(l.run(), "one");
     const auto failing_at_the_end = []() -> task<> {
         try {
@@ -580,17 +585,20 @@ TEST_CASE("errors: what the hook throws again in a turn is logged, so that none 
         }
         throw std::runtime_error("while unwinding");
     };
-    run_on(l, [](auto child) -> task<> {
-        spawn(child).discard();
-        spawn(child).discard();
-        co_await yield();
-    }, failing_at_the_end);
+    run_on(
+        l,
+        [](auto child) -> task<> {
+            spawn(child).discard();
+            spawn(child).discard();
+            co_await yield();
+        },
+        failing_at_the_end);
     set_log_sink(nullptr);
     CHECK(seen.find("nobody can catch it: std::runtime_error: two|") != std::string::npos);
     CHECK(seen.find("nobody can catch it: std::runtime_error: three|") != std::string::npos);
-    const std::size_t first = seen.find("while unwinding|");
+    const std::size_t first = seen.find("while unwinding; at order_test.cpp:");
     CHECK(first != std::string::npos);
-    CHECK(seen.find("while unwinding|", first + 1) != std::string::npos);
+    CHECK(seen.find("while unwinding; at order_test.cpp:", first + 1) != std::string::npos);
     CHECK(seen.find("one|") == std::string::npos);
 }
 
@@ -641,31 +649,36 @@ TEST_CASE("embedding: a foreign poll() loop drives timers, sockets and posts thr
     const int fd = l.poll_fd();
     REQUIRE(fd >= 0);
     bool done = false;
-    auto whole = spawn_on(l, [](bool& finished) -> task<> {
-        auto listener = tcp_listener::bind("127.0.0.1", 0);
-        auto client = spawn([](endpoint to) -> task<std::string> {
-            auto s = co_await tcp_stream::connect(to);
-            co_await s.write_all("ping");
-            s.shutdown();
-            std::string all;
-            for (;;) {
-                auto piece = co_await s.receive();
-                if (piece.empty()) break;
-                all += piece.text();
-            }
-            co_return all;
-        }, listener.local());
-        auto peer = co_await listener.accept();
-        std::byte bytes[4];
-        const std::size_t n = co_await peer.read_exactly(bytes);
-        CHECK(n == 4);
-        co_await sleep_for(3ms);
-        co_await peer.write_all("pong");
-        peer.shutdown();
-        const std::string got = co_await client;
-        CHECK(got == "pong");
-        finished = true;
-    }, std::ref(done));
+    auto whole = spawn_on(
+        l,
+        [](bool& finished) -> task<> {
+            auto listener = tcp_listener::bind("127.0.0.1", 0);
+            auto client = spawn(
+                [](endpoint to) -> task<std::string> {
+                    auto s = co_await tcp_stream::connect(to);
+                    co_await s.write_all("ping");
+                    s.shutdown();
+                    std::string all;
+                    for (;;) {
+                        auto piece = co_await s.receive();
+                        if (piece.empty()) break;
+                        all += piece.text();
+                    }
+                    co_return all;
+                },
+                listener.local());
+            auto peer = co_await listener.accept();
+            std::byte bytes[4];
+            const std::size_t n = co_await peer.read_exactly(bytes);
+            CHECK(n == 4);
+            co_await sleep_for(3ms);
+            co_await peer.write_all("pong");
+            peer.shutdown();
+            const std::string got = co_await client;
+            CHECK(got == "pong");
+            finished = true;
+        },
+        std::ref(done));
     bool posted = false;
     // After a turn a post from another thread must make the descriptor readable.
     l.run_nowait();
@@ -820,7 +833,9 @@ TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") 
     int left = 1'100'000;
     std::string seen;
     set_log_sink(
-        [](const log_record& r, void* to) noexcept { static_cast<std::string*>(to)->append(r.message).append(r.place.file_name()); },
+        [](const log_record& r, void* to) noexcept {
+            static_cast<std::string*>(to)->append(r.message).append(r.place.file_name());
+        },
         &seen);
     std::function<void()> again = [&] {
         if (--left > 0) l.queue_microtask([&] { again(); });
@@ -836,16 +851,21 @@ TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") 
     CHECK(seen.ends_with("order_test.cpp"));
 }
 
-
 // --- the limit of steps ------------------------------------------------------------------------------
 
 /// A program that goes on for ever, on `sim`; what it ends with.
 struct endless {
     const char* told;  // in the report
     void (*begin)();
-    static void ticks() { this_loop().next_tick([] { ticks(); }); }
-    static void microtasks() { this_loop().queue_microtask([] { microtasks(); }); }
-    static void immediates() { this_loop().set_immediate([] { immediates(); }); }
+    static void ticks() {
+        this_loop().next_tick([] { ticks(); });
+    }
+    static void microtasks() {
+        this_loop().queue_microtask([] { microtasks(); });
+    }
+    static void immediates() {
+        this_loop().set_immediate([] { immediates(); });
+    }
     static task<> sleeps() {
         for (;;) co_await sleep_for(0ms);
     }
@@ -899,8 +919,7 @@ TEST_CASE("fairness: on sim a program that goes on for ever ends, and is told wh
             which.begin();
             co_await event().wait();
         };
-        const std::string told =
-            ends_with([&](const loop_options& options) { run(options, body, std::cref(each)); });
+        const std::string told = ends_with([&](const loop_options& options) { run(options, body, std::cref(each)); });
         CHECK(told.find("live-lock: ") == 0);
         CHECK(told.find(std::string("\n  ") + each.told) != std::string::npos);
         CHECK(told.find("% of the steps at ") != std::string::npos);
@@ -926,6 +945,20 @@ TEST_CASE("fairness: on sim a program that goes on for ever ends, and is told wh
     });
     CHECK(told.find("microtask or tick: 100 % of the steps at ") != std::string::npos);
     set_log_level(log_level::warning);
+}
+
+TEST_CASE("fairness: on sim who lets time pass may take a hundred times as many steps") {
+    loop_options options;
+    options.kind = backend_kind::sim;
+    options.step_limit = 1000;
+    const auto ticks_for = [](duration d, duration between) -> task<int> {
+        int ticks = 0;
+        for (const time_point end = now() + d; now() < end; ++ticks) co_await sleep_for(between);
+        co_return ticks;
+    };
+    CHECK(run(options, ticks_for, 200s, 10ms) == 20'000);
+    CHECK_THROWS_AS(run(options, ticks_for, 200s, 100us), livelock_error);
+    CHECK_THROWS_AS(run(options, ticks_for, 2000s, 10ms), livelock_error);
 }
 
 TEST_CASE("fairness: the limit of steps is that of one run, and only on sim") {

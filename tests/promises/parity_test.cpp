@@ -255,8 +255,8 @@ task<> play_listeners(std::uint64_t seed, std::string& log) {
             auto& ends = action == 10 ? connected_ones : accepted;
             if (ends.empty()) continue;
             const std::size_t i = draw.below(ends.size());
-            told.tell((action == 10 ? "client " : "accepted ") + std::to_string(i) + " says a byte: " +
-                      outcome(ends[i]->try_write_some(as_bytes("x"))));
+            told.tell((action == 10 ? "client " : "accepted ") + std::to_string(i) +
+                      " says a byte: " + outcome(ends[i]->try_write_some(as_bytes("x"))));
         }
         co_await arrive();
     }

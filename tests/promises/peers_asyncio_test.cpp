@@ -178,10 +178,12 @@ TEST_CASE("CPython TaskGroup.create_task: in a group that is shutting down, neve
         auto body = [&](task_group& g) -> task<> {
             g.spawn(fails, 0, "abort");
             static_cast<void>(co_await outcome_of(waits()));
-            auto refused = g.spawn([&ran](const std::shared_ptr<int>&) -> task<> {
-                ran = true;
-                co_return;
-            }, argument);
+            auto refused = g.spawn(
+                [&ran](const std::shared_ptr<int>&) -> task<> {
+                    ran = true;
+                    co_return;
+                },
+                argument);
             CHECK(argument.use_count() == 2);
             CHECK(refused.state() == task_state::pending);
         };

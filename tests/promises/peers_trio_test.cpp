@@ -364,8 +364,8 @@ TEST_CASE("AnyIO #698, #370: an inner scope, shielded or not, that ends leaves t
                 }
             };
             static_cast<void>(co_await with_cancel_scope(outer));
-            CHECK(j.text() == (shielded ? "goes on, cancelled; cancelled cancelled"
-                                        : "cancelled, cancelled; cancelled cancelled"));
+            CHECK(j.text() ==
+                  (shielded ? "goes on, cancelled; cancelled cancelled" : "cancelled, cancelled; cancelled cancelled"));
         });
     }
 }

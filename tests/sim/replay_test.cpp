@@ -11,9 +11,9 @@
 #include <vector>
 
 using rondo::choice;
-using rondo::logged_choice;
 using rondo::decision_log;
 using rondo::exhaustive_oracle;
+using rondo::logged_choice;
 using rondo::replay_oracle;
 
 namespace {
@@ -135,8 +135,7 @@ TEST_CASE("replay: the first question that is not the log's is told, with both s
     CHECK(replay.choose(choice::receive_size, 1000) == all[0].taken);
     CHECK(replay.choose(choice::receive_size, 1000) == 0);
     CHECK(replay.diverged());
-    CHECK(replay.divergence() ==
-          "choice 2: the log has packet_loss of 2, the program asked for receive_size of 1000");
+    CHECK(replay.divergence() == "choice 2: the log has packet_loss of 2, the program asked for receive_size of 1000");
     CHECK(replay.choose(choice::receive_size, 1000) == 0);  // benign from there on
     CHECK(replay.divergence().find("choice 2:") == 0);
 

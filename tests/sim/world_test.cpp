@@ -240,7 +240,8 @@ TEST_CASE("world: what a program throws ends the run, and says where") {
     CHECK_THROWS_AS(v.run([]() -> task<> {
         co_await rondo::yield();
         throw std::out_of_range("scenario");
-    }), std::out_of_range);
+    }),
+                    std::out_of_range);
 }
 
 TEST_CASE("world: a failure from outside ends it after the step") {
@@ -254,15 +255,15 @@ TEST_CASE("world: a failure from outside ends it after the step") {
         failed = true;
         co_await rondo::sleep_for(1s);
         FAIL("went on");
-    }), rondo::io_error);
+    }),
+                    rondo::io_error);
     CHECK(w.ended_early());
 }
 
 TEST_CASE("world: a deadlock is told with the tasks of all hosts") {
     world w;
-    const std::string what = message_of([&] {
-        with_peer(w, [](tcp_stream& peer) -> task<> { co_await peer.receive(); });
-    });
+    const std::string what =
+        message_of([&] { with_peer(w, [](tcp_stream& peer) -> task<> { co_await peer.receive(); }); });
     CHECK(what.find("deadlock at 0.00") == 0);
     CHECK(what.find("host 'test'") != std::string::npos);
     CHECK(what.find("read fd 1000000 10.0.0.2:7777") != std::string::npos);
@@ -291,7 +292,8 @@ TEST_CASE("world: a live-lock is told with the busiest tasks") {
     world endless(options);  // time passes, and there is no end all the same
     CHECK_THROWS_AS(endless.run([]() -> task<> {
         for (;;) co_await rondo::sleep_for(1h);
-    }), rondo::livelock_error);
+    }),
+                    rondo::livelock_error);
 }
 
 TEST_CASE("world: a storm of ticks or microtasks is a live-lock, too") {
@@ -310,8 +312,12 @@ TEST_CASE("world: a storm of ticks or microtasks is a live-lock, too") {
         CHECK(w.steps() < 2'000'000);
     };
     struct storm {
-        static void ticks() { rondo::this_loop().next_tick([] { ticks(); }); }
-        static void microtasks() { rondo::this_loop().queue_microtask([] { microtasks(); }); }
+        static void ticks() {
+            rondo::this_loop().next_tick([] { ticks(); });
+        }
+        static void microtasks() {
+            rondo::this_loop().queue_microtask([] { microtasks(); });
+        }
         static void tasks() {
             rondo::spawn([]() -> task<> {
                 for (;;) co_await rondo::microtask();
@@ -389,10 +395,12 @@ TEST_CASE("world: a detached permit that nobody gives back is a leak, unless its
 
     world crashing;
     crashing.host("a").run(program);
-    crashing.run([](world& w) -> task<> {
-        co_await rondo::sleep_for(1s);
-        w.host("a").crash();
-    }, std::ref(crashing));
+    crashing.run(
+        [](world& w) -> task<> {
+            co_await rondo::sleep_for(1s);
+            w.host("a").crash();
+        },
+        std::ref(crashing));
 }
 
 // Calls into another host.
@@ -400,12 +408,15 @@ TEST_CASE("world: a detached permit that nobody gives back is a leak, unless its
 TEST_CASE("world: on() runs a function on another host and gives its result") {
     world w;
     w.run([&]() -> task<> {
-        const int sum = co_await w.on(w.host("a"), [](int x, int y) -> task<int> {
-            co_await rondo::sleep_for(1s);
-            auto listener = tcp_listener::bind("0.0.0.0", 80);
-            CHECK(listener.local().port() == 80);
-            co_return x + y;
-        }, 2, 3);
+        const int sum = co_await w.on(
+            w.host("a"),
+            [](int x, int y) -> task<int> {
+                co_await rondo::sleep_for(1s);
+                auto listener = tcp_listener::bind("0.0.0.0", 80);
+                CHECK(listener.local().port() == 80);
+                co_return x + y;
+            },
+            2, 3);
         CHECK(sum == 5);
         CHECK(w.now() == time_point(1s));
         std::string error;
@@ -649,7 +660,10 @@ TEST_CASE("world: a host that crashes while it waits for a call on another gives
         co_await rondo::shield(farewell);
     };
     const auto calls = [&]() -> task<> { co_await w.on(w.host("b"), slow_to_end); };
-    const auto late = [&]() -> task<> { called_late = true; co_return; };
+    const auto late = [&]() -> task<> {
+        called_late = true;
+        co_return;
+    };
     const auto calls_at_its_end = [&]() -> task<> {
         const auto call = [&]() -> task<> { co_await w.on(w.host("b"), late); };
         try {
@@ -763,7 +777,7 @@ task<> told_server(int& ended, rondo::delay grace) {
 std::vector<void (*)(int)> dispositions() {
     std::vector<void (*)(int)> all;
     for (const int signal : {SIGINT, SIGTERM, SIGQUIT}) {
-        struct sigaction at {};
+        struct sigaction at{};
         sigaction(signal, nullptr, &at);
         all.push_back(at.sa_handler);
     }
@@ -983,12 +997,13 @@ TEST_CASE("world: a clock that drifts is late or early, and its calendar may be 
     w.host("wrong").clock_offset(-24h);
     w.run([&]() -> task<> {
         co_await rondo::sleep_for(1min);
-        CHECK(w.host("test").loop().io().wall_now() == 946'684'860'000'000'000);
-        CHECK(w.host("wrong").loop().io().wall_now() == 946'684'860'000'000'000 - 86'400'000'000'000);
-        CHECK(w.host("fast").loop().io().now() == time_point(66s));
-        CHECK(w.host("slow").loop().io().now() == time_point(48s));
+        CHECK(rondo::detail::scheduler::of(w.host("test").loop()).io().wall_now() == 946'684'860'000'000'000);
+        CHECK(rondo::detail::scheduler::of(w.host("wrong").loop()).io().wall_now() ==
+              946'684'860'000'000'000 - 86'400'000'000'000);
+        CHECK(rondo::detail::scheduler::of(w.host("fast").loop()).io().now() == time_point(66s));
+        CHECK(rondo::detail::scheduler::of(w.host("slow").loop()).io().now() == time_point(48s));
         w.host("fast").clock_drift(0);  // it does not jump back
-        CHECK(w.host("fast").loop().io().now() == time_point(66s));
+        CHECK(rondo::detail::scheduler::of(w.host("fast").loop()).io().now() == time_point(66s));
     });
     CHECK(woke["right"] == 10s);
     CHECK(woke["fast"] == rondo::duration(9'090'909'091));
@@ -1181,7 +1196,8 @@ TEST_CASE("world: a rule may make hosts, end itself and others, make new ones an
                     rules.push_back(w.rule([&](const rondo::packet_info&) { return ++others, verdict::pass(); }));
                 return copied.empty() ? verdict::drop() : verdict::pass();
             }));
-            if (what != 2) rules.push_back(w.rule([&](const rondo::packet_info&) { return ++others, verdict::pass(); }));
+            if (what != 2)
+                rules.push_back(w.rule([&](const rondo::packet_info&) { return ++others, verdict::pass(); }));
             for (int i = 0; i < 3; ++i) {
                 const std::string answer = co_await ask(peer, "ping");
                 CHECK(answer == "ping");
@@ -1224,7 +1240,8 @@ TEST_CASE("world: latencies, delays and clocks without an end are the end of tim
         const time_point before = w.now();
         co_await connects("srv");
         CHECK(w.now() == before + 2ms);
-        CHECK(w.host("far").loop().io().wall_now() == std::numeric_limits<std::int64_t>::max());
+        CHECK(rondo::detail::scheduler::of(w.host("far").loop()).io().wall_now() ==
+              std::numeric_limits<std::int64_t>::max());
     });
 }
 
@@ -1235,8 +1252,12 @@ TEST_CASE("world: whatever links do, a stream loses nothing and keeps its order"
         rondo::seeded_oracle decisions(seed);
         world w(decided_by(decisions));
         w.host("srv").run(echo_server);
-        w.link("test", "srv").latency(1ms, 50ms).loss(percent(10)).duplication(percent(10)).reordering(percent(10)).packet_size(
-            1000 + static_cast<std::uint32_t>(seed) * 200);
+        w.link("test", "srv")
+            .latency(1ms, 50ms)
+            .loss(percent(10))
+            .duplication(percent(10))
+            .reordering(percent(10))
+            .packet_size(1000 + static_cast<std::uint32_t>(seed) * 200);
         w.run([&]() -> task<> {
             auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
             const test::bytes sent = test::make_pattern(seed, 0, 200'000);
@@ -1348,6 +1369,119 @@ TEST_CASE("world: a server lives with what its machine lacks") {
     }
 }
 
+namespace {
+
+/// 'a' is sent, and 'b' 1 ms later; the server reads one byte, and looks at once whether there is another. Whether
+/// there was.
+bool next_byte_is_there(world& w) {
+    bool there = false;
+    exact(w, "test", "srv", 5ms);
+    w.host("srv").run([&]() -> task<> {
+        auto listener = tcp_listener::bind("0.0.0.0", 7777);
+        auto peer = co_await listener.accept();
+        std::byte one[1];
+        co_await peer.read_exactly(one);
+        const auto next = peer.try_read_some(one);
+        there = next.has_value();
+        co_await rondo::sleep_for(1h);
+    });
+    w.run([&]() -> task<> {
+        auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+        co_await peer.write_all("a");
+        co_await rondo::sleep_for(1ms);
+        co_await peer.write_all("b");
+        co_await rondo::sleep_for(1s);
+    });
+    return there;
+}
+
+}  // namespace
+
+TEST_CASE("world: what arrives while a slow host computes is there at its next call") {
+    rondo::seeded_oracle decisions(1);
+    for (const bool slow : {false, true}) {
+        world w(decided_by(decisions));
+        w.link("test", "srv");
+        if (slow) w.host("srv").slow(percent(100), 10ms);
+        CHECK(next_byte_is_there(w) == slow);
+    }
+    world benign;
+    benign.host("srv").slow(percent(100), 10ms);
+    CHECK_FALSE(next_byte_is_there(benign));
+}
+
+TEST_CASE("world: a slow host makes no other one late, nor who moves the clock") {
+    rondo::seeded_oracle decisions(1);
+    world w(decided_by(decisions));
+    w.host("srv").run(echo_server).slow(percent(100), 1s);
+    int ticks = 0;
+    w.host("other").run([&]() -> task<> {
+        for (time_point next = rondo::now() + 3ms;; next += 3ms) {
+            co_await rondo::sleep_until(next);
+            CHECK(rondo::now() == next);
+            ++ticks;
+        }
+    });
+    w.run([&]() -> task<> {
+        auto peer = co_await tcp_stream::connect(w.address_of("srv", 7777));
+        for (int i = 0; i < 10; ++i) {
+            const std::string got = co_await ask(peer, "x");
+            CHECK(got == "x");
+            const time_point before = w.now();
+            co_await w.advance(5ms);
+            CHECK(w.now() - before == 5ms);
+        }
+    });
+    CHECK(ticks > 10);
+}
+
+TEST_CASE("world: no host is slow while time is frozen") {
+    rondo::seeded_oracle decisions(1);
+    world w(decided_by(decisions));
+    w.host("srv").slow(percent(100), 1s);
+    w.run([&]() -> task<> {
+        const auto frozen = w.freeze_time();
+        const time_point before = w.now();
+        const auto calls = []() -> task<> {
+            for (int i = 0; i < 10; ++i) {
+                auto listener = tcp_listener::bind("0.0.0.0", 0);
+                co_await rondo::yield();
+            }
+        };
+        co_await w.on(w.host("srv"), calls);
+        CHECK(w.now() == before);
+    });
+}
+
+TEST_CASE("world: some hosts are slow where slow hosts are asked for, but never the one of the scenario") {
+    int late = 0;
+    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+        for (const char* name : {"srv", "test"}) {
+            rondo::seeded_oracle decisions(seed);
+            rondo::world_options options = decided_by(decisions);
+            options.slow_hosts = true;
+            world w(options);
+            w.run([&]() -> task<> {
+                const auto calls = []() -> task<> {
+                    for (int i = 0; i < 100; ++i) {
+                        auto listener = tcp_listener::bind("0.0.0.0", 0);
+                        co_await rondo::yield();
+                    }
+                };
+                if (name == "srv"sv)
+                    co_await w.on(w.host("srv"), calls);
+                else
+                    co_await calls();
+            });
+            if (w.now() == time_point{}) continue;
+            CHECK(name == "srv"sv);
+            ++late;
+        }
+    }
+    CHECK(late > 20);  // of 40: three in four are slow
+    CHECK(late < 40);
+}
+
 TEST_CASE("world: connections that come at once are all accepted, or reset") {
     // Behind one that vanished, the others stayed in the queue for ever.
     for (std::uint64_t seed = 0; seed < 30; ++seed) {
@@ -1422,11 +1556,13 @@ TEST_CASE("world: chaos lets ready tasks run in any order, spec never") {
         w.run([&]() -> task<> {
             std::vector<rondo::task_handle<>> all;
             for (int i = 0; i < 4; ++i)
-                all.push_back(rondo::spawn([&](int n) -> task<> {
-                    seen.add(std::to_string(n));
-                    co_await rondo::yield();
-                    seen.add(std::to_string(n));
-                }, i));
+                all.push_back(rondo::spawn(
+                    [&](int n) -> task<> {
+                        seen.add(std::to_string(n));
+                        co_await rondo::yield();
+                        seen.add(std::to_string(n));
+                    },
+                    i));
             for (auto& t : all) co_await t;
         });
         return seen.text();
@@ -1443,11 +1579,17 @@ TEST_CASE("world: chaos lets ready tasks run in any order, spec never") {
 namespace {
 
 struct counting_observer final : rondo::world_observer {
-    void on_phase(const rondo::host&, rondo::phase, time_point) noexcept override { ++phases; }
-    void on_step(const rondo::host& of, rondo::observer::step, rondo::task_view, std::source_location) noexcept override {
-        ++steps[of.name()];
-    }
-    void on_step_end(const rondo::host&) noexcept override { ++ends; }
+    struct of_a_host final : rondo::observer {
+        void on(const rondo::loop_event& e) noexcept override {
+            phases += e.kind == rondo::loop_event_kind::phase;
+            steps += e.kind == rondo::loop_event_kind::step;
+            ends += e.kind == rondo::loop_event_kind::step_end;
+        }
+        int phases = 0;
+        int steps = 0;
+        int ends = 0;
+    };
+    rondo::observer* observer_of(const rondo::host& h) noexcept override { return &hosts[h.name()]; }
     void on_packet(packet what, const rondo::packet_info& p, time_point) noexcept override {
         if (what == packet::lost) lost.add(rondo::name_of(p.what));
         if (what == packet::arrived) ++arrived;
@@ -1456,10 +1598,8 @@ struct counting_observer final : rondo::world_observer {
         constexpr const char* names[] = {"started", "crashed", "cut", "healed", "stopped"};
         events.add(names[static_cast<int>(what)] + (of != nullptr ? ":" + of->name() : std::string()));
     }
-    int phases = 0;
-    int ends = 0;
     int arrived = 0;
-    std::map<std::string, int> steps;
+    std::map<std::string, of_a_host> hosts;
     test::journal lost;
     test::journal events;
 };
@@ -1467,11 +1607,11 @@ struct counting_observer final : rondo::world_observer {
 }  // namespace
 
 TEST_CASE("world: an observer sees steps, packets and events, and changes nothing") {
-    counting_observer watch;
+    counting_observer seen;
     std::uint64_t hashes[2];
     for (int i = 0; i < 2; ++i) {
         rondo::world_options options;
-        options.watch = i == 0 ? nullptr : &watch;
+        options.observer = i == 0 ? nullptr : &seen;
         world w(options);
         const auto lose_syn = w.rule([](const rondo::packet_info& p) {
             return p.what == rondo::packet_info::kind::syn && p.attempt == 0 ? verdict::drop() : verdict::pass();
@@ -1479,16 +1619,20 @@ TEST_CASE("world: an observer sees steps, packets and events, and changes nothin
         with_peer(w, [&](tcp_stream& peer) -> task<> {
             co_await ask(peer, "x");
             w.host("srv").crash();
-            { const auto cut = w.partition({"test"}, {"srv"}); }
+            {
+                const auto cut = w.partition({"test"}, {"srv"});
+            }
         });
         hashes[i] = w.hash();
     }
     CHECK(hashes[0] == hashes[1]);
-    CHECK(watch.steps["test"] > 0);
-    CHECK(watch.steps["srv"] > 0);
-    CHECK(watch.ends == watch.steps["test"] + watch.steps["srv"]);
-    CHECK(watch.phases > 10);
-    CHECK(watch.arrived >= 5);
-    CHECK(watch.lost.text() == "syn");
-    CHECK(watch.events.text() == "started:test started:srv crashed:srv cut healed stopped:test");
+    const auto& [test, srv] = std::tie(seen.hosts["test"], seen.hosts["srv"]);
+    CHECK(test.steps > 0);
+    CHECK(srv.steps > 0);
+    CHECK(test.ends == test.steps);
+    CHECK(srv.ends == srv.steps);
+    CHECK(test.phases + srv.phases > 10);
+    CHECK(seen.arrived >= 5);
+    CHECK(seen.lost.text() == "syn");
+    CHECK(seen.events.text() == "started:test started:srv crashed:srv cut healed stopped:test");
 }

@@ -7,10 +7,31 @@
 
 #include <chrono>
 #include <cstdint>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
 namespace test {
+
+struct wrong : std::runtime_error {
+    using runtime_error::runtime_error;
+};
+inline void must(bool holds, const char* what) {
+    if (!holds) throw wrong(what);
+}
+
+/// A server of a host that may have too little of something, and so fail to listen at first.
+template <class Session>
+rondo::task<> serve_at(std::uint16_t port, Session session, rondo::serve_options options) {
+    for (;;) {
+        auto listener = rondo::tcp_listener::try_bind("0.0.0.0", port);
+        if (listener) {
+            co_await rondo::serve(*listener, session, options);
+        } else {
+            co_await rondo::sleep_for(std::chrono::milliseconds(100));
+        }
+    }
+}
 
 /// Not there in every second world; else of any strength up to `most` percent.
 inline rondo::chance some(rondo::world& w, std::uint32_t most) {

@@ -6,6 +6,7 @@
 // through all choices depth first, with at most so many preemptions in one run (CHESS: most bugs need two).
 #pragma once
 
+#include <cstdint>
 #include <atomic>
 #include <cstddef>
 #include <functional>
@@ -16,6 +17,15 @@
 #include <vector>
 
 namespace test {
+
+/// The sanitizers do not follow contexts that are swapped by hand; nothing here depends on them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
 
 class interleaving {
  public:
@@ -170,6 +180,12 @@ class stepped_atomic {
 
  private:
     T value_{};
+};
+
+/// The links of a free stack of four.
+struct places {
+    stepped_atomic<std::uint32_t> all[4];
+    stepped_atomic<std::uint32_t>& below(std::uint32_t n) { return all[n]; }
 };
 
 }  // namespace test

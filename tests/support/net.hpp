@@ -138,7 +138,10 @@ inline std::size_t open_descriptors() {
 }
 
 /// How many descriptors a simulated world has open; 0 elsewhere.
-inline std::size_t simulated_descriptors(rondo::loop& l) { return l.io().descriptors(); }
+inline std::size_t simulated_descriptors(rondo::loop& l) {
+    rondo::backend& io = rondo::detail::scheduler::of(l).io();
+    return io.is_closed_world() ? io.open_descriptors() : 0;
+}
 
 /// A small generator of its own, so that a printed seed is all it takes to run a test again.
 class dice {

@@ -1,5 +1,5 @@
 // Precompiled, and included first by every test; a test still includes what it uses.
-#include <doctest/doctest.h>
+#include "test.hpp"
 
 #include <algorithm>
 #include <chrono>

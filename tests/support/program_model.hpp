@@ -231,7 +231,10 @@ class model {
 
     // --- saying
 
-    void say(int who, int node, std::string what) { story_.push_back({who, node, now_, std::move(what)}); ++count_[who]; }
+    void say(int who, int node, std::string what) {
+        story_.push_back({who, node, now_, std::move(what)});
+        ++count_[who];
+    }
 
     // --- cancellation
 
@@ -264,7 +267,7 @@ class model {
         if (order_ != nullptr)
             for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[order_->pick(i)]);
         for (task* const t : all) {
-            if (t->is == state::queued && is_cancelled(*t->home)) {
+            if (t->is == state::queued && is_cancelled(*t)) {
                 std::erase(t->home->queued, t);
                 t->is = state::unstarted;
                 ready_.push_back(t);
@@ -301,8 +304,7 @@ class model {
     void disarm(int timer) { timers_.erase(std::pair(times_[timer], timer)); }
 
     void run() {
-        for (const event& e : program_.events)
-            arm_at(e.at * unit, [this, &e] { from_outside(e); });
+        for (const event& e : program_.events) arm_at(e.at * unit, [this, &e] { from_outside(e); });
         arm_at(program_.end * unit, [this] { the_end(); });
         tasks_.emplace_back();
         tasks_[0].told = true;
@@ -896,7 +898,8 @@ class model {
         std::size_t running = n.body.size();
         std::optional<std::size_t> first;
         s.ask = [&](task& t) {
-            const auto index = static_cast<std::size_t>(std::find(children.begin(), children.end(), &t) - children.begin());
+            const auto index =
+                static_cast<std::size_t>(std::find(children.begin(), children.end(), &t) - children.begin());
             --running;
             if (t.result.error) failed.push_back(*t.result.error);
             if (n.what == verb::any || (n.what == verb::race && t.result.good())) {
@@ -969,7 +972,7 @@ class model {
 
     struct waiter {
         task* who;
-        int value = 0;                      // to send
+        int value = 0;  // to send
         std::function<void(int)> done = {};  // with what was received; 0 is the end, -1 a send that failed
     };
     struct channel {
@@ -1064,9 +1067,7 @@ class model {
         if (arms.size() > 1) {
             const auto answer = answers_.find(n.id);
             if (guided_ && answer != answers_.end()) {
-                while (begin < arms.size() &&
-                       !answer->second->starts_with("arm " + std::to_string(begin)))
-                    ++begin;
+                while (begin < arms.size() && !answer->second->starts_with("arm " + std::to_string(begin))) ++begin;
                 if (begin == arms.size() || !is_there(arms[begin], self, permits)) begin = 0;
             } else if (order_ != nullptr) {
                 begin = order_->pick(arms.size());
@@ -1109,7 +1110,8 @@ class model {
         };
         const auto i = static_cast<std::size_t>(a.number);
         switch (a.what) {
-            case arm::receive: return !channels_[i].values.empty() || channels_[i].closed || others(channels_[i].senders);
+            case arm::receive:
+                return !channels_[i].values.empty() || channels_[i].closed || others(channels_[i].senders);
             case arm::send:
                 return channels_[i].closed || others(channels_[i].receivers) ||
                        channels_[i].values.size() < channels_[i].capacity;

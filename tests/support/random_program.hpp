@@ -67,11 +67,12 @@ enum class verb {
     flip_shield,   // of scope `number`
 };
 inline constexpr const char* verb_names[] = {
-    "sleep until", "requeue", "fail",    "give_up",   "call",      "swallow", "convert",      "handle",       "cleanup",
-    "generate",    "scope",   "timeout", "move_on",   "shield",    "group",   "supervisors",  "spawn",        "beside",
-    "background",  "start",   "join",    "drop",      "all",       "any",     "race",         "settled",      "map",
-    "part",        "restarted", "send",  "receive",   "close",     "permit",  "lock",         "condition",    "notify",
-    "await_event", "set_event", "select", "cancel_task", "cancel_scope", "set_deadline", "flip_shield"};
+    "sleep until",  "requeue",      "fail",       "give_up", "call",        "swallow",   "convert", "handle",
+    "cleanup",      "generate",     "scope",      "timeout", "move_on",     "shield",    "group",   "supervisors",
+    "spawn",        "beside",       "background", "start",   "join",        "drop",      "all",     "any",
+    "race",         "settled",      "map",        "part",    "restarted",   "send",      "receive", "close",
+    "permit",       "lock",         "condition",  "notify",  "await_event", "set_event", "select",  "cancel_task",
+    "cancel_scope", "set_deadline", "flip_shield"};
 
 struct node {
     verb what = verb::sleep;
@@ -117,8 +118,10 @@ inline std::vector<one_arm> arms_of(const node& n) {
     switch (n.limit) {
         case 0: return {{arm::receive, n.number % channels}, {arm::sleep, n.at}, {arm::event, n.number % events}};
         case 1: return {{arm::permit, n.number % semaphores}, {arm::sleep, n.at}};
-        case 2: return {{arm::receive, n.number % channels}, {arm::receive, (n.number + 1) % channels}, {arm::event, 0}};
-        case 3: return {{arm::send, n.number % channels}, {arm::receive, (n.number + 1) % channels}, {arm::sleep, n.at}};
+        case 2:
+            return {{arm::receive, n.number % channels}, {arm::receive, (n.number + 1) % channels}, {arm::event, 0}};
+        case 3:
+            return {{arm::send, n.number % channels}, {arm::receive, (n.number + 1) % channels}, {arm::sleep, n.at}};
         default: return {{arm::join, n.number}, {arm::sleep, n.at}};
     }
 }
@@ -257,7 +260,10 @@ class generator {
         const int which = number(100);
         if (which < 34) {
             const int kind = number(4);
-            node n = made(kind == 0 ? verb::timeout : kind == 1 ? verb::move_on : kind == 2 ? verb::shield : verb::scope);
+            node n = made(kind == 0   ? verb::timeout
+                          : kind == 1 ? verb::move_on
+                          : kind == 2 ? verb::shield
+                                      : verb::scope);
             n.at = n.what != verb::scope || dice_.one_in(3) ? moment() : 0;
             n.flag = dice_.one_in(3);
             if (n.what == verb::scope && !in.is_plain) scopes_.push_back(n.id);
@@ -274,7 +280,11 @@ class generator {
         }
         if (which < 72 && !in.is_plain) {
             const int kind = number(5);
-            node n = made(kind == 0 ? verb::all : kind == 1 ? verb::any : kind == 2 ? verb::race : kind == 3 ? verb::settled : verb::map);
+            node n = made(kind == 0   ? verb::all
+                          : kind == 1 ? verb::any
+                          : kind == 2 ? verb::race
+                          : kind == 3 ? verb::settled
+                                      : verb::map);
             n.limit = n.what == verb::map ? 1 + number(2) : 0;
             n.body = parts(in);
             return n;
@@ -383,8 +393,8 @@ class generator {
     }
 
     node action() {
-        constexpr verb all[] = {verb::cancel_task,  verb::cancel_task,  verb::cancel_scope, verb::cancel_scope,
-                                verb::set_deadline, verb::flip_shield,  verb::flip_shield,  verb::set_event,
+        constexpr verb all[] = {verb::cancel_task,  verb::cancel_task, verb::cancel_scope, verb::cancel_scope,
+                                verb::set_deadline, verb::flip_shield, verb::flip_shield,  verb::set_event,
                                 verb::close,        verb::notify};
         node n;
         n.what = all[dice_.below(std::size(all))];
@@ -463,8 +473,8 @@ class shrinker {
             all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
             if (better()) continue;
             // A statement that is not needed around its body.
-            if (kept.what != verb::part && kept.what != verb::spawn && kept.what != verb::beside && kept.other.empty() &&
-                !kept.body.empty() && kept.body[0].what != verb::part) {
+            if (kept.what != verb::part && kept.what != verb::spawn && kept.what != verb::beside &&
+                kept.other.empty() && !kept.body.empty() && kept.body[0].what != verb::part) {
                 all.insert(all.begin() + static_cast<std::ptrdiff_t>(i), kept.body.begin(), kept.body.end());
                 if (better()) continue;
                 all.erase(all.begin() + static_cast<std::ptrdiff_t>(i),

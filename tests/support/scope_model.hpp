@@ -68,9 +68,9 @@ using trace = std::vector<line>;
 
 /// A program as text, for a test that failed.
 inline std::string print(const block& all, std::size_t indent = 0) {
-    static const char* const names[] = {"wait",  "fail",         "give_up",    "scope", "group",   "supervisor",
-                                        "spawn", "spawn_beside", "background", "join",  "swallow", "convert",
-                                        "handle_errors"};
+    static const char* const names[] = {"wait",       "fail",    "give_up",      "scope",      "group",
+                                        "supervisor", "spawn",   "spawn_beside", "background", "join",
+                                        "swallow",    "convert", "handle_errors"};
     std::string text;
     for (const statement& s : all) {
         text += std::string(indent * 2, ' ') + names[static_cast<int>(s.what)] + " " + std::to_string(s.number);
@@ -81,7 +81,7 @@ inline std::string print(const block& all, std::size_t indent = 0) {
     return text;
 }
 inline std::string print(const program& p) {
-    static const char* const names[] = {"end wait",     "cancel scope", "expire scope", "cancel group",
+    static const char* const names[] = {"end wait",    "cancel scope", "expire scope", "cancel group",
                                         "cancel task", "shield",       "unshield"};
     std::string text = print(p.main);
     for (std::size_t i = 0; i < p.events.size(); ++i)
@@ -156,8 +156,12 @@ class generator {
             return s;
         }
         const std::size_t which = dice_.below(100);
-        s.what = which < 24 ? verb::scope : which < 55 ? verb::group : which < 72 ? verb::supervisor
-                 : which < 80 ? verb::swallow : which < 90 ? verb::convert : verb::handle_errors;
+        s.what = which < 24   ? verb::scope
+                 : which < 55 ? verb::group
+                 : which < 72 ? verb::supervisor
+                 : which < 80 ? verb::swallow
+                 : which < 90 ? verb::convert
+                              : verb::handle_errors;
         if (s.what == verb::scope || s.what == verb::group || s.what == verb::supervisor) {
             s.number = made_.scopes++;
             const bool group = s.what != verb::scope;
@@ -309,7 +313,7 @@ class model {
     void interrupt() {
         for (int i = 0; i < program_.tasks; ++i) {
             task& t = at(i);
-            if (t.is == state::waits_for_slot && is_cancelled(*t.home)) {
+            if (t.is == state::waits_for_slot && is_cancelled(i)) {
                 std::erase(t.home->queued, i);
                 t.is = state::unstarted;
                 ready_.push_back(i);
@@ -327,7 +331,8 @@ class model {
 
     void happens(const event& e) {
         scope* const s = e.what == event::kind::end_wait || e.what == event::kind::cancel_task
-                             ? nullptr : open_[static_cast<std::size_t>(e.number)];
+                             ? nullptr
+                             : open_[static_cast<std::size_t>(e.number)];
         switch (e.what) {
             case event::kind::end_wait:
                 for (int i = 0; i < program_.tasks; ++i)
@@ -485,9 +490,7 @@ class model {
     }
 
     /// What awaiting the handle of an ended task gives.
-    static thrown joined(const task& child) {
-        return child.result.is_cancelled() ? error("canceled") : child.result;
-    }
+    static thrown joined(const task& child) { return child.result.is_cancelled() ? error("canceled") : child.result; }
 
     /// Leaves the innermost frame with what flies out of it, and says what flies on. False: it has to wait first.
     bool leave(int number, thrown& flying) {

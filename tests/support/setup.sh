@@ -38,7 +38,11 @@ missing_packages() {
         nlohmann-json3-dev) finds_headers g++ nlohmann/json.hpp ;;
         clang-19) has_command clang++-19 ;;
         libclang-rt-19-dev) has_sanitizers clang++-19 ;;
+        clang-format-19) has_command clang-format-19 ;;
         gdb) has_command gdb ;;
+        libgtest-dev) finds_headers g++ gtest/gtest.h ;;
+        catch2) finds_headers g++ catch2/catch.hpp || finds_headers g++ catch2/catch_all.hpp ;;
+        chromium) has_command chromium || has_command google-chrome || has_command chromium-browser ;;
         *) die "no rule tells whether $package is there" ;;
         esac || echo "$package"
     done
@@ -76,7 +80,8 @@ build_packages=(
     liburing-dev libasio-dev doctest-dev libspdlog-dev nlohmann-json3-dev
 )
 clang_packages=(clang-19 libclang-rt-19-dev)
-test_packages=(gdb)
+test_packages=(gdb clang-format-19 libgtest-dev catch2)
+page_packages=(chromium)
 
 # configure DIR COMPILER OPTIONS...: a new or an existing build directory.
 configure() {

@@ -1,10 +1,11 @@
 // What tests share: run a task on the backend under test, and know which one that is.
 #pragma once
 
+#include "check.hpp"
+
 #include <rondo/rondo.hpp>
 
 #include <cstdlib>
-#include <doctest/doctest.h>
 #include <string>
 #include <string_view>
 #include <vector>

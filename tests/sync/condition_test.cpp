@@ -120,8 +120,10 @@ TEST_CASE("condition: a notification that nobody waits for is gone") {
     test::run(local::body);
 }
 
-TEST_CASE("condition: notified and cancelled in the same turn: the notification is not lost "
-          "(hazard A1: gh-112202, anyio#1075)" * doctest::test_suite("order")) {
+TEST_CASE(
+    "condition: notified and cancelled in the same turn: the notification is not lost "
+    "(hazard A1: gh-112202, anyio#1075)" *
+    doctest::test_suite("order")) {
     struct local {
         // The item goes to one of the two, whoever was first: the notification or the cancel.
         static task<> body(bool cancel_first) {
@@ -195,8 +197,9 @@ TEST_CASE("condition: a cancelled wait holds the mutex when it leaves (hazard A6
     test::run(local::body);
 }
 
-TEST_CASE("condition: cancelled while the mutex is taken, it waits for it; a second cancel changes nothing "
-          "(hazard A6: gh-77022, gh-111693, gh-86766)") {
+TEST_CASE(
+    "condition: cancelled while the mutex is taken, it waits for it; a second cancel changes nothing "
+    "(hazard A6: gh-77022, gh-111693, gh-86766)") {
     struct local {
         static task<> body() {
             shared_state s;
@@ -252,8 +255,9 @@ TEST_CASE("condition: many cancelled waiters all leave with the mutex, one after
             };
             co_await with_task_group(group_body);
             CHECK_FALSE(s.lock.locked());
-            CHECK(s.j.text() == "cancelled, locked cancelled, locked cancelled, locked cancelled, locked "
-                                "cancelled, locked");
+            CHECK(s.j.text() ==
+                  "cancelled, locked cancelled, locked cancelled, locked cancelled, locked "
+                  "cancelled, locked");
         }
     };
     test::run(local::body);
@@ -290,9 +294,12 @@ TEST_CASE("condition: in a cancelled task wait() throws, and has not unlocked") 
 TEST_CASE("condition: a wait with a deadline") {
     struct local {
         static task<bool> wait_for_item(shared_state& s, mutex::guard& guard) {
-            co_return co_await move_on_after(1ms, [](shared_state& in, mutex::guard& held) -> task<> {
-                co_await in.changed.wait(held, [&in] { return in.items > 0; });
-            }, std::ref(s), std::ref(guard));
+            co_return co_await move_on_after(
+                1ms,
+                [](shared_state& in, mutex::guard& held) -> task<> {
+                    co_await in.changed.wait(held, [&in] { return in.items > 0; });
+                },
+                std::ref(s), std::ref(guard));
         }
         static task<> body() {
             shared_state s;
@@ -445,8 +452,7 @@ TEST_CASE("condition: cancelled at every step, each item is consumed once") {
                 }
             } check{s, consumed, produced};
             auto body = [&](task_group& group) -> task<> {
-                for (int i = 0; i < 2; ++i)
-                    group.spawn_background(consumer, std::ref(s), std::ref(consumed)).discard();
+                for (int i = 0; i < 2; ++i) group.spawn_background(consumer, std::ref(s), std::ref(consumed)).discard();
                 auto a = group.spawn(producer, std::ref(s), std::ref(produced));
                 auto b = group.spawn(producer, std::ref(s), std::ref(produced));
                 co_await a;

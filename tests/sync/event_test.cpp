@@ -297,36 +297,32 @@ struct random_events {
 
     task<> step() {
         switch (rolls.below(8)) {
-        case 0:
-            set_all();
-            break;
-        case 1:
-            all.clear();
-            all_set = false;
-            break;
-        case 2:
-        case 3:
-            set_one();
-            break;
-        case 4:
-            ++names;
-            handles.emplace_back(names, spawn(&random_events::wait<event>, this, std::ref(all), names));
-            co_await yield();
-            (all_set ? should_have.push_back(names) : wait_for_all.push_back(names));
-            break;
-        case 5:
-        case 6:
-            ++names;
-            handles.emplace_back(names, spawn(&random_events::wait<auto_event>, this, std::ref(one), names));
-            co_await yield();
-            (std::exchange(one_set, false) ? should_have.push_back(names) : wait_for_one.push_back(names));
-            break;
-        case 7:
-            if (handles.empty()) break;
-            auto& [name, handle] = handles[rolls.below(handles.size())];
-            handle.cancel();
-            std::erase(wait_for_all, name);
-            std::erase(wait_for_one, name);
+            case 0: set_all(); break;
+            case 1:
+                all.clear();
+                all_set = false;
+                break;
+            case 2:
+            case 3: set_one(); break;
+            case 4:
+                ++names;
+                handles.emplace_back(names, spawn(&random_events::wait<event>, this, std::ref(all), names));
+                co_await yield();
+                (all_set ? should_have.push_back(names) : wait_for_all.push_back(names));
+                break;
+            case 5:
+            case 6:
+                ++names;
+                handles.emplace_back(names, spawn(&random_events::wait<auto_event>, this, std::ref(one), names));
+                co_await yield();
+                (std::exchange(one_set, false) ? should_have.push_back(names) : wait_for_one.push_back(names));
+                break;
+            case 7:
+                if (handles.empty()) break;
+                auto& [name, handle] = handles[rolls.below(handles.size())];
+                handle.cancel();
+                std::erase(wait_for_all, name);
+                std::erase(wait_for_one, name);
         }
         if (rolls.one_in(4)) {
             co_await yield();

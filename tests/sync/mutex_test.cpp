@@ -162,8 +162,10 @@ TEST_CASE("mutex: a cancel that comes after the hand-over does not take it back,
     CHECK(j.text() == "a b");
 }
 
-TEST_CASE("mutex: of three who wait the first two are cancelled, one of them when it has it: the third runs "
-          "(anyio#387, anyio#1145)" * doctest::test_suite("order")) {
+TEST_CASE(
+    "mutex: of three who wait the first two are cancelled, one of them when it has it: the third runs "
+    "(anyio#387, anyio#1145)" *
+    doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             mutex m;

@@ -27,8 +27,8 @@ task<> take_for_good(semaphore& s, journal& j, const char* name, std::size_t n =
     permit.detach();
 }
 
-auto start(task<> (*what)(semaphore&, journal&, const char*, std::size_t), semaphore& s, journal& j,
-           const char* name, std::size_t n = 1) {
+auto start(task<> (*what)(semaphore&, journal&, const char*, std::size_t), semaphore& s, journal& j, const char* name,
+           std::size_t n = 1) {
     return spawn(what, std::ref(s), std::ref(j), name, n);
 }
 
@@ -232,8 +232,7 @@ TEST_CASE("semaphore: two releases, the two in front cancelled: two others run (
             journal j;
             semaphore s(0);
             std::vector<task_handle<>> all;
-            for (const char* name : {"a", "b", "c", "d"})
-                all.push_back(start(take, s, j, name));
+            for (const char* name : {"a", "b", "c", "d"}) all.push_back(start(take, s, j, name));
             co_await yield();
             if (!cancel_first) s.release(2);
             all[0].cancel();
@@ -249,8 +248,10 @@ TEST_CASE("semaphore: two releases, the two in front cancelled: two others run (
     test::run(local::body, false);
 }
 
-TEST_CASE("semaphore: when the first, who asks for much, is cancelled, those behind are looked at "
-          "(tokio#6450, embassy#6964, shuttle#167, x/sync#10)" * doctest::test_suite("order")) {
+TEST_CASE(
+    "semaphore: when the first, who asks for much, is cancelled, those behind are looked at "
+    "(tokio#6450, embassy#6964, shuttle#167, x/sync#10)" *
+    doctest::test_suite("order")) {
     struct local {
         static task<> body(journal& j) {
             semaphore s(2);

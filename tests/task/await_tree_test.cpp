@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-void name_this_task(const char* name) { detail::extras_of(*this_loop().current_fiber()).name = name; }
+void name_this_task(const char* name) { detail::extras_of(*detail::running().current_fiber()).name = name; }
 
 loop_options tracking() {
     loop_options options;
@@ -79,27 +79,16 @@ task<> settle() {
     for (int i = 0; i < 3; ++i) co_await test::others_first();
 }
 
-struct for_ever : op {
-    for_ever() noexcept : op(table) {}
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        if (!detail::begin(*this, detail::promise_of(h), site)) return detail::suspended(*this);
-        state = armed;
-        return true;
-    }
-    void await_resume() const {
-        if (result < 0) detail::throw_failure(result, "wait for ever");
-    }
-    static constexpr op_vtable table = {
-        [](op& o) noexcept { this_loop().complete(o, -ECANCELED); },
-        &detail::wake_owner,
-        [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "Godot"); },
-    };
+struct for_ever : basic_wait<for_ever> {
+    static constexpr const char* name = "Godot";
+    bool start() noexcept { return arm(); }
+    void cancel() noexcept { complete(-ECANCELED); }
 };
 
-task<> waits_for_ever() { co_await for_ever(); }
+task<> waits_for_ever() {
+    for_ever godot;
+    co_await godot;
+}
 
 }  // namespace
 
@@ -142,19 +131,22 @@ TEST_CASE("await_tree: tasks are below the scope they are in, awaits below the t
 TEST_CASE("await_tree: who waits for a group is told by the group's line; who waits for a task, by its name" *
           doctest::test_suite("order")) {
     std::string seen;
-    test::run(tracking(), [](std::string& text) -> task<> {
-        auto target = spawn(named_sleeper, "target");
-        auto joiner = spawn([](task_handle<>& of) -> task<> { co_await of; }, std::ref(target));
-        auto grouped = spawn([]() -> task<> {
-            co_await with_supervisor_group([](supervisor_group& group) -> task<> {
-                group.spawn(sleeper).discard();
-                group.spawn_background(sleeper).discard();
-                co_return;
+    test::run(
+        tracking(),
+        [](std::string& text) -> task<> {
+            auto target = spawn(named_sleeper, "target");
+            auto joiner = spawn([](task_handle<>& of) -> task<> { co_await of; }, std::ref(target));
+            auto grouped = spawn([]() -> task<> {
+                co_await with_supervisor_group([](supervisor_group& group) -> task<> {
+                    group.spawn(sleeper).discard();
+                    group.spawn_background(sleeper).discard();
+                    co_return;
+                });
             });
-        });
-        co_await settle();
-        text = await_tree().text();
-    }, std::ref(seen));
+            co_await settle();
+            text = await_tree().text();
+        },
+        std::ref(seen));
     CHECK(normal(seen) == header(6, ", next timer in 1 h 0 min") +
                               "task 1 | the main task\n"
                               "└─ here | running\n"
@@ -166,7 +158,7 @@ TEST_CASE("await_tree: who waits for a group is told by the group's line; who wa
                               "└─ here | supervisor group; waits: 2 tasks | 0 us\n"
                               "   ├─ task 5 | spawned at here\n"
                               "   │  └─ here | waits: sleep, 1 h 0 min left | 0 us\n"
-                              "   └─ task 6 | background\n"
+                              "   └─ task 6 | spawned at here, background\n"
                               "      └─ here | waits: sleep, 1 h 0 min left | 0 us\n");
 }
 
@@ -174,17 +166,22 @@ TEST_CASE("await_tree: a task that does not wait is running, ready, not started 
           doctest::test_suite("order")) {
     loop l;
     std::string seen;
-    auto main = spawn_on(l, [](std::string& text) -> task<> {
-        task_group_options one_at_once;
-        one_at_once.max_running = 1;
-        co_await with_task_group([&](task_group& group) -> task<> {
-            auto yielding = []() -> task<> { co_await yield(); };
-            group.spawn(yielding).discard();
-            group.spawn(yielding).discard();
-            co_await yield();
-            text = await_tree().text();
-        }, one_at_once);
-    }, std::ref(seen));
+    auto main = spawn_on(
+        l,
+        [](std::string& text) -> task<> {
+            task_group_options one_at_once;
+            one_at_once.max_running = 1;
+            co_await with_task_group(
+                [&](task_group& group) -> task<> {
+                    auto yielding = []() -> task<> { co_await yield(); };
+                    group.spawn(yielding).discard();
+                    group.spawn(yielding).discard();
+                    co_await yield();
+                    text = await_tree().text();
+                },
+                one_at_once);
+        },
+        std::ref(seen));
     CHECK(normal(await_tree(l).text()) == header(1) + "task 1 | spawned at here; not started yet\n");
     l.run();
     CHECK(main.state() == task_state::succeeded);
@@ -199,20 +196,25 @@ TEST_CASE("await_tree: a task that does not wait is running, ready, not started 
 
 TEST_CASE("await_tree: cancelled and shielded scopes say so, and why; so does a task that was cancelled") {
     std::string seen;
-    test::run(tracking(), [](std::string& text) -> task<> {
-        auto victim = spawn([](std::string& to) -> task<> {
-            co_await with_cancel_scope([&](cancel_scope& outer) -> task<> {
-                outer.cancel("enough\n");
-                co_await shield([&]() -> task<> {
-                    co_await yield();
-                    to = await_tree().text();
-                });
-            });
-        }, std::ref(text));
-        co_await microtask();
-        victim.cancel();
-        static_cast<void>(co_await attempt(victim));
-    }, std::ref(seen));
+    test::run(
+        tracking(),
+        [](std::string& text) -> task<> {
+            auto victim = spawn(
+                [](std::string& to) -> task<> {
+                    co_await with_cancel_scope([&](cancel_scope& outer) -> task<> {
+                        outer.cancel("enough\n");
+                        co_await shield([&]() -> task<> {
+                            co_await yield();
+                            to = await_tree().text();
+                        });
+                    });
+                },
+                std::ref(text));
+            co_await microtask();
+            victim.cancel();
+            static_cast<void>(co_await attempt(victim));
+        },
+        std::ref(seen));
     CHECK(normal(seen) == header(2) +
                               "task 1 | the main task\n"
                               "└─ here | waits: task 2 | 0 us\n"
@@ -267,35 +269,39 @@ TEST_CASE("await_tree: destructors see it, while an error and while a cancel unw
                               "└─ here | cancel scope, deadline in 1 h 0 min\n"
                               "   └─ here | running\n");
     seen.clear();
-    test::run([](auto fn, std::string& to) -> task<> {
-        auto victim = spawn(fn, std::ref(to), false);
-        co_await settle();
-        co_await settle();
-        victim.cancel();
-        static_cast<void>(co_await attempt(victim));
-    }, unwound, std::ref(seen));
+    test::run(
+        [](auto fn, std::string& to) -> task<> {
+            auto victim = spawn(fn, std::ref(to), false);
+            co_await settle();
+            co_await settle();
+            victim.cancel();
+            static_cast<void>(co_await attempt(victim));
+        },
+        unwound, std::ref(seen));
     CHECK(normal(seen).find("spawned at here, cancelled\n") != std::string::npos);
     CHECK(normal(seen).find("here | running\n") != std::string::npos);
 }
 
 TEST_CASE("await_tree: what outlives its coroutine, the arguments of a task, may look as well") {
     std::string seen;
-    test::run([](std::string& to) -> task<> {
-        struct owned {
-            std::string* seen;
-            explicit owned(std::string& s) : seen(&s) {}
-            owned(owned&& other) noexcept : seen(std::exchange(other.seen, nullptr)) {}
-            ~owned() {
-                if (seen != nullptr) *seen += await_tree().text();
-            }
-        };
-        const auto body = [](const owned&) -> task<> { co_await yield(); };
-        owned mine(to);
-        auto child = spawn(body, std::move(mine));
-        auto never_started = spawn(body, owned(to));
-        never_started.cancel();
-        co_await child;
-    }, std::ref(seen));
+    test::run(
+        [](std::string& to) -> task<> {
+            struct owned {
+                std::string* seen;
+                explicit owned(std::string& s) : seen(&s) {}
+                owned(owned&& other) noexcept : seen(std::exchange(other.seen, nullptr)) {}
+                ~owned() {
+                    if (seen != nullptr) *seen += await_tree().text();
+                }
+            };
+            const auto body = [](const owned&) -> task<> { co_await yield(); };
+            owned mine(to);
+            auto child = spawn(body, std::move(mine));
+            auto never_started = spawn(body, owned(to));
+            never_started.cancel();
+            co_await child;
+        },
+        std::ref(seen));
     CHECK(normal(seen).find("task 3 | spawned at here, cancelled; running\n") != std::string::npos);
     CHECK(normal(seen).find("task 2 | spawned at here; running\n") != std::string::npos);
 }
@@ -305,18 +311,21 @@ TEST_CASE("await_tree: what outlives its coroutine, the arguments of a task, may
 TEST_CASE("await_tree: with track_waits it tells since when, by the loop's clock") {
     await_tree seen{loop()};
     duration passed{};
-    test::run(tracking(), [](await_tree& to, duration& since) -> task<> {
-        auto child = spawn([]() -> task<> {
-            co_await sleep_for(1ms);
-            co_await sleep_for(1h);
-        });
-        co_await sleep_for(2ms);
-        const time_point began = now();  // later than the child's second wait, or at the same time
-        co_await sleep_for(30ms);
-        to = await_tree();
-        since = now() - began;
-        child.cancel();
-    }, std::ref(seen), std::ref(passed));
+    test::run(
+        tracking(),
+        [](await_tree& to, duration& since) -> task<> {
+            auto child = spawn([]() -> task<> {
+                co_await sleep_for(1ms);
+                co_await sleep_for(1h);
+            });
+            co_await sleep_for(2ms);
+            const time_point began = now();  // later than the child's second wait, or at the same time
+            co_await sleep_for(30ms);
+            to = await_tree();
+            since = now() - began;
+            child.cancel();
+        },
+        std::ref(seen), std::ref(passed));
     for (const tree_node& n : seen.nodes)
         if (n.task == 2) {
             CHECK(n.waited >= passed);
@@ -327,12 +336,14 @@ TEST_CASE("await_tree: with track_waits it tells since when, by the loop's clock
 
 TEST_CASE("await_tree: without track_waits it does not know since when") {
     await_tree seen{loop()};
-    test::run([](await_tree& to) -> task<> {
-        auto child = spawn(sleeper);
-        co_await settle();
-        to = await_tree();
-        child.cancel();
-    }, std::ref(seen));
+    test::run(
+        [](await_tree& to) -> task<> {
+            auto child = spawn(sleeper);
+            co_await settle();
+            to = await_tree();
+            child.cancel();
+        },
+        std::ref(seen));
     REQUIRE(seen.nodes.size() == 4);
     CHECK(seen.nodes[2].task == 2);
     CHECK(seen.nodes[2].waited < duration{});
@@ -346,12 +357,14 @@ TEST_CASE("await_tree: names are printable in the text, and cut") {
     std::string name = "a\n\x1b[31m\"\\\x80";
     std::string longest;
     for (int i = 0; i < 300; ++i) longest += "ö";
-    test::run([&](std::string& to) -> task<> {
-        auto child = spawn(named_sleeper, name.c_str());
-        auto other = spawn(named_sleeper, longest.c_str());
-        co_await settle();
-        to = await_tree().text();
-    }, std::ref(seen));
+    test::run(
+        [&](std::string& to) -> task<> {
+            auto child = spawn(named_sleeper, name.c_str());
+            auto other = spawn(named_sleeper, longest.c_str());
+            co_await settle();
+            to = await_tree().text();
+        },
+        std::ref(seen));
     CHECK(seen.find("task 2 'a\\n\\x1b[31m\"\\\\x80'") != std::string::npos);
     std::string begin;
     for (int i = 0; i < 48; ++i) begin += "ö";
@@ -392,25 +405,29 @@ TEST_CASE("await_tree: the JSON has the same tree, with whole paths and all name
 TEST_CASE("await_tree: the JSON of hostile names is valid") {
     await_tree seen{loop()};
     const char* const name = "a\n\x1b\"\\\x80\xc3\xb6\xe2\x82";
-    test::run([&](await_tree& to) -> task<> {
-        auto child = spawn(named_sleeper, name);
-        co_await settle();
-        to = await_tree();
-    }, std::ref(seen));
+    test::run(
+        [&](await_tree& to) -> task<> {
+            auto child = spawn(named_sleeper, name);
+            co_await settle();
+            to = await_tree();
+        },
+        std::ref(seen));
     const auto json = nlohmann::json::parse(seen.json());
     CHECK(json["tree"][1]["name"] == "a\n\x1b\"\\\ufffd\xc3\xb6\ufffd\ufffd");
 }
 
 TEST_CASE("await_tree: the JSON of what was cut is valid" * doctest::test_suite("order")) {
     await_tree seen{loop()};
-    test::run([](await_tree& to) -> task<> {
-        co_await with_task_group([&](task_group& group) -> task<> {
-            for (int i = 0; i < 50; ++i) group.spawn(sleeper).discard();
-            co_await settle();
-            to = await_tree();
-            group.cancel();
-        });
-    }, std::ref(seen));
+    test::run(
+        [](await_tree& to) -> task<> {
+            co_await with_task_group([&](task_group& group) -> task<> {
+                for (int i = 0; i < 50; ++i) group.spawn(sleeper).discard();
+                co_await settle();
+                to = await_tree();
+                group.cancel();
+            });
+        },
+        std::ref(seen));
     const auto json = nlohmann::json::parse(seen.json());
     CHECK(json["tasks"] == 51);
     CHECK(json["shown"] == 4);
@@ -517,19 +534,20 @@ TEST_CASE("await_tree: no more tasks are looked at, and none more shown, than it
 
 TEST_CASE("await_tree: tasks of many kinds are bounded as well" * doctest::test_suite("order")) {
     await_tree seen{loop()};
-    test::run([](await_tree& to) -> task<> {
-        co_await with_task_group([&](task_group& group) -> task<> {
-            for (std::uint32_t line = 1; line <= 1000; ++line)
-                group.spawn(nested_tasks, 0, std::ref(to)).discard();
-            group.cancel();
-            co_return;
-        });
-        std::vector<task_handle<>> all;
-        for (int i = 0; i < 1000; ++i) all.push_back(spawn(limited_sleeper));
-        for (int i = 0; i < 1000; ++i) all.push_back(spawn(sleeper));
-        co_await settle();
-        to = await_tree();
-    }, std::ref(seen));
+    test::run(
+        [](await_tree& to) -> task<> {
+            co_await with_task_group([&](task_group& group) -> task<> {
+                for (std::uint32_t line = 1; line <= 1000; ++line) group.spawn(nested_tasks, 0, std::ref(to)).discard();
+                group.cancel();
+                co_return;
+            });
+            std::vector<task_handle<>> all;
+            for (int i = 0; i < 1000; ++i) all.push_back(spawn(limited_sleeper));
+            for (int i = 0; i < 1000; ++i) all.push_back(spawn(sleeper));
+            co_await settle();
+            to = await_tree();
+        },
+        std::ref(seen));
     CHECK(seen.tasks == 2001);
     CHECK(seen.shown == 7);
     CHECK(lines_of(seen.text()) < 30);
@@ -633,8 +651,8 @@ int quits = 0;
 }  // namespace
 
 TEST_CASE("dump_on_signal: the signal prints the tree, once for each; then the old handler is back") {
-    struct sigaction counting {};
-    struct sigaction before {};
+    struct sigaction counting{};
+    struct sigaction before{};
     counting.sa_handler = [](int) { ++quits; };
     sigaction(SIGQUIT, &counting, &before);
     quits = 0;
@@ -744,10 +762,12 @@ class caught_log {
  public:
     caught_log() {
         set_log_level(log_level::debug);
-        set_log_sink([](const log_record& r, void* to) noexcept {
-            if (r.message.find("epoll instead of io_uring") != r.message.npos) return;  // the kernel refuses it
-            static_cast<caught_log*>(to)->text_.append(name_of(r.level)).append(" ").append(r.message).append("\n");
-        }, this);
+        set_log_sink(
+            [](const log_record& r, void* to) noexcept {
+                if (r.message.find("epoll instead of io_uring") != r.message.npos) return;  // the kernel refuses it
+                static_cast<caught_log*>(to)->text_.append(name_of(r.level)).append(" ").append(r.message).append("\n");
+            },
+            this);
     }
     ~caught_log() {
         set_log_sink(nullptr);

@@ -44,7 +44,10 @@ TEST_CASE("with_cleanup: an error of the body waits for the cleanup, and is thro
         static task<> program() {
             bool tidied = false;
             std::string what;
-            auto body = []() -> task<int> { throw std::runtime_error("body"); co_return 0; };
+            auto body = []() -> task<int> {
+                throw std::runtime_error("body");
+                co_return 0;
+            };
             auto no_coroutine = []() -> task<int> { throw std::runtime_error("no frame"); };
             auto tidy = [&]() -> task<> {
                 co_await sleep_for(1ms);
@@ -164,7 +167,10 @@ TEST_CASE("with_cleanup: the limit counts from the start of the cleanup, not of 
 TEST_CASE("with_cleanup: errors of both are thrown together, the body's first") {
     struct local {
         static task<> program() {
-            auto body = []() -> task<> { throw std::runtime_error("body"); co_return; };
+            auto body = []() -> task<> {
+                throw std::runtime_error("body");
+                co_return;
+            };
             auto tidy = []() -> task<> {
                 co_await yield();
                 throw std::runtime_error("tidy");

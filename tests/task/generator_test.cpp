@@ -25,7 +25,7 @@ async_generator<int> count_slowly(int n, duration pause) {
 
 /// One generator that pulls from another.
 async_generator<int> squares(async_generator<int> of) {
-    while (auto number = co_await of.next()) co_yield *number * *number;
+    while (auto number = co_await of.next()) co_yield *number** number;
 }
 
 async_generator<std::string> lines(tcp_stream& from) {

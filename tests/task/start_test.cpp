@@ -191,9 +191,8 @@ TEST_CASE("start: a cancelled caller cancels the child and waits for its end") {
         static task<> body() {
             journal j;
             auto with_group = [&](task_group& group) -> task<> {
-                const bool in_time = co_await move_on_after(1ms, [&]() -> task<> {
-                    co_await group.start(tidies_up, std::ref(j));
-                });
+                const bool in_time =
+                    co_await move_on_after(1ms, [&]() -> task<> { co_await group.start(tidies_up, std::ref(j)); });
                 CHECK_FALSE(in_time);
                 j.add("given up");
                 CHECK(group.empty());
@@ -372,6 +371,26 @@ TEST_CASE("start: waits for its turn in a group with a limit") {
     test::run(local::body);
 }
 
+TEST_CASE("start: a deadline ends the wait for a turn, and the next in the line has it") {
+    struct local {
+        static task<> body() {
+            auto with_group = [](task_group& group) -> task<> {
+                const time_point before = now();
+                group.spawn([]() -> task<> { co_await sleep_for(50ms); });
+                const bool in_time =
+                    co_await move_on_after(1ms, [&]() -> task<> { co_await group.start(ready_after, 1ms, 4); });
+                CHECK_FALSE(in_time);
+                CHECK(now() - before < 50ms);
+                CHECK(group.size() == 1);
+                const int given = co_await group.start(ready_after, 1ms, 5);
+                CHECK(given == 5);
+            };
+            co_await with_task_group(with_group, {.max_running = 1});
+        }
+    };
+    test::run(local::body);
+}
+
 // Each child waits in a start() for the next one. Cancelling must not recurse through them.
 task<> start_deeper(started<> ready, task_group& group, int depth) {
     if (depth > 0) co_await group.start(start_deeper, std::ref(group), depth - 1);
@@ -383,9 +402,8 @@ TEST_CASE("start: cancelling the first of a hundred thousand that wait for each 
     struct local {
         static task<> body() {
             auto with_group = [](task_group& group) -> task<> {
-                const bool in_time = co_await move_on_after(200ms, [&]() -> task<> {
-                    co_await group.start(start_deeper, std::ref(group), 100'000);
-                });
+                const bool in_time = co_await move_on_after(
+                    200ms, [&]() -> task<> { co_await group.start(start_deeper, std::ref(group), 100'000); });
                 CHECK_FALSE(in_time);
                 CHECK(group.empty());
             };

@@ -106,9 +106,7 @@ TEST_CASE("task: move assignment ends what was there before, and leaves nothing 
     });
 }
 
-TEST_CASE("task: a chain of 100,000 awaits suspends and returns") {
-    CHECK(test::run(chain, 100'000) == 100'000);
-}
+TEST_CASE("task: a chain of 100,000 awaits suspends and returns") { CHECK(test::run(chain, 100'000) == 100'000); }
 
 task<long> throwing_awaits(int n) {
     long caught = 0;
@@ -160,6 +158,16 @@ TEST_CASE("task: attempt of a reference refers to the same thing") {
         }
     };
     run(local::body);
+}
+
+TEST_CASE("result: value_or copies from a result that has a name, and moves out of another") {
+    const result<std::string> named(std::string("there"));
+    CHECK(named.value_or("nothing") == "there");
+    CHECK(named.value_or("nothing") == "there");
+    const result<std::string> failed(std::errc::broken_pipe);
+    CHECK(failed.value_or("nothing") == "nothing");
+    result<std::unique_ptr<int>> owned(std::make_unique<int>(7));
+    CHECK(*std::move(owned).value_or(nullptr) == 7);
 }
 
 TEST_CASE("result: an assignment that throws leaves a failure, and destroys nothing twice") {
@@ -339,16 +347,18 @@ TEST_CASE("spawn: a child cancelled before its first step never runs, and its ar
 TEST_CASE("spawn: cancel ends the present wait, and every later one") {
     test::run([]() -> task<> {
         int waits = 0;
-        auto h = spawn([](int& count) -> task<> {
-            for (int i = 0; i < 3; ++i) {
-                try {
-                    co_await sleep_for(1h);
-                } catch (const cancelled&) {
-                    ++count;
+        auto h = spawn(
+            [](int& count) -> task<> {
+                for (int i = 0; i < 3; ++i) {
+                    try {
+                        co_await sleep_for(1h);
+                    } catch (const cancelled&) {
+                        ++count;
+                    }
                 }
-            }
-            co_await sleep_for(1h);
-        }, std::ref(waits));
+                co_await sleep_for(1h);
+            },
+            std::ref(waits));
         co_await test::others_first();
         h.cancel();
         const auto r = co_await attempt(h);
@@ -360,20 +370,24 @@ TEST_CASE("spawn: cancel ends the present wait, and every later one") {
 TEST_CASE("spawn: a result that was there before the cancel is not lost" * doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
-        auto h = spawn([](journal& log) -> task<> {
-            co_await sleep_for(1ms);
-            log.add("woke");  // the sleep had ended when the cancel came
-            co_await sleep_for(1h);
-            log.add("never");
-        }, std::ref(j));
+        auto h = spawn(
+            [](journal& log) -> task<> {
+                co_await sleep_for(1ms);
+                log.add("woke");  // the sleep had ended when the cancel came
+                co_await sleep_for(1h);
+                log.add("never");
+            },
+            std::ref(j));
         this_loop().set_timeout(1ms, [&] { h.cancel(); });
         static_cast<void>(co_await attempt(h));
         if (test::on_sim()) CHECK(j.text() == "");  // this timer is older than the sleep: it came first
-        auto g = spawn([](journal& log) -> task<int> {
-            co_await yield();
-            log.add("ran");
-            co_return 1;
-        }, std::ref(j));
+        auto g = spawn(
+            [](journal& log) -> task<int> {
+                co_await yield();
+                log.add("ran");
+                co_return 1;
+            },
+            std::ref(j));
         co_await yield();
         g.cancel();  // it stands in the queue: the yield is over, and no wait follows
         const int one = co_await g;
@@ -385,14 +399,16 @@ TEST_CASE("spawn: `cancelled` is not a std::exception, and a result cannot hide 
     static_assert(!std::is_base_of_v<std::exception, cancelled>);
     test::run([]() -> task<> {
         bool eaten = false;
-        auto h = spawn([](bool& swallowed) -> task<> {
-            try {
-                static_cast<void>(co_await attempt(wait_readable(-1)));
-                co_await sleep_for(1h);
-            } catch (const std::exception&) {
-                swallowed = true;
-            }
-        }, std::ref(eaten));
+        auto h = spawn(
+            [](bool& swallowed) -> task<> {
+                try {
+                    static_cast<void>(co_await attempt(wait_readable(-1)));
+                    co_await sleep_for(1h);
+                } catch (const std::exception&) {
+                    swallowed = true;
+                }
+            },
+            std::ref(eaten));
         co_await yield();
         h.cancel();
         static_cast<void>(co_await attempt(h));
@@ -405,18 +421,20 @@ TEST_CASE("spawn: a result that was faster than cancel() lets the child take one
           doctest::test_suite("order")) {
     test::run([]() -> task<> {
         journal j;
-        auto child = spawn([](journal& log) -> task<> {
-            auto inner = spawn(number, 1);
-            const int n = co_await inner;
-            log.add("result " + std::to_string(n));
-            try {
-                co_await yield();
-                log.add("more");
-            } catch (const cancelled&) {
-                log.add("cancelled");
-                throw;
-            }
-        }, std::ref(j));
+        auto child = spawn(
+            [](journal& log) -> task<> {
+                auto inner = spawn(number, 1);
+                const int n = co_await inner;
+                log.add("result " + std::to_string(n));
+                try {
+                    co_await yield();
+                    log.add("more");
+                } catch (const cancelled&) {
+                    log.add("cancelled");
+                    throw;
+                }
+            },
+            std::ref(j));
         co_await yield();  // the child waits for the inner task,
         co_await yield();  // and that one has ended
         child.cancel();
@@ -437,14 +455,16 @@ TEST_CASE("spawn: a task that swallows `cancelled` in a loop is put behind the o
         &seen);
     test::run([]() -> task<> {
         bool stop = false;
-        auto h = spawn([](const bool& end) -> task<> {
-            while (!end) {
-                try {
-                    co_await sleep_for(1ms);
-                } catch (const cancelled&) {
+        auto h = spawn(
+            [](const bool& end) -> task<> {
+                while (!end) {
+                    try {
+                        co_await sleep_for(1ms);
+                    } catch (const cancelled&) {
+                    }
                 }
-            }
-        }, std::cref(stop));
+            },
+            std::cref(stop));
         co_await yield();
         h.cancel();
         for (int i = 0; i < 300; ++i) co_await yield();
@@ -495,13 +515,12 @@ TEST_CASE("spawn: a task that was told it is cancelled, and ends as a success, i
 TEST_CASE("spawn: who ends his own scope, or was cancelled after his last wait, has swallowed nothing") {
     debug_log log;
     test::run([]() -> task<> {
-        auto timed = spawn([]() -> task<> {
-            static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told));
-        });
+        auto timed =
+            spawn([]() -> task<> { static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told)); });
         co_await timed;
         auto late = spawn([]() -> task<> {
             static_cast<void>(co_await move_on_after(1ms, swallows_what_it_is_told));
-            this_loop().root().cancel();
+            detail::running().root().cancel();
         });
         co_await shield([&]() -> task<> { co_await late; });
         CHECK(late.state() == task_state::succeeded);
@@ -541,13 +560,15 @@ TEST_CASE("spawn: a name shows in reports; it may be long, or not fit for a term
 TEST_CASE("spawn: a discarded task runs on; its error goes to the hook") {
     journal j;
     loop l;
-    l.on_unhandled([](std::exception_ptr e, std::source_location, void* to) {
-        try {
-            std::rethrow_exception(e);
-        } catch (const std::runtime_error& error) {
-            static_cast<journal*>(to)->add(error.what());
-        }
-    }, &j);
+    l.on_unhandled(
+        [](std::exception_ptr e, std::source_location, void* to) {
+            try {
+                std::rethrow_exception(e);
+            } catch (const std::runtime_error& error) {
+                static_cast<journal*>(to)->add(error.what());
+            }
+        },
+        &j);
     run_on(l, [&]() -> task<> {
         spawn(failing, "dropped at once");
         auto late = spawn(failing, "dropped when it had ended");
@@ -588,13 +609,15 @@ TEST_CASE("spawn: awaiting a handle in a cancelled task throws `cancelled`, and 
 TEST_CASE("run: when the main task ends, what is left in the root scope is cancelled and awaited") {
     journal j;
     test::run([&]() -> task<> {
-        spawn([](journal& log) -> task<> {
-            struct at_end {
-                journal& of;
-                ~at_end() { of.add("unwound"); }
-            } guard{log};
-            co_await sleep_for(1h);
-        }, std::ref(j));
+        spawn(
+            [](journal& log) -> task<> {
+                struct at_end {
+                    journal& of;
+                    ~at_end() { of.add("unwound"); }
+                } guard{log};
+                co_await sleep_for(1h);
+            },
+            std::ref(j));
         co_await yield();
         j.add("main ends");
     });
@@ -602,27 +625,11 @@ TEST_CASE("run: when the main task ends, what is left in the root scope is cance
 }
 
 // A wait of a program's own making: nothing ever completes it but a cancel.
-class for_ever : op {
+class for_ever : public basic_wait<for_ever> {
  public:
-    for_ever() noexcept : op(table) {}
-    bool await_ready() const noexcept { return false; }
-    template <detail::rondo_promise Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        if (!detail::begin(*this, h.promise(), site)) return detail::suspended(*this);
-        state = armed;
-        return true;
-    }
-    void await_resume() const {
-        if (result < 0) detail::throw_failure(result, "for ever");
-    }
-
- private:
-    static constexpr op_vtable table = {
-        [](op& o) noexcept { this_loop().complete(o, -ECANCELED); },
-        &detail::wake_owner,
-        [](const op&, char* text, std::size_t size) noexcept { std::snprintf(text, size, "Godot"); },
-    };
+    static constexpr const char* name = "Godot";
+    bool start() noexcept { return arm(); }
+    void cancel() noexcept { complete(-ECANCELED); }
 };
 
 // On `sim`, where it takes no time: elsewhere the patience at the end is one of real seconds.
@@ -636,7 +643,8 @@ TEST_CASE("run: at its end a shielded read is waited for as long as bytes come, 
         }
         static task<> body(std::string& got, timer& writes) {
             auto c = std::make_shared<test::connection>(co_await test::connected());
-            spawn([c](std::string& into) -> task<> { co_await shield(reads, c->server, into); }, std::ref(got)).discard();
+            spawn([c](std::string& into) -> task<> { co_await shield(reads, c->server, into); }, std::ref(got))
+                .discard();
             writes = this_loop().set_interval(2s, [c] { CHECK(c->client.try_write_some("x")); });
             co_await yield();
         }
@@ -667,13 +675,15 @@ TEST_CASE("run: a main task that waits for what cannot happen is a deadlock, wit
     journal j;
     try {
         test::run([&]() -> task<> {
-            auto child = spawn([](journal& log) -> task<> {
-                struct at_end {
-                    journal& of;
-                    ~at_end() { of.add("unwound"); }
-                } guard{log};
-                co_await for_ever();
-            }, std::ref(j));
+            auto child = spawn(
+                [](journal& log) -> task<> {
+                    struct at_end {
+                        journal& of;
+                        ~at_end() { of.add("unwound"); }
+                    } guard{log};
+                    co_await for_ever();
+                },
+                std::ref(j));
             line = __LINE__ + 1;
             co_await child;
         });
@@ -734,11 +744,15 @@ TEST_CASE("run: with RONDO_BACKEND=sim:SEED a seed decides; with :chaos ready ta
             for (int i = 0; i < 4; ++i) all.drawn.push_back(random_u64());
             co_await with_task_group([&all](task_group& group) -> task<> {
                 for (char c = 'a'; c < 'k'; ++c)
-                    group.spawn([](std::string& into, char own) -> task<> {
-                        into += own;
-                        co_await yield();
-                        into += own;
-                    }, std::ref(all.order), c).discard();
+                    group
+                        .spawn(
+                            [](std::string& into, char own) -> task<> {
+                                into += own;
+                                co_await yield();
+                                into += own;
+                            },
+                            std::ref(all.order), c)
+                        .discard();
                 co_return;
             });
             co_return all;
@@ -780,16 +794,19 @@ TEST_CASE("run: stop() ends it with an error that says so, and the loop remember
     journal j;
     try {
         run_on(l, [&]() -> task<> {
-            spawn([](journal& log) -> task<> {
-                struct at_end {
-                    journal& of;
-                    ~at_end() {
-                        this_loop().stop();  // while the last tasks unwind: they still all do
-                        of.add("unwound");
-                    }
-                } guard{log};
-                co_await sleep_for(1h);
-            }, std::ref(j)).discard();
+            spawn(
+                [](journal& log) -> task<> {
+                    struct at_end {
+                        journal& of;
+                        ~at_end() {
+                            this_loop().stop();  // while the last tasks unwind: they still all do
+                            of.add("unwound");
+                        }
+                    } guard{log};
+                    co_await sleep_for(1h);
+                },
+                std::ref(j))
+                .discard();
             this_loop().set_timeout(1ms, [] { this_loop().stop(); });
             try {
                 co_await sleep_for(1h);
@@ -836,9 +853,10 @@ TEST_CASE("spawn: awaiting a child that was cancelled says which, in one sentenc
 
 TEST_CASE("run: stop() cancels the main task") {
     CHECK_THROWS_AS(test::run([]() -> task<> {
-        this_loop().set_timeout(0ms, [] { this_loop().stop(); });
-        co_await sleep_for(1h);
-    }), io_error);
+                        this_loop().set_timeout(0ms, [] { this_loop().stop(); });
+                        co_await sleep_for(1h);
+                    }),
+                    io_error);
 }
 
 TEST_CASE("run_main: the exit code is the task's int, 0, or 1 after an error") {
@@ -864,6 +882,65 @@ TEST_CASE("every allocation: of tasks, children and waits: an error, no leak, an
     const testing::every_step_report report = testing::fail_each_allocation(program);
     CHECK_MESSAGE(report.ok(), report.text());
     CHECK(report.points > 5);
+}
+
+// --- where tasks are spawned ---------------------------------------------------------------------------
+
+task<> fails_with(std::size_t arguments) {
+    co_await yield();
+    throw std::logic_error("of " + std::to_string(arguments));
+}
+template <class... Numbers>
+task<> counts_all(Numbers...) {
+    return fails_with(sizeof...(Numbers));
+}
+
+TEST_CASE("spawn: the place is known with any number of arguments, in groups and in the background too") {
+    struct local {
+        static unsigned line_of(const task_handle<>& child) {
+            CHECK(std::string_view(child.core().place.file_name()).ends_with("task_test.cpp"));
+            return static_cast<unsigned>(child.core().place.line());
+        }
+        static task<> body() {
+            const auto five = [](int a, int b, int c, int d, int e) { return counts_all(a, b, c, d, e); };
+            const auto eight = [](int a, int b, int c, int d, int e, int f, int g, int h) {
+                return counts_all(a, b, c, d, e, f, g, h);
+            };
+            const auto nine = [](int a, int b, int c, int d, int e, int f, int g, int h, int i) {
+                return counts_all(a, b, c, d, e, f, g, h, i);
+            };
+            const auto inside = [&](supervisor_group& group) -> task<> {
+                auto of_five = spawn(five, 1, 2, 3, 4, 5);
+                CHECK(line_of(of_five) == __LINE__ - 1);
+                auto of_eight = spawn(eight, 1, 2, 3, 4, 5, 6, 7, 8);
+                CHECK(line_of(of_eight) == __LINE__ - 1);
+                auto group_five = group.spawn(five, 1, 2, 3, 4, 5);
+                CHECK(line_of(group_five) == __LINE__ - 1);
+                auto group_eight = group.spawn(eight, 1, 2, 3, 4, 5, 6, 7, 8);
+                CHECK(line_of(group_eight) == __LINE__ - 1);
+                auto background = group.spawn_background([] { return counts_all(); });
+                CHECK(line_of(background) == __LINE__ - 1);
+                auto background_eight = group.spawn_background(eight, 1, 2, 3, 4, 5, 6, 7, 8);
+                CHECK(line_of(background_eight) == __LINE__ - 1);
+                co_await yield();
+                // With more it is the latest await.
+                auto group_nine = group.spawn(nine, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+                CHECK(line_of(group_nine) == __LINE__ - 3);
+                for (task_handle<>* each :
+                     {&of_five, &of_eight, &group_five, &group_eight, &background, &background_eight, &group_nine}) {
+                    bool failed = false;
+                    try {
+                        co_await *each;
+                    } catch (const std::logic_error&) {
+                        failed = true;
+                    }
+                    CHECK(failed);
+                }
+            };
+            co_await with_supervisor_group(inside);
+        }
+    };
+    test::run(local::body);
 }
 
 }  // namespace

@@ -68,10 +68,12 @@ TEST_CASE("every step: steps of other tasks and of callbacks are points, too") {
 TEST_CASE("every step: a cancel one look later finds operations under way") {
     const every_step_report report = cancel_at_every_step([]() -> task<> {
         tcp_listener listener = test::listen();
-        auto client = spawn([](endpoint to) -> task<> {
-            tcp_stream s = co_await tcp_stream::connect(to);
-            co_await s.write_all("hello");
-        }, listener.local());
+        auto client = spawn(
+            [](endpoint to) -> task<> {
+                tcp_stream s = co_await tcp_stream::connect(to);
+                co_await s.write_all("hello");
+            },
+            listener.local());
         tcp_stream server = co_await listener.accept();
         std::byte into[5];
         co_await server.read_exactly(into);
@@ -153,14 +155,17 @@ TEST_CASE("every step: the error of a task that nobody holds is a failure, but n
     CHECK(tells_of(wrong, "a task that nobody holds ended with std::runtime_error: a helper at "));
     const every_step_report peer = cancel_at_every_step([]() -> task<> {
         test::connection c = co_await test::connected();
-        spawn([](tcp_stream stream) -> task<> {
-            std::byte into[1];
-            for (;;) {
-                const std::size_t n = co_await stream.read_some(into);
-                if (n == 0) throw io_error(std::make_error_code(std::errc::connection_aborted), "read");
-                co_await stream.write_all(into);
-            }
-        }, std::move(c.server)).discard();
+        spawn(
+            [](tcp_stream stream) -> task<> {
+                std::byte into[1];
+                for (;;) {
+                    const std::size_t n = co_await stream.read_some(into);
+                    if (n == 0) throw io_error(std::make_error_code(std::errc::connection_aborted), "read");
+                    co_await stream.write_all(into);
+                }
+            },
+            std::move(c.server))
+            .discard();
         for (int i = 0; i < 3; ++i) {
             co_await c.client.write_all("x");
             std::byte into[1];

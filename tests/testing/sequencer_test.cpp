@@ -1,91 +1,13 @@
-// What rondo/testing offers to users' tests.
-#include <rondo/testing/doctest.hpp>
-#include <rondo/testing/eventually.hpp>
-#include <rondo/testing/sequencer.hpp>
-#include <rondo/testing/virtual_time.hpp>
-
+// Turns that tasks take in a fixed order.
 #include "support/every_step.hpp"
+
+#include <rondo/testing/sequencer.hpp>
 
 using namespace std::literals;
 using rondo::task;
-using rondo::testing::eventually;
 using rondo::testing::sequencer;
-using rondo::testing::virtual_clock;
 
-TEST_CASE("virtual time: it passes when the test says so, and everything that is due happens") {
-    int hits = 0;
-    const int value = rondo::testing::run_virtual([&](virtual_clock& clock) -> task<int> {
-        auto interval = rondo::this_loop().set_interval(100ms, [&] { ++hits; });
-        co_await clock.advance(99ms);
-        CHECK(hits == 0);
-        co_await clock.advance(1ms);
-        CHECK(hits == 1);
-        co_await clock.settle();
-        CHECK(clock.now() == rondo::time_point(100ms));
-        co_await clock.advance(24h);
-        CHECK(hits == 10 * 60 * 60 * 24 + 1);
-        co_return 7;
-    });
-    CHECK(value == 7);
-    rondo::testing::run_virtual([](virtual_clock& clock) -> task<> { co_await clock.advance(1s); });
-    CHECK_THROWS_AS(rondo::testing::run_virtual([](virtual_clock&) -> task<> { co_await rondo::sleep_for(1s); }),
-                    rondo::deadlock_error);
-}
-
-TEST_CASE("virtual time: settle lets all run that can, also what wakes each other") {
-    rondo::testing::run_virtual([](virtual_clock& clock) -> task<> {
-        int rounds = 0;
-        auto other = rondo::spawn([&]() -> task<> {
-            for (; rounds < 5000; ++rounds) co_await rondo::yield();
-            co_await rondo::sleep_for(1ms);
-            ++rounds;
-        });
-        co_await clock.settle();
-        CHECK(rounds == 5000);
-        CHECK_FALSE(other.done());
-        co_await clock.advance(1ms);
-        CHECK(other.done());
-    });
-}
-
-TEST_CASE("eventually: true as soon as the condition is, false when the time is over") {
-    test::run([]() -> task<> {
-        bool set = false;
-        int looked = 0;
-        auto setter = rondo::spawn([&]() -> task<> {
-            co_await rondo::sleep_for(5ms);
-            set = true;
-        });
-        const auto is_set = [&] {
-            ++looked;
-            return set;
-        };
-        const bool in_time = co_await eventually(is_set, 1h);
-        CHECK(in_time);
-        CHECK(looked > 1);
-        looked = 0;
-        set = false;
-        const bool never = co_await eventually(is_set, 0ms);
-        CHECK_FALSE(never);
-        CHECK(looked == 1);
-        const bool late = co_await eventually(is_set, 3ms);
-        CHECK_FALSE(late);
-        co_await setter;
-    });
-}
-
-TEST_CASE("eventually: cancelled at every step") {
-    test::cancel_at_every_step([]() -> task<> {
-        bool set = false;
-        auto setter = rondo::spawn([&]() -> task<> {
-            co_await rondo::sleep_for(2ms);
-            set = true;
-        });
-        const auto is_set = [&] { return set; };
-        co_await eventually(is_set, 1s);
-        co_await setter;
-    });
-}
+namespace {
 
 TEST_CASE("sequencer: turns come in their order, whoever asks first") {
     test::run([]() -> task<> {
@@ -144,22 +66,4 @@ TEST_CASE("sequencer: cancelled at every step, the others go on") {
     });
 }
 
-RONDO_SIM_TEST("doctest: a simulated test runs its seeds, and its asserts count", rondo::seeds(20)) {
-    auto& srv = w.host("srv").run([]() -> task<> {
-        auto listener = rondo::tcp_listener::bind("0.0.0.0", 1);
-        auto peer = co_await listener.accept();
-        co_await peer.write_all("x");
-    });
-    auto peer = co_await rondo::tcp_stream::connect(w.address_of("srv", 1));
-    std::byte one[1];
-    const std::size_t got = co_await peer.read_exactly(one);
-    CHECK(got == 1);
-    const auto gone = [&] { return srv.descriptors() == 0; };
-    const bool ended = co_await eventually(gone, 1s);
-    CHECK(ended);
-}
-
-RONDO_SIM_TEST("doctest: a search is given like seeds", rondo::every_choice({.choices = 20})) {
-    CHECK(w.choose(2) < 2);
-    co_return;
-}
+}  // namespace

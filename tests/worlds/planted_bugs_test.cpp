@@ -84,10 +84,12 @@ rondo::host& serve_on(world& w, const char* name, F session, std::uint32_t most 
     return w.host(name).run([session, most] { return server(session, most); });
 }
 
-task<tcp_stream> connect(world& w, const char* name) { return [](rondo::endpoint to) -> task<tcp_stream> {
-    tcp_stream made = co_await tcp_stream::connect(to);
-    co_return made;
-}(w.address_of(name, 80)); }
+task<tcp_stream> connect(world& w, const char* name) {
+    return [](rondo::endpoint to) -> task<tcp_stream> {
+        tcp_stream made = co_await tcp_stream::connect(to);
+        co_return made;
+    }(w.address_of(name, 80));
+}
 
 /// Milliseconds that the oracle picks; benign: none.
 rondo::duration some_ms(world& w, std::uint32_t most) { return std::chrono::milliseconds(w.choose(most + 1)); }
@@ -102,8 +104,10 @@ class short_read final : public planted {
             message m;
             const auto into = std::as_writable_bytes(std::span(&m, 1));
             std::size_t n = 0;
-            if (mended) n = co_await peer.read_exactly(into);
-            else n = co_await peer.read_some(into);
+            if (mended)
+                n = co_await peer.read_exactly(into);
+            else
+                n = co_await peer.read_some(into);
             if (n == 0) co_return;
             RONDO_ALWAYS(n == sizeof m, "a message is whole");
         }
@@ -217,8 +221,10 @@ class order_of_two_connections final : public planted {
         for (;;) {
             const std::optional<message> m = co_await next(peer);
             if (!m) co_return;
-            if (m->what == 0) made_.insert(m->id);
-            else RONDO_ALWAYS(made_.contains(m->id), "what is used was made before");
+            if (m->what == 0)
+                made_.insert(m->id);
+            else
+                RONDO_ALWAYS(made_.contains(m->id), "what is used was made before");
             co_await send(peer, *m);
         }
     }
@@ -399,8 +405,10 @@ class starvation final : public planted {
     task<> produce(std::uint32_t every_us) {
         for (;;) {
             urgent_.push_back(0);
-            if (urgent_.size() > 20) urgent_.pop_front();
-            else work_->release();
+            if (urgent_.size() > 20)
+                urgent_.pop_front();
+            else
+                work_->release();
             co_await rondo::sleep_for(std::chrono::microseconds(every_us));
         }
     }
@@ -488,8 +496,10 @@ class opposite_locks final : public planted {
         a_.emplace("a");
         b_.emplace("b");
         auto one = rondo::spawn(transfer, std::ref(*a_), std::ref(*b_), some_ms(w, 10));
-        if (mended) co_await transfer(*a_, *b_, 5ms);
-        else co_await transfer(*b_, *a_, 5ms);
+        if (mended)
+            co_await transfer(*a_, *b_, 5ms);
+        else
+            co_await transfer(*b_, *a_, 5ms);
         co_await one;
     }
 };
@@ -545,8 +555,10 @@ class select_is_no_priority final : public planted {
     task<> worker() {
         for (;;) {
             std::size_t which = 0;
-            if (mended) which = (co_await rondo::select_in_order(stop_->wait(), jobs_->receive())).index();
-            else which = (co_await rondo::select_one(stop_->wait(), jobs_->receive())).index();
+            if (mended)
+                which = (co_await rondo::select_in_order(stop_->wait(), jobs_->receive())).index();
+            else
+                which = (co_await rondo::select_one(stop_->wait(), jobs_->receive())).index();
             if (which == 0) co_return;
             RONDO_ALWAYS(!stop_->is_set(), "who was stopped takes no job");
             co_await rondo::sleep_for(1ms);
@@ -601,8 +613,10 @@ class descriptors_spin final : public planted {
                 if (answer) co_await send(client, *answer);
                 co_return;
             }
-            if (mended) co_await rondo::sleep_for(1ms);
-            else co_await rondo::immediate();
+            if (mended)
+                co_await rondo::sleep_for(1ms);
+            else
+                co_await rondo::immediate();
         }
     }
     task<> client(world& w, rondo::duration when) {
@@ -672,8 +686,10 @@ class forgotten_connection final : public planted {
         };
         for (;;) {
             bool more = false;
-            if (mended) more = (co_await rondo::move_on_after(1min, serve_one)).value_or(false);
-            else more = co_await serve_one();
+            if (mended)
+                more = (co_await rondo::move_on_after(1min, serve_one)).value_or(false);
+            else
+                more = co_await serve_one();
             if (!more) co_return;
         }
     }
@@ -852,7 +868,7 @@ class clocks_of_two_hosts final : public planted {
     }
     task<> write(rondo::endpoint to, std::uint32_t value) {
         auto peer = co_await tcp_stream::connect(to);
-        const std::int64_t stamp = rondo::this_loop().io().wall_now();
+        const std::int64_t stamp = rondo::detail::running().io().wall_now();
         co_await send(peer, {0, 0, value});
         if (!mended) co_await peer.write_all(std::as_bytes(std::span(&stamp, 1)));
         co_await next(peer);
@@ -905,7 +921,8 @@ class two_hold_the_lease final : public planted {
         const rondo::endpoint srv = w.address_of("srv", 80);
         const auto holds = [this](rondo::endpoint to) { return hold(to); };
         const auto on_host = [&, srv](const char* name) -> task<> { co_await w.on(w.host(name), holds, srv); };
-        for (const char* name : {"one", "two"}) w.host(name).clock_drift(-1000 * static_cast<std::int32_t>(w.choose(50)));
+        for (const char* name : {"one", "two"})
+            w.host(name).clock_drift(-1000 * static_cast<std::int32_t>(w.choose(50)));
         auto one = rondo::spawn(on_host, "one");
         auto two = rondo::spawn(on_host, "two");
         co_await one;
@@ -947,7 +964,7 @@ constexpr entry table[] = {
     {"relies on a first step", make<relies_on_first_step>, 10, "before it was prepared", rondo::order::chaos},
     {"descriptors spin", make<descriptors_spin>, 10, "live-lock"},
     {"leaked task", make<leaked_task>, 10, "a task is left"},
-    {"forgotten connection", make<forgotten_connection>, 10, "nobody is there"},
+    {"forgotten connection", make<forgotten_connection>, 60, "nobody is there"},
     {"permit given back twice", make<permit_given_back_twice>, 10, "two at a time"},
     {"forgotten vote", make<forgotten_vote>, 10, "two leaders"},
     {"answered before replicated", make<answered_before_replicated>, 10, "what was answered is lost"},

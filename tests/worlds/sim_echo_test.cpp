@@ -8,7 +8,6 @@
 
 using namespace std::literals;
 using rondo::task;
-using rondo::tcp_listener;
 using rondo::tcp_stream;
 using rondo::world;
 
@@ -17,16 +16,9 @@ namespace {
 constexpr std::size_t blocks = 6;
 constexpr std::size_t block_size = 3000;
 
-/// A host that has too little of something may fail to listen at first.
 task<> echo_server() {
-    for (;;) {
-        auto listener = tcp_listener::try_bind("0.0.0.0", 7777);
-        if (listener) {
-            co_await rondo::serve(*listener, test::echo_session, {.max_connections = 20});
-        } else {
-            co_await rondo::sleep_for(100ms);
-        }
-    }
+    const rondo::serve_options options{.max_connections = 20};
+    co_await test::serve_at(7777, test::echo_session, options);
 }
 
 /// Sends its blocks one after the other, each until it was answered whole; a connection lives as long as

@@ -17,14 +17,23 @@
 
 using namespace std::literals;
 using rondo::task;
-using rondo::tcp_listener;
 using rondo::tcp_stream;
 using rondo::world;
+using test::must;
+using test::wrong;
 
 namespace {
 
 /// What may be wrong with the proxy: each of these must be found.
-enum class flaw { none, closes_at_the_first_end, breaks_look_like_ends, believes_each_end, writes_some, keeps_all, no_limit };
+enum class flaw {
+    none,
+    closes_at_the_first_end,
+    breaks_look_like_ends,
+    believes_each_end,
+    writes_some,
+    keeps_all,
+    no_limit
+};
 
 // --- the proxy ------------------------------------------------------------------------------------
 
@@ -40,12 +49,16 @@ task<> pump(tcp_stream& from, tcp_stream& to, rondo::cancel_scope& both, flaw wi
         auto data = co_await from.receive();
         if (data.empty()) break;
         if (with != flaw::no_limit) both.set_deadline(rondo::now() + idle_limit);
-        if (with == flaw::writes_some) co_await to.write_some(data);
-        else co_await to.write_all(data);
+        if (with == flaw::writes_some)
+            co_await to.write_some(data);
+        else
+            co_await to.write_all(data);
     }
     if (with != flaw::believes_each_end) co_await a_break_would_be_known();
-    if (with == flaw::closes_at_the_first_end) both.cancel();
-    else to.shutdown();
+    if (with == flaw::closes_at_the_first_end)
+        both.cancel();
+    else
+        to.shutdown();
 }
 
 /// The same as two tasks with a queue between them, that has no bounds: a flaw.
@@ -53,18 +66,20 @@ task<> pump_without_bounds(tcp_stream& from, tcp_stream& to) {
     std::deque<test::bytes> held;
     bool ended = false;
     const auto both = [&](rondo::task_group& group) -> task<> {
-        group.spawn([&]() -> task<> {
-            while (!ended || !held.empty()) {
-                if (held.empty()) {
-                    co_await rondo::sleep_for(1ms);
-                    continue;
+        group
+            .spawn([&]() -> task<> {
+                while (!ended || !held.empty()) {
+                    if (held.empty()) {
+                        co_await rondo::sleep_for(1ms);
+                        continue;
+                    }
+                    const test::bytes next = std::move(held.front());
+                    held.pop_front();
+                    co_await to.write_all(next);
                 }
-                const test::bytes next = std::move(held.front());
-                held.pop_front();
-                co_await to.write_all(next);
-            }
-            to.shutdown();
-        }).discard();
+                to.shutdown();
+            })
+            .discard();
         for (;;) {
             auto data = co_await from.receive();
             if (data.empty()) break;
@@ -105,8 +120,10 @@ task<> relay(tcp_stream& client, rondo::endpoint upstream, flaw with) {
         if (with != flaw::no_limit) both.set_deadline(rondo::now() + idle_limit);
         const auto directions = [&](rondo::task_group& group) -> task<> {
             group.spawn(pump, std::ref(server), std::ref(client), std::ref(both), with).discard();
-            if (with == flaw::keeps_all) co_await pump_without_bounds(client, server);
-            else co_await pump(client, server, both, with);
+            if (with == flaw::keeps_all)
+                co_await pump_without_bounds(client, server);
+            else
+                co_await pump(client, server, both, with);
         };
         co_await rondo::with_task_group(directions);
     };
@@ -114,29 +131,14 @@ task<> relay(tcp_stream& client, rondo::endpoint upstream, flaw with) {
     whole |= ended;
 }
 
-/// A host that has too little of something may fail to listen at first.
-template <class Session>
-task<> server(std::uint16_t port, Session session) {
-    for (;;) {
-        auto listener = tcp_listener::try_bind("0.0.0.0", port);
-        if (listener) co_await rondo::serve(*listener, session, {.max_connections = 20});
-        else co_await rondo::sleep_for(100ms);
-    }
-}
+constexpr rondo::serve_options twenty{.max_connections = 20};
 
 task<> proxy(rondo::endpoint upstream, flaw with) {
     const auto session = [&](tcp_stream& client) { return relay(client, upstream, with); };
-    co_await server(80, session);
+    co_await test::serve_at(80, session, twenty);
 }
 
 // --- its two ends, and what they must find -------------------------------------------------------------
-
-struct wrong : std::runtime_error {
-    using runtime_error::runtime_error;
-};
-void must(bool holds, const char* what) {
-    if (!holds) throw wrong(what);
-}
 
 /// Begins each connection: how much comes behind it, and how much is to come back. The pattern of the bytes is
 /// that of `id` there, of `id` + 1 back.
@@ -205,7 +207,7 @@ task<> upstream(std::shared_ptr<records> all) {
     const auto late = std::chrono::milliseconds(rondo::random_u64() % 1000);
     co_await rondo::sleep_for(late);  // meanwhile it refuses
     const auto session = [&all](tcp_stream& peer) { return upstream_session(peer, all); };
-    co_await server(81, session);
+    co_await test::serve_at(81, session, twenty);
 }
 
 task<> ask(rondo::endpoint to, request asked, std::shared_ptr<records> all, bool& whole) {
@@ -265,11 +267,13 @@ task<> bad_world(world& w, flaw with = flaw::none) {
 
     w.heal_all();
     test::end_scarcity(middle);
-    const bool done = co_await rondo::testing::eventually([&] { return all->done >= 2 || all->fault != nullptr; }, 10min, 100ms);
+    const bool done =
+        co_await rondo::testing::eventually([&] { return all->done >= 2 || all->fault != nullptr; }, 10min, 100ms);
     if (all->fault != nullptr) throw wrong(all->fault);
     must(done, "in a whole world all are answered");
     const auto alone = [&] {
-        return middle.descriptors() + up.descriptors() == 2 && w.host("one").descriptors() + w.host("two").descriptors() == 0;
+        return middle.descriptors() + up.descriptors() == 2 &&
+               w.host("one").descriptors() + w.host("two").descriptors() == 0;
     };
     const bool empty = co_await rondo::testing::eventually(alone, 5min, 100ms);
     must(empty, "the proxy holds nothing for those who have gone");
@@ -296,7 +300,7 @@ task<> slow_reader(world& w, flaw with) {
             read += data.size();
         }
     };
-    w.host("up").run([reader] { return server(81, reader); });
+    w.host("up").run([reader] { return test::serve_at(81, reader, twenty); });
     co_await rondo::sleep_for(1s);
     tcp_stream peer = co_await tcp_stream::connect(w.address_of("proxy", 80));
     const test::bytes sent = test::make_pattern(1, 0, size);

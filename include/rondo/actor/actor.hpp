@@ -24,6 +24,7 @@
 // as a dead letter (loop_stats::dead_letters, loop::on_dead_letter).
 #pragma once
 
+#include <rondo/base/detail/move_back.hpp>
 #include <rondo/actor/detail/actor.hpp>
 #include <rondo/task/group.hpp>
 #include <rondo/actor/mailbox.hpp>
@@ -32,10 +33,11 @@
 
 namespace rondo {
 
+/// What spawn_actor() takes first, if anything has to be said.
 struct actor_options {
     const char* name = "";                // for reports; must outlive the actor
     std::uint32_t capacity = 64;          // messages that wait in its mailbox; 0: every sender waits
-    overflow when_full = overflow::wait;
+    overflow when_full = overflow::wait;  // what happens to a message for which there is no room
     detail::group* in = nullptr;          // a task_group or supervisor_group; null: the loop's root scope
     std::source_location place = std::source_location::current();  // where it is spawned
 };
@@ -86,6 +88,10 @@ template <class C, class M, class... Rest>
 struct mailbox_parameter<task<> (C::*)(mailbox<M>&, Rest...) const> {
     using type = M;
 };
+/// The first argument of an actor, where options may stand instead.
+template <class A>
+concept not_options = !std::is_same_v<std::remove_cvref_t<A>, actor_options>;
+
 template <class F>
 concept actor_body = requires { typename mailbox_parameter<std::decay_t<F>>::type; };
 
@@ -112,8 +118,8 @@ class actor_ref {
         (detail::assert_safe_argument<Args>(), ...);
         return detail::tell_awaiter<Message>(share(), detail::make_message<Message, T>(std::forward<Args>(args)...));
     }
-    /// The same if that needs no waiting. False: nothing was sent; the mailbox is full or the actor has ended. A
-    /// message that was given whole, as a T, is untouched then.
+    /// Does what tell() does if that needs no waiting. False: nothing was sent, since the mailbox is full or the actor
+    /// has ended. A message that was given whole, as a T, is untouched then.
     template <class T = Message, class... Args>
     bool try_tell(Args&&... args) const {
         Message m = detail::make_message<Message, T>(std::forward<Args>(args)...);
@@ -196,15 +202,32 @@ concept behaviour = requires { typename B::message; };
 template <detail::actor_body F, class... Args>
 auto spawn_actor(const actor_options& options, F&& fn, Args&&... args);
 template <detail::actor_body F, class... Args>
+    requires(sizeof...(Args) > 3)
 auto spawn_actor(F&& fn, Args&&... args);
+template <detail::actor_body F>
+auto spawn_actor(F&& fn, std::source_location place = std::source_location::current());
+template <detail::actor_body F, class A1>
+auto spawn_actor(F&& fn, A1&& a1, std::source_location place = std::source_location::current());
+template <detail::actor_body F, class A1, class A2>
+auto spawn_actor(F&& fn, A1&& a1, A2&& a2, std::source_location place = std::source_location::current());
+template <detail::actor_body F, class A1, class A2, class A3>
+auto spawn_actor(F&& fn, A1&& a1, A2&& a2, A3&& a3, std::source_location place = std::source_location::current());
 
-/// The same of a behaviour: `B(args...)`, or `B(mailbox, args...)` if it has such a constructor. It is made in
-/// the actor's first step, and gone when the actor ends. An error in it ends the actor.
+/// Starts an actor that is a behaviour: `B(args...)`, or `B(mailbox, args...)` if it has such a constructor. That is
+/// made in the actor's first step, and gone when the actor ends. An error in it ends the actor.
 template <behaviour B, class... Args>
 auto spawn_actor(const actor_options& options, Args&&... args);
 template <behaviour B, class... Args>
-    requires(!(std::is_same_v<std::remove_cvref_t<Args>, actor_options> || ...))
+    requires(sizeof...(Args) > 3 && !(std::is_same_v<std::remove_cvref_t<Args>, actor_options> || ...))
 auto spawn_actor(Args&&... args);
+template <behaviour B>
+auto spawn_actor(std::source_location place = std::source_location::current());
+template <behaviour B, detail::not_options A1>
+auto spawn_actor(A1&& a1, std::source_location place = std::source_location::current());
+template <behaviour B, detail::not_options A1, class A2>
+auto spawn_actor(A1&& a1, A2&& a2, std::source_location place = std::source_location::current());
+template <behaviour B, detail::not_options A1, class A2, class A3>
+auto spawn_actor(A1&& a1, A2&& a2, A3&& a3, std::source_location place = std::source_location::current());
 
 // implementation
 
@@ -219,8 +242,9 @@ struct actor_over {
 
 template <class Message, class F, class... Args>
 actor_ref<Message> start_actor(const actor_options& options, F&& f, Args&&... args) {
-    const actor_ref<Message> address(*new mailbox<Message>(options));
-    scope& home = options.in != nullptr ? options.in->core() : this_loop().root();
+    const mailbox_options box = {options.name, options.capacity, options.when_full};
+    const actor_ref<Message> address(*new mailbox<Message>(box));
+    scope& home = options.in != nullptr ? options.in->core() : detail::running().root();
     RONDO_ASSERT(options.in == nullptr || options.in->is_open(), "spawn into a group that has ended");
     fiber& child = make_ending_child<actor_over>(home, options.place, std::forward<F>(f),
                                                  mailbox_share<Message>(address.box()), std::forward<Args>(args)...);
@@ -246,6 +270,9 @@ template <class B, class T>
 task<> dispatch(B& state, T& m) {
     if constexpr (is_variant<T>) {
         return visit([&state](auto& each) { return dispatch(state, each); }, m);
+    } else if constexpr (!requires { state.on(m); }) {
+        static_assert(requires { state.on(m); }, "the actor has no on(T&) for this T, which is one of its messages");
+        return task<>::none();
     } else if constexpr (std::is_base_of_v<request_base, T>) {
         using reply = typename T::reply_type;
         using given = decltype(state.on(m));
@@ -322,8 +349,27 @@ auto spawn_actor(const actor_options& options, F&& fn, Args&&... args) {
     return detail::start_actor<message>(options, std::forward<F>(fn), std::forward<Args>(args)...);
 }
 template <detail::actor_body F, class... Args>
+    requires(sizeof...(Args) > 3)
 auto spawn_actor(F&& fn, Args&&... args) {
     return spawn_actor(actor_options{.place = {}}, std::forward<F>(fn), std::forward<Args>(args)...);
+}
+// With few arguments there is room for a last one, the place of the call, which dumps name.
+template <detail::actor_body F>
+auto spawn_actor(F&& fn, std::source_location place) {
+    return spawn_actor(actor_options{.place = place}, std::forward<F>(fn));
+}
+template <detail::actor_body F, class A1>
+auto spawn_actor(F&& fn, A1&& a1, std::source_location place) {
+    return spawn_actor(actor_options{.place = place}, std::forward<F>(fn), std::forward<A1>(a1));
+}
+template <detail::actor_body F, class A1, class A2>
+auto spawn_actor(F&& fn, A1&& a1, A2&& a2, std::source_location place) {
+    return spawn_actor(actor_options{.place = place}, std::forward<F>(fn), std::forward<A1>(a1), std::forward<A2>(a2));
+}
+template <detail::actor_body F, class A1, class A2, class A3>
+auto spawn_actor(F&& fn, A1&& a1, A2&& a2, A3&& a3, std::source_location place) {
+    return spawn_actor(actor_options{.place = place}, std::forward<F>(fn), std::forward<A1>(a1), std::forward<A2>(a2),
+                       std::forward<A3>(a3));
 }
 
 template <behaviour B, class... Args>
@@ -332,9 +378,26 @@ auto spawn_actor(const actor_options& options, Args&&... args) {
                                                     std::forward<Args>(args)...);
 }
 template <behaviour B, class... Args>
-    requires(!(std::is_same_v<std::remove_cvref_t<Args>, actor_options> || ...))
+    requires(sizeof...(Args) > 3 && !(std::is_same_v<std::remove_cvref_t<Args>, actor_options> || ...))
 auto spawn_actor(Args&&... args) {
     return spawn_actor<B>(actor_options{.place = {}}, std::forward<Args>(args)...);
+}
+template <behaviour B>
+auto spawn_actor(std::source_location place) {
+    return spawn_actor<B>(actor_options{.place = place});
+}
+template <behaviour B, detail::not_options A1>
+auto spawn_actor(A1&& a1, std::source_location place) {
+    return spawn_actor<B>(actor_options{.place = place}, std::forward<A1>(a1));
+}
+template <behaviour B, detail::not_options A1, class A2>
+auto spawn_actor(A1&& a1, A2&& a2, std::source_location place) {
+    return spawn_actor<B>(actor_options{.place = place}, std::forward<A1>(a1), std::forward<A2>(a2));
+}
+template <behaviour B, detail::not_options A1, class A2, class A3>
+auto spawn_actor(A1&& a1, A2&& a2, A3&& a3, std::source_location place) {
+    return spawn_actor<B>(actor_options{.place = place}, std::forward<A1>(a1), std::forward<A2>(a2),
+                          std::forward<A3>(a3));
 }
 
 }  // namespace rondo

@@ -45,7 +45,7 @@ class mailbox : detail::mailbox_core {
         RONDO_ASSERT_SAFE_CALLABLE(Wanted);
         return detail::choosing_awaiter<Message, Wanted>(*this, std::move(wanted));
     }
-    /// The same for the first T of a std::variant.
+    /// Receives the first message that is a T, if Message is a std::variant.
     template <class T>
     [[nodiscard]] auto receive() noexcept {
         return detail::typed_awaiter<Message, T>(*this);
@@ -53,7 +53,7 @@ class mailbox : detail::mailbox_core {
     /// receive(), but for `at_most` (Erlang's `after`): empty also when that has passed, and stopping()
     /// tells which.
     [[nodiscard]] task<std::optional<Message>> receive_for(delay at_most);
-    /// What is there; empty if nothing is.
+    /// The message that is there; empty if there is none.
     std::optional<Message> try_receive() noexcept {
         std::optional<Message> got;
         take(got, [](const Message&) { return true; });
@@ -70,10 +70,11 @@ class mailbox : detail::mailbox_core {
     /// The address, to give to others.
     actor_ref<Message> self() noexcept;
 
-    // For actors' addresses, watches and supervisors.
-    explicit mailbox(const actor_options& options) noexcept : mailbox_core(options) {}
+    // What actors' addresses, watches and supervisors use.
+    explicit mailbox(const detail::mailbox_options& options) noexcept : mailbox_core(options) {}
     mailbox_core& core() noexcept { return *this; }
-    /// False: the sender waits, for room or for the reply; else s.result says how it went.
+    /// Takes the message of a sender. False: the sender waits, for room or for the reply; else s.result says how it
+    /// went.
     bool accept(detail::mail<Message>& s) noexcept;
     void accept_signal(detail::signal_mail<Message>& s) noexcept;
     /// The actor is gone: nobody will take what is left.
@@ -284,8 +285,8 @@ bool mailbox<Message>::take(std::optional<Message>& into, Wants wants) noexcept 
         refill();
         return true;
     }
-    auto* const found = static_cast<detail::mail<Message>*>(senders.find(
-        [&](detail::mail_wait& w) { return wants(static_cast<detail::mail<Message>&>(w).message); }));
+    auto* const found = static_cast<detail::mail<Message>*>(
+        senders.find([&](detail::mail_wait& w) { return wants(static_cast<detail::mail<Message>&>(w).message); }));
     if (found == nullptr) return false;
     into.emplace(std::move(found->message));
     senders.remove(*found);

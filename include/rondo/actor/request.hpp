@@ -57,7 +57,7 @@ class RONDO_API request_base {
     /// Whether somebody waits for the reply; no longer when that wait was cancelled, or is answered.
     bool wanted() const noexcept { return of_ != nullptr; }
 
-    // For the mailbox.
+    // What the mailbox uses.
     void bind(question& q) noexcept {
         of_ = &q;
         q.request = this;
@@ -90,7 +90,7 @@ struct question_for<void> : question {};
 template <class R = void>
 class request : public detail::request_base {
  public:
-    using reply_type = R;
+    using reply_type = R;  // what ask() gives
     /// Answers, now or later: the message may be kept. At most once; no effect when nobody waits. A request
     /// that is destroyed without a reply gives no_reply to who asked.
     template <class U = R>

@@ -10,8 +10,8 @@ namespace rondo {
 namespace detail {
 
 template <class T>
-concept byte_like = std::is_same_v<T, std::byte> || std::is_same_v<T, char> ||
-                    std::is_same_v<T, unsigned char> || std::is_same_v<T, signed char>;
+concept byte_like = std::is_same_v<T, std::byte> || std::is_same_v<T, char> || std::is_same_v<T, unsigned char> ||
+                    std::is_same_v<T, signed char>;
 
 /// std::string, std::vector<char>, std::array<std::uint8_t, 4>, std::span<std::byte>, buffer ...
 template <class R>

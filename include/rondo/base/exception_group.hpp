@@ -10,6 +10,10 @@
 
 namespace rondo {
 
+namespace detail {
+struct group_tree;
+}
+
 /// What a task group throws: every error of its children, the one that came first in front.
 /// Cancellations are not among them. An error may itself be an exception_group.
 class RONDO_API exception_group : public std::exception {
@@ -27,9 +31,11 @@ class RONDO_API exception_group : public std::exception {
     const std::exception_ptr& first() const noexcept { return errors_.front(); }
 
     /// A line for each error, nested groups further in: 100 lines and 40 levels at most. What is beyond is
-    /// counted, and of the groups that are too far in, the first error named.
+    /// counted, and of the groups that are too far in, the first error named. Below an error, a line for each place
+    /// that it came through, as far as that is known: 100 of these.
     std::string tree() const;
 
+    /// Errors that a split has told apart: those `matching` what was looked for, and the rest.
     struct parts {
         std::vector<std::exception_ptr> matching;
         std::vector<std::exception_ptr> rest;
@@ -62,11 +68,13 @@ class RONDO_API exception_group : public std::exception {
 
  private:
     parts split_by(bool (*matches)(const std::exception_ptr&)) const;
-    std::string further_in() const;
+    template <class To>
+    void write_origin(To& to) const;
 
+    friend detail::group_tree;
     std::vector<std::exception_ptr> errors_;
     std::exception_ptr origin_;  // the first error that is no group
-    std::size_t levels_ = 0;     // and how many groups further in it is
+    std::size_t levels_ = 0;  // and how many groups further in it is
     std::string what_;
 };
 

@@ -37,7 +37,7 @@ RONDO_API void set_log_level(log_level level) noexcept;
 
 namespace detail {
 /// Counts one kind of message so that a flood costs one line: at most `burst` in a second, and then a
-/// line that says how many were dropped: before the next message of any kind, or when a loop ends. One
+/// line that says how many were not shown: before the next message of any kind, or when a loop ends. One
 /// static object per place that logs.
 class RONDO_API log_gate {
  public:
@@ -55,14 +55,16 @@ class RONDO_API log_gate {
     std::source_location place_;
 };
 
-/// Says how many messages were dropped, if any were.
+/// Says how many messages were not shown, if any were.
 RONDO_API void flush_log() noexcept;
+/// For tests: the second in which gates count lasts until pass_log_second().
+RONDO_API void hold_log_second(bool held) noexcept;
 /// For tests: the second in which gates count is over.
 RONDO_API void pass_log_second() noexcept;
 
 /// printf-like, into a bounded line. `format` is a literal.
 __attribute__((format(printf, 4, 5))) RONDO_API void write_log(log_gate& gate, log_level level,
-                                                               std::source_location place,
-                                                               const char* format, ...) noexcept;
+                                                               std::source_location place, const char* format,
+                                                               ...) noexcept;
 }  // namespace detail
 }  // namespace rondo

@@ -10,6 +10,7 @@
 
 namespace rondo {
 
+/// A length of time, as options keep it and as results have it. Functions take a `delay`, which cannot overflow.
 using duration = std::chrono::nanoseconds;
 
 /// The monotonic clock of the running loop. On `sim` it is virtual and starts at 0.
@@ -24,6 +25,7 @@ struct loop_clock {
     [[nodiscard]] RONDO_API static time_point now() noexcept;
 };
 
+/// A moment of the loop's clock.
 using time_point = loop_clock::time_point;
 
 /// A moment that never comes: what a deadline too far away to count saturates to.

@@ -5,6 +5,7 @@
 #include <rondo/base/detail/safe_argument.hpp>
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -14,7 +15,7 @@
 
 namespace rondo {
 
-/// Of a subscriber that does not keep up.
+/// What becomes of a subscriber that does not keep up.
 enum class when_slow : std::uint8_t {
     skip,  // it loses the oldest values, and is told how many: missed()
     wait,  // senders wait for it
@@ -54,7 +55,7 @@ struct subscription_wait : broadcast_wait {
 /// Values have numbers. [oldest, next) are kept; value n is at n % limit.
 class RONDO_API broadcast_core {
  public:
-    broadcast_core(std::size_t capacity, when_slow choice) noexcept;
+    broadcast_core(std::size_t capacity, when_slow choice, const char* called) noexcept;
     broadcast_core(const broadcast_core&) = delete;
     broadcast_core& operator=(const broadcast_core&) = delete;
 
@@ -73,6 +74,7 @@ class RONDO_API broadcast_core {
     std::size_t subscribers = 0;
     wait_queue<broadcast_wait> senders;
     wait_queue<broadcast_wait> receivers;
+    const char* const name;
 
  protected:
     ~broadcast_core();
@@ -91,7 +93,7 @@ class broadcast_send_awaiter : public broadcast_wait, public awaits<broadcast_se
     }
     rondo::result<void> finish() const {
         if (result == -ECANCELED) broadcast_core::fail(result);
-        if (result < 0) return errno_code(-result);
+        if (result < 0) return failure_thrown_by(errno_code(-result), [this] { await_resume(); });
         return {};
     }
 
@@ -109,9 +111,9 @@ class broadcast : detail::broadcast_core {
                   "what a broadcast carries is copied to each subscriber, and must move without throwing");
 
  public:
-    /// `capacity` >= 1. Throws bad_alloc; nothing is allocated later.
-    explicit broadcast(std::size_t capacity, when_slow choice = when_slow::skip)
-        : broadcast_core(capacity, choice), slots_(std::make_unique<slot[]>(capacity)) {}
+    /// `capacity` >= 1. Throws bad_alloc; nothing is allocated later. `name` is for reports and must outlive it.
+    explicit broadcast(std::size_t capacity, when_slow choice = when_slow::skip, const char* name = "")
+        : broadcast_core(capacity, choice, name), slots_(std::make_unique<slot[]>(capacity)) {}
 
     /// Sends T(args...) to all who subscribe now. With when_slow::wait it waits while a subscriber has
     /// `capacity` values to read; else it never waits. Without subscribers the value goes nowhere.
@@ -130,9 +132,10 @@ class broadcast : detail::broadcast_core {
     bool try_send(T&& value) noexcept;
     bool try_send(const T& value) { return try_send(T(value)); }
 
-    /// Of what is sent from now on.
+    /// The subscription gets what is sent from now on.
     [[nodiscard]] subscription<T> subscribe() noexcept { return subscription<T>(*this); }
     std::size_t subscribers() const noexcept { return broadcast_core::subscribers; }
+    const char* name() const noexcept { return broadcast_core::name; }
 
     /// No more values: who waits to send fails, who receives gets what is left and then nothing.
     void close() noexcept { broadcast_core::close(); }
@@ -169,11 +172,8 @@ class subscription {
  public:
     class receive_awaiter;
 
-    explicit subscription(broadcast<T>& of) noexcept : of_(&of), next_(of.next) {
-        ++of_->broadcast_core::subscribers;
-    }
-    subscription(subscription&& from) noexcept
-        : of_(detail::take(from.of_)), next_(from.next_), missed_(from.missed_) {
+    explicit subscription(broadcast<T>& of) noexcept : of_(&of), next_(of.next) { ++of_->broadcast_core::subscribers; }
+    subscription(subscription&& from) noexcept : of_(detail::take(from.of_)), next_(from.next_), missed_(from.missed_) {
         RONDO_ASSERT(from.reader_ == nullptr, "a subscription was moved while a task receives from it");
     }
     subscription& operator=(subscription&&) = delete;
@@ -261,7 +261,7 @@ std::optional<T> subscription<T>::read() {
 }
 
 template <class T>
-class subscription<T>::receive_awaiter : public detail::subscription_wait, public detail::awaits<receive_awaiter> {
+class subscription<T>::receive_awaiter : public detail::subscription_wait, public awaits<receive_awaiter> {
  public:
     explicit receive_awaiter(subscription& s) noexcept
         : subscription_wait(s.of(), detail::broadcast_core::receiving, s.reader_), by_(&s) {}

@@ -11,6 +11,7 @@
 #include <rondo/base/detail/safe_argument.hpp>
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <concepts>
 #include <memory>
@@ -34,7 +35,7 @@ class channel_core;
 /// A wait of either side.
 struct channel_wait : wait_op {
     channel_wait(channel_core& channel, const op_vtable& table) noexcept : wait_op(table), of(&channel) {}
-    /// As a losing arm of select_one(): it was cancelled at once, so there is nothing to give back.
+    /// A losing arm of select_one() was cancelled at once, so there is nothing to give back.
     void give_back() noexcept {}
     channel_core* of;
 };
@@ -42,7 +43,7 @@ struct channel_wait : wait_op {
 /// What a channel is apart from the type of its values.
 class RONDO_API channel_core {
  public:
-    explicit channel_core(std::size_t capacity) noexcept : limit(capacity), made_on(current) {}
+    channel_core(std::size_t capacity, const char* called) noexcept : limit(capacity), made_on(current), name(called) {}
     channel_core(const channel_core&) = delete;
     channel_core& operator=(const channel_core&) = delete;
 
@@ -71,7 +72,8 @@ class RONDO_API channel_core {
     std::size_t sender_shares = 0;
     std::size_t receiver_shares = 0;
     std::size_t ended = 0;     // or 1; as wide as what it is looked at together with
-    const loop* const made_on;  // null: made before any loop ran
+    const scheduler* const made_on;  // null: made before any loop ran
+    const char* const name;
 
  protected:
     ~channel_core();
@@ -102,13 +104,13 @@ struct send_wait : channel_wait {
     rondo::result<void> finish() const {
         if (result == -ECANCELED) [[unlikely]]
             channel_core::fail(result, "send");
-        if (result < 0) return errno_code(-result);
+        if (result < 0) return failure_thrown_by(errno_code(-result), [this] { await_resume(); });
         return {};
     }
 
     /// Straight into the wait of a task that does nothing but receive: the common case, without suspending.
     bool hand_over(T& what) noexcept {
-        loop& l = *current;
+        scheduler& l = *current;
         if (of->receivers.empty() || (l.current_fiber()->flags & unusual)) return false;
         auto& to = static_cast<receive_wait<T>&>(of->receivers.front());
         if (to.vt != &channel_core::receiving) return false;  // of a select
@@ -141,7 +143,7 @@ class receive_awaiter : public receive_wait<T>, public awaits<receive_awaiter<T>
     bool start_at_once() noexcept;
 };
 
-/// Sends what lies elsewhere.
+/// Sends a value that lies elsewhere, and stays there if the send fails.
 template <class T>
 class send_awaiter : public send_wait<T>, public awaits<send_awaiter<T>> {
  public:
@@ -150,16 +152,14 @@ class send_awaiter : public send_wait<T>, public awaits<send_awaiter<T>> {
     bool start() noexcept { return static_cast<channel<T>&>(*this->of).start(*this); }
 };
 
-/// Sends what it holds.
+/// Sends a value that the awaiter itself holds.
 template <class T>
 class emplace_awaiter : public send_wait<T>, public awaits<emplace_awaiter<T>> {
  public:
     template <class... Args>
     explicit emplace_awaiter(channel<T>& c, std::in_place_t, Args&&... args)
         : send_wait<T>(c, nullptr), held_(std::forward<Args>(args)...) {}
-    bool await_ready() noexcept {
-        return this->hand_over(held_);
-    }
+    bool await_ready() noexcept { return this->hand_over(held_); }
     bool start() noexcept {
         this->value = std::addressof(held_);
         return static_cast<channel<T>&>(*this->of).start(*this);
@@ -171,6 +171,7 @@ class emplace_awaiter : public send_wait<T>, public awaits<emplace_awaiter<T>> {
 
 }  // namespace detail
 
+/// Values from some tasks to others, as the head of this file says.
 template <class T>
 class channel : detail::channel_core {
     static_assert(std::is_object_v<T> && !std::is_const_v<T>, "a channel carries values");
@@ -181,9 +182,9 @@ class channel : detail::channel_core {
  public:
     using value_type = T;
 
-    /// Throws bad_alloc; nothing is allocated later.
-    explicit channel(std::size_t capacity = 0)
-        : channel_core(capacity), values_(capacity != 0 ? std::allocator<T>().allocate(capacity) : nullptr) {}
+    /// Throws bad_alloc; nothing is allocated later. `name` is for reports and must outlive it (a literal).
+    explicit channel(std::size_t capacity = 0, const char* name = "")
+        : channel_core(capacity, name), values_(capacity != 0 ? std::allocator<T>().allocate(capacity) : nullptr) {}
     /// Nobody may wait any more. Buffered values are destroyed.
     ~channel() {
         drop_buffered();
@@ -207,7 +208,10 @@ class channel : detail::channel_core {
     template <class U>
         requires(std::same_as<U, T>)
     [[nodiscard]] detail::send_awaiter<T> send(U&& value) noexcept {
-        detail::assert_safe_argument<U>();
+        static_assert(
+            detail::safe_argument<U>,
+            "GCC 12 destroys this value twice if it is a temporary, and cannot tell std::move(name) from one: "
+            "say send_from(name), which does the same, or emplace(args...)");
         return {*this, value};
     }
     /// Sends a copy, or what converts: as emplace(value).
@@ -233,7 +237,8 @@ class channel : detail::channel_core {
     /// Cancel: nothing is lost. A value that was faster than the cancel is received all the same. O(1).
     [[nodiscard]] detail::receive_awaiter<T> receive() noexcept { return detail::receive_awaiter<T>(*this); }
 
-    /// What can be received without waiting; empty if nothing can, and finished() tells whether that may change.
+    /// A value that can be received without waiting: a buffered one, or that of a send that waits. Empty if there is
+    /// none; finished() tells whether one may still come.
     std::optional<T> try_receive() noexcept;
 
     // --- ending; from either side, any number of times
@@ -241,8 +246,8 @@ class channel : detail::channel_core {
     /// Nothing can be sent any more. Sends that wait fail and keep their values, receives that wait end empty;
     /// what is buffered can still be received. O(waits).
     void close() noexcept { channel_core::close(); }
-    /// For who will not receive any more: closes, and destroys what is buffered. Gives how many values that
-    /// were, sent but never received.
+    /// Closes, and destroys what is buffered, when nobody will receive any more. Gives how many values were sent but
+    /// never received.
     std::size_t discard() noexcept {
         close();
         return drop_buffered();
@@ -254,10 +259,12 @@ class channel : detail::channel_core {
     /// How many values are buffered.
     std::size_t size() const noexcept { return count; }
     bool closed() const noexcept { return ended != 0; }
-    /// Closed, and everything received.
+    /// Whether it is closed and everything has been received.
     bool finished() const noexcept { return ended != 0 && count == 0; }
+    /// How many tasks wait to send; waiting_receivers(): to receive.
     std::size_t waiting_senders() const noexcept { return senders.size(); }
     std::size_t waiting_receivers() const noexcept { return receivers.size(); }
+    const char* name() const noexcept { return channel_core::name; }
 
  private:
     friend detail::receive_awaiter<T>;
@@ -307,7 +314,7 @@ class channel_sender {
     channel<T>* of_ = nullptr;
 };
 
-/// The same of the receiving side: when the last is gone, the channel is discarded.
+/// A share of the receiving side: when the last is gone, the channel is discarded.
 template <class T>
 class channel_receiver {
  public:

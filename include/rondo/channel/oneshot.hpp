@@ -9,6 +9,7 @@
 #pragma once
 
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <optional>
 #include <type_traits>
@@ -33,6 +34,7 @@ struct RONDO_API oneshot_wait : wait_op {
 class RONDO_API oneshot_end {
  public:
     oneshot_end() noexcept = default;
+    explicit oneshot_end(const char* called) noexcept : name(called) {}
     oneshot_end(oneshot_end&& from) noexcept;
     oneshot_end& operator=(oneshot_end&&) = delete;
     ~oneshot_end();
@@ -49,6 +51,7 @@ class RONDO_API oneshot_end {
 
     oneshot_end* other = nullptr;
     oneshot_wait* waiting = nullptr;  // also when it has been woken, until its task goes on
+    const char* name = "";
 };
 
 inline void oneshot_wait::leave() noexcept {
@@ -57,6 +60,7 @@ inline void oneshot_wait::leave() noexcept {
 
 }  // namespace detail
 
+/// The end that gets the value. Move-only.
 template <class T>
 class oneshot_receiver : detail::oneshot_end {
     static_assert(std::is_nothrow_move_constructible_v<T>, "what a oneshot carries must move without throwing");
@@ -70,6 +74,8 @@ class oneshot_receiver : detail::oneshot_end {
     /// Waits for the value. Empty if the sender has gone without sending, or the value was received before.
     /// Cancel: nothing is lost; the value waits here for the next receive().
     [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter(*this); }
+    /// The value if it is there, and then it is received; else empty, and ready() tells nothing more: the sender may
+    /// still be there, or have gone.
     std::optional<T> try_receive() noexcept { return std::exchange(value_, std::nullopt); }
     /// Whether there is a value.
     bool ready() const noexcept { return value_.has_value(); }
@@ -79,9 +85,11 @@ class oneshot_receiver : detail::oneshot_end {
     friend class oneshot_sender;
     template <class>
     friend class oneshot;
+    explicit oneshot_receiver(const char* called) noexcept : oneshot_end(called) {}
     std::optional<T> value_;
 };
 
+/// The end that sends the value. Move-only.
 template <class T>
 class oneshot_sender : detail::oneshot_end {
  public:
@@ -112,6 +120,7 @@ class oneshot_sender : detail::oneshot_end {
  private:
     template <class>
     friend class oneshot;
+    explicit oneshot_sender(const char* called) noexcept : oneshot_end(called) {}
     bool spent_ = false;
 };
 
@@ -119,7 +128,10 @@ class oneshot_sender : detail::oneshot_end {
 template <class T>
 class oneshot {
  public:
-    oneshot() noexcept { static_cast<detail::oneshot_end&>(sender).pair_with(receiver); }
+    /// `name` is for reports and must outlive both (a literal).
+    explicit oneshot(const char* name = "") noexcept : sender(name), receiver(name) {
+        static_cast<detail::oneshot_end&>(sender).pair_with(receiver);
+    }
     oneshot_sender<T> sender;
     oneshot_receiver<T> receiver;
 };
@@ -127,7 +139,7 @@ class oneshot {
 // implementation
 
 template <class T>
-class oneshot_receiver<T>::receive_awaiter : public detail::oneshot_wait, public detail::awaits<receive_awaiter> {
+class oneshot_receiver<T>::receive_awaiter : public detail::oneshot_wait, public awaits<receive_awaiter> {
  public:
     explicit receive_awaiter(oneshot_receiver& of) noexcept : oneshot_wait(of, for_value), of_(&of) {}
     bool start() noexcept { return of_->wait(*this, of_->value_.has_value()); }
@@ -144,7 +156,7 @@ class oneshot_receiver<T>::receive_awaiter : public detail::oneshot_wait, public
 };
 
 template <class T>
-class oneshot_sender<T>::gone_awaiter : public detail::oneshot_wait, public detail::awaits<gone_awaiter> {
+class oneshot_sender<T>::gone_awaiter : public detail::oneshot_wait, public awaits<gone_awaiter> {
  public:
     explicit gone_awaiter(oneshot_sender& of) noexcept : oneshot_wait(of, for_leaving) {}
     bool start() noexcept { return on->wait(*this, false); }

@@ -45,7 +45,7 @@ class RONDO_API queue_core {
 
     std::size_t unfinished() const noexcept { return count + in_hand; }
     void task_done();
-    /// Ends it for who waits to put or to get.
+    /// Ends the waits of all who put or get.
     void end() noexcept;
     void wake_joiners() noexcept {
         while (!joiners.empty()) joiners.complete_first();
@@ -58,7 +58,7 @@ class RONDO_API queue_core {
     named_queue putters;  // for room
     named_queue getters;  // for a value
     named_queue joiners;
-    const loop* const made_on;  // null: made before any loop ran
+    const scheduler* const made_on;  // null: made before any loop ran
 
  protected:
     ~queue_core() = default;
@@ -66,6 +66,7 @@ class RONDO_API queue_core {
 
 struct RONDO_API queue_core::wait : wait_op {
     wait(queue_core& queue, const op_vtable& table) noexcept : wait_op(table), of(&queue) {}
+    void give_back() noexcept {}
     [[noreturn]] void fail(const char* operation) const;
     queue_core* of;
     static const op_vtable putting;
@@ -111,7 +112,7 @@ struct put_wait : queue_core::wait {
     rondo::result<void> finish() const {
         if (result == -ECANCELED) [[unlikely]]
             fail("put");
-        if (result < 0) return errno_code(-result);
+        if (result < 0) return failure_thrown_by(errno_code(-result), [this] { await_resume(); });
         return {};
     }
 
@@ -125,7 +126,7 @@ class [[nodiscard]] get_awaiter : public get_wait<typename Queue::value_type>, p
     bool start() noexcept { return static_cast<Queue&>(*this->of).start(*this); }
 };
 
-/// Puts what lies elsewhere.
+/// Puts a value that lies elsewhere, and stays there if the put fails.
 template <class Queue>
 class [[nodiscard]] put_awaiter : public put_wait<typename Queue::value_type>, public awaits<put_awaiter<Queue>> {
  public:
@@ -134,7 +135,7 @@ class [[nodiscard]] put_awaiter : public put_wait<typename Queue::value_type>, p
     bool start() noexcept { return static_cast<Queue&>(*this->of).start(*this); }
 };
 
-/// Puts what it holds.
+/// Puts a value that the awaiter itself holds.
 template <class Queue>
 class [[nodiscard]] put_new_awaiter : public put_wait<typename Queue::value_type>,
                                       public awaits<put_new_awaiter<Queue>> {
@@ -178,7 +179,10 @@ class queue_of : queue_core {
     template <class U>
         requires(std::same_as<U, T>)
     put_awaiter<queue_of> put(U&& value) noexcept {
-        assert_safe_argument<U>();
+        static_assert(
+            safe_argument<U>,
+            "GCC 12 destroys this value twice if it is a temporary, and cannot tell std::move(name) from one: "
+            "say put_from(name), which does the same, or emplace(args...)");
         return {*this, value};
     }
     /// Puts a copy, or what converts: as emplace(value).
@@ -214,8 +218,8 @@ class queue_of : queue_core {
 
     // --- done
 
-    /// Of one value that was got: all that was to be done with it is done. Throws logic_error when that has been
-    /// said of all of them. O(1), or O(those who join).
+    /// Says that all that was to be done with one of the values that were got is done. Throws logic_error when that has
+    /// been said of all of them. O(1), or O(those who join).
     void task_done() { queue_core::task_done(); }
     /// Waits until nothing is unfinished: everything that was put has been got, and is done. Returns at once if
     /// that is so already. Cancel: nothing is lost. O(1).
@@ -240,7 +244,7 @@ class queue_of : queue_core {
     /// How many values were put and are not done.
     std::size_t unfinished() const noexcept { return queue_core::unfinished(); }
     bool is_shut_down() const noexcept { return ended; }
-    /// Shut down, and everything got.
+    /// Whether it is shut down and everything has been got.
     bool finished() const noexcept { return ended && count == 0; }
     std::size_t waiting_putters() const noexcept { return putters.size(); }
     std::size_t waiting_getters() const noexcept { return getters.size(); }
@@ -277,7 +281,7 @@ class queue_of : queue_core {
     Store values_;
 };
 
-/// Raw memory for so many values.
+/// Raw memory for a number of values.
 template <class Value>
 class queue_memory {
  public:
@@ -453,19 +457,21 @@ class queue : public detail::queue_of<T, detail::oldest_first<T>> {
 template <class T>
 class lifo_queue : public detail::queue_of<T, detail::newest_first<T>> {
  public:
-    /// As queue().
+    /// Takes what the constructor of queue takes, and throws what that throws.
     explicit lifo_queue(std::size_t capacity, const char* name = "")
         : detail::queue_of<T, detail::newest_first<T>>("lifo_queue", capacity, name) {}
 };
 
 /// Gives the value that comes before all others: `compare(a, b)` tells whether a comes before b, by default
 /// a < b, so the smallest (as in Python; std::priority_queue gives the largest). Of equals the one that was put
-/// first. `compare` must not throw, which is asserted. A value whose put waits for room is not in the queue yet, whatever its rank.
+/// first. `compare` must not throw, which is asserted. A value whose put waits for room is not in the queue yet,
+/// whatever its rank.
 template <class T, class Compare = detail::smaller>
 class priority_queue : public detail::queue_of<T, detail::first_by<T, Compare>> {
  public:
-    /// As queue().
-    explicit priority_queue(std::size_t capacity, const char* name = "", const Compare& compare = Compare())
+    /// Takes what the constructor of queue takes, and throws what that throws.
+    explicit priority_queue(std::size_t capacity, const char* name = "") : priority_queue(capacity, Compare(), name) {}
+    priority_queue(std::size_t capacity, const Compare& compare, const char* name = "")
         : detail::queue_of<T, detail::first_by<T, Compare>>("priority_queue", capacity, name, compare) {}
 };
 

@@ -12,6 +12,8 @@
 #include <rondo/base/detail/move_back.hpp>
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/loop/remote.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -42,7 +44,7 @@ class RONDO_API thread_channel_core {
 
     class receive_op;
 
-    thread_channel_core(std::size_t capacity, const value_type_info& type);
+    thread_channel_core(std::size_t capacity, const char* name, const value_type_info& type);
     ~thread_channel_core();
     thread_channel_core(const thread_channel_core&) = delete;
     thread_channel_core& operator=(const thread_channel_core&) = delete;
@@ -52,8 +54,7 @@ class RONDO_API thread_channel_core {
         sender() noexcept = default;
         explicit sender(thread_channel_state& state);
         sender(const sender& other) noexcept;
-        sender(sender&& other) noexcept
-            : state_(detail::take(other.state_)), remote_(std::move(other.remote_)) {}
+        sender(sender&& other) noexcept : state_(detail::take(other.state_)), remote_(std::move(other.remote_)) {}
         sender& operator=(sender other) noexcept {
             detail::trade(state_, other.state_);
             rondo::remote held = std::move(remote_);  // until ~sender of `other`
@@ -66,11 +67,11 @@ class RONDO_API thread_channel_core {
         /// A place to build a value in, or why there is none. Blocks while it is full if `may_wait`.
         RONDO_API thread_channel_place* take(bool may_wait, send_status& why) const noexcept;
         RONDO_API static void* value_in(thread_channel_place& place) noexcept;
-        /// Its value is built: off it goes. False: the loop has gone meanwhile, and refused() is due.
+        /// Sends the place, when its value has been built. False: the loop has gone meanwhile; then call refused().
         RONDO_API bool post(thread_channel_place& place) const noexcept;
         /// Destroys what is left of the value.
         RONDO_API void refused(thread_channel_place& place) const noexcept;
-        /// Its value could not be built.
+        /// Gives the place back, when its value could not be built.
         RONDO_API void put_back(thread_channel_place& place) const noexcept;
         RONDO_API bool closed() const noexcept;
 
@@ -92,6 +93,7 @@ class RONDO_API thread_channel_core {
      public:
         explicit receive_op(thread_channel_core& channel) noexcept;
         bool start() noexcept;
+        void give_back() noexcept {}
 
      protected:
         thread_channel_core& of_;
@@ -108,6 +110,7 @@ class RONDO_API thread_channel_core {
  private:
     friend class thread_channel_state;
     thread_channel_state* state_;
+    const char* name_;
 };
 
 }  // namespace detail
@@ -164,14 +167,14 @@ class thread_channel {
             }
             if (core::post(*place)) [[likely]]
                 return send_status::sent;
-            // What cannot come back was sent, and goes with the loop, as what waited there.
+            // A value that cannot be moved back counts as sent: it goes with the loop, as those do that waited there.
             detail::move_back<U>(value, *made);
             core::refused(*place);
             return detail::comes_back<U, T> ? send_status::closed : send_status::sent;
         }
     };
 
-    class receive_awaiter : public detail::thread_channel_core::receive_op, public detail::awaits<receive_awaiter> {
+    class receive_awaiter : public detail::thread_channel_core::receive_op, public awaits<receive_awaiter> {
      public:
         using receive_op::receive_op;
         std::optional<T> await_resume() {
@@ -183,9 +186,9 @@ class thread_channel {
     };
 
     /// Room for `capacity` values, at least one. Needs a running loop. Throws bad_alloc, or
-    /// invalid_argument for a capacity of 0 or of 2^31 and more.
-    explicit thread_channel(std::size_t capacity)
-        : core_(capacity, {sizeof(T), alignof(T), [](void* value) noexcept { static_cast<T*>(value)->~T(); }}) {}
+    /// invalid_argument for a capacity of 0 or of 2^31 and more. `name` is for reports and must outlive it (a literal).
+    explicit thread_channel(std::size_t capacity, const char* name = "")
+        : core_(capacity, name, {sizeof(T), alignof(T), [](void* value) noexcept { static_cast<T*>(value)->~T(); }}) {}
     /// Closes it. Values that nobody received are destroyed. Asserts that no task waits.
     ~thread_channel() = default;
 
@@ -198,7 +201,7 @@ class thread_channel {
     /// that was sent is received. Cancel: nothing is lost; a value that was given to this wait already
     /// is its result all the same.
     [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter(core_); }
-    /// A value that has arrived and that nobody waits for.
+    /// A value that has arrived and that nobody waits for; empty if there is none.
     std::optional<T> try_receive() noexcept { return take_from(core_, core_.try_receive()); }
 
     /// No more sending: senders get `closed`, also those that wait. What was sent can still be received.

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/base/detail/take.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -18,7 +20,7 @@ namespace detail {
 
 class RONDO_API watch_core {
  public:
-    watch_core() noexcept = default;
+    explicit watch_core(const char* called) noexcept : name(called) {}
     watch_core(const watch_core&) = delete;
     watch_core& operator=(const watch_core&) = delete;
     void wake_all(std::int32_t result) noexcept;
@@ -26,14 +28,14 @@ class RONDO_API watch_core {
     wait_queue<> waits;
     std::uint64_t version = 0;
     bool closed = false;
+    const char* const name;
 
  protected:
     ~watch_core();
 };
 
 struct RONDO_API changed_wait : wait_op {
-    changed_wait(watch_core& watched, std::uint64_t& version) noexcept
-        : wait_op(table), of(&watched), seen(&version) {}
+    changed_wait(watch_core& watched, std::uint64_t& version) noexcept : wait_op(table), of(&watched), seen(&version) {}
     static constexpr std::int32_t has_changed = 1;
     bool start() noexcept {
         if (*seen != of->version) return result = has_changed, false;
@@ -71,7 +73,8 @@ class changed_awaiter : public changed_wait, public awaits<changed_awaiter<T>> {
 template <class T>
 class watch : detail::watch_core {
  public:
-    explicit watch(T initial) : value_(std::move(initial)) {}
+    /// `name` is for reports and must outlive it (a literal).
+    explicit watch(T initial, const char* name = "") : watch_core(name), value_(std::move(initial)) {}
 
     /// Wakes all who wait for a change. False: it is closed, and the value stays as it was. O(waits).
     bool set(T value) {
@@ -91,6 +94,7 @@ class watch : detail::watch_core {
     const T& get() const noexcept { return value_; }
     /// How often it has changed.
     std::uint64_t version() const noexcept { return watch_core::version; }
+    const char* name() const noexcept { return watch_core::name; }
 
     /// It will not change any more: who waits learns so.
     void close() noexcept {
@@ -119,6 +123,7 @@ class watch_reader {
     /// has then, valid until it is set again; null if there will be no other. The reader must stay where it is.
     /// Cancel: nothing is lost; the change is still unseen.
     [[nodiscard]] detail::changed_awaiter<T> changed() noexcept { return {*of_, seen_, of_->value_}; }
+    /// Whether changed() would not wait for a change: there is a version that this reader has not seen.
     bool has_changed() const noexcept { return seen_ != of_->version(); }
     /// The latest value, seen or not; valid until it is set again.
     const T& get() const noexcept { return of_->get(); }

@@ -1,6 +1,6 @@
 // as_completed: what several tasks end with, in the order in which they do.
 //
-//     co_await rondo::as_completed(std::move(downloads), [&](rondo::completion_sequence<page>& pages) -> rondo::task<> {
+//     co_await as_completed(std::move(downloads), [&](completion_sequence<page>& pages) -> task<> {
 //         for (;;) {
 //             auto page = co_await pages.next();
 //             if (!page) break;
@@ -14,6 +14,7 @@
 
 #include <rondo/combine/detail/children.hpp>
 #include <rondo/task/outcome.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <optional>
 #include <utility>
@@ -24,8 +25,7 @@ namespace rondo {
 template <class T>
 class [[nodiscard]] completed : public task_outcome<T> {
  public:
-    completed(std::size_t index, task_handle<T> ended) noexcept
-        : task_outcome<T>(std::move(ended)), index_(index) {}
+    completed(std::size_t index, task_handle<T> ended) noexcept : task_outcome<T>(std::move(ended)), index_(index) {}
     /// Its place in what was handed in.
     std::size_t index() const noexcept { return index_; }
 
@@ -61,16 +61,9 @@ class RONDO_API completion_scope : public group {
 };
 
 /// The wait for the next end.
-class RONDO_API next_op : public op {
+class RONDO_API next_op : public op, public awaits<next_op, wait_manner::prompt> {
  public:
     explicit next_op(completion_scope& scope) noexcept;
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, promise_of(h), site)) return suspended(*this);
-        return start();
-    }
 
  protected:
     /// Null: there is no other.
@@ -79,6 +72,7 @@ class RONDO_API next_op : public op {
 
  private:
     friend completion_scope;
+    friend awaits<next_op, wait_manner::prompt>;
     static const op_vtable table;
     bool start() noexcept;
     fiber* got_ = nullptr;  // who wakes the waiter gives it the child
@@ -96,9 +90,9 @@ class completion_sequence {
 
     class awaiter : detail::next_op {
      public:
-        using next_op::next_op;
         using next_op::await_ready;
         using next_op::await_suspend;
+        using next_op::next_op;
         std::optional<completed<T>> await_resume() {
             detail::fiber* const child = finish_wait();
             if (child == nullptr) return std::nullopt;
@@ -156,7 +150,7 @@ template <class Range, class F>
     auto calls = detail::as_calls(std::forward<Range>(children));
     using call = typename decltype(calls)::value_type;
     using value = detail::child_value<call>;
-    using result = typename std::invoke_result_t<std::decay_t<F>&, completion_sequence<value>&>::value_type;
+    using result = detail::value_called<std::decay_t<F>&, completion_sequence<value>&>;
     return detail::run_as_completed<value, result, call, std::decay_t<F>>(std::move(calls), std::forward<F>(body));
 }
 

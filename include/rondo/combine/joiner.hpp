@@ -53,16 +53,16 @@ class RONDO_API ended_child {
     const detail::join_scope& scope_;
 };
 
-/// The same of a child that gives a T.
+/// A child that has ended, and that gives a T.
 template <class T>
 class ended : public ended_child {
  public:
     using ended_child::ended_child;
-    /// Only if it succeeded.
+    /// Its value. Asserts that it succeeded.
     std::add_lvalue_reference_t<T> value() noexcept { return out().value(); }
     /// Moves the value out: whoever holds the child's handle cannot have it any more.
     T take() { return detail::take_result<T>(core()); }
-    /// The same of any end.
+    /// Moves out how it ended, be that a value, an error or a cancellation.
     task_outcome<T> take_outcome() noexcept { return task_outcome<T>(core()); }
 
  private:
@@ -100,7 +100,7 @@ inline constexpr bool takes = [] {
 
 }  // namespace detail
 
-/// What decides about children; see above.
+/// What decides about children, as the head of this file says.
 template <class J>
 concept joiner = requires(std::remove_reference_t<J>& j, detail::seen_by<J>& child) {
     { j.on_complete(child) } -> std::convertible_to<bool>;
@@ -112,8 +112,8 @@ namespace detail {
 /// A joiner given as an lvalue is used in place; it must outlive the wait. GCC 12: see safe_callable.
 #if RONDO_GCC12
 template <class J>
-inline constexpr bool safe_joiner = std::is_lvalue_reference_v<J> || std::is_trivially_destructible_v<J> ||
-                                    !std::is_aggregate_v<J>;
+inline constexpr bool safe_joiner =
+    std::is_lvalue_reference_v<J> || std::is_trivially_destructible_v<J> || !std::is_aggregate_v<J>;
 #else
 template <class J>
 inline constexpr bool safe_joiner = true;
@@ -177,7 +177,8 @@ auto join_each(J joiner, Calls... calls) -> task<joined_value<J, std::tuple<task
 }
 
 template <class J, class Call>
-auto join_range(J joiner, std::vector<Call> calls) -> task<joined_value<J, std::vector<task_handle<child_value<Call>>>>> {
+auto join_range(J joiner, std::vector<Call> calls)
+    -> task<joined_value<J, std::vector<task_handle<child_value<Call>>>>> {
     const called_from here = co_await who_calls{};
     join_scope scope(here, &ask<J>, &joiner);
     std::vector<task_handle<child_value<Call>>> children;
@@ -253,11 +254,13 @@ template <class J, class F>
 [[nodiscard]] auto with_joiner(J&& joiner, F&& body) {
     static_assert(detail::safe_joiner<J>, "GCC 12 destroys this joiner twice: give it a constructor, or a name");
     RONDO_ASSERT_SAFE_CALLABLE(F);
+    static_assert(std::is_void_v<detail::value_called<std::decay_t<F>&, joined_group<std::remove_reference_t<J>>&>>,
+                  "the body of with_joiner gives a task<>: the value is what the joiner makes of the children");
     return detail::run_joined<J, std::decay_t<F>>(std::forward<J>(joiner), std::forward<F>(body));
 }
 
-/// The same for children that are there from the start, and begin in this order: `children` are tasks, or
-/// callables that give one.
+/// Does what with_joiner does, for children that are there from the start, and begin in this order: `children`
+/// are tasks, or callables that give one.
 template <class J, class... Children>
     requires(joiner<J> && sizeof...(Children) > 0 && (detail::child_source<Children> && ...))
 [[nodiscard]] auto join(J&& joiner, Children&&... children) {
@@ -266,8 +269,8 @@ template <class J, class... Children>
     return detail::join_each<J>(std::forward<J>(joiner), detail::as_call(std::forward<Children>(children))...);
 }
 
-/// The same for a range of them, which may be empty. It is read at once: tasks move out of it, callables
-/// are copied, or moved if the range is an rvalue.
+/// This one takes the children from a range, which may be empty. It is read at once: tasks move out of it,
+/// callables are copied, or moved if the range is an rvalue.
 template <class J, class Range>
     requires(joiner<J> && detail::range_of_children<Range>)
 [[nodiscard]] auto join(J&& joiner, Range&& children) {

@@ -39,7 +39,7 @@ class values_wanted {
         }
         return values_.size() >= wanted_;
     }
-    /// Only when it is certain: a child that was cut short might have succeeded.
+    /// There is an error only when that is certain: a child that was cut short might have succeeded.
     std::exception_ptr error() noexcept {
         if (values_.size() >= wanted_ || running_ != 0) return nullptr;
         return failures_.take(failures::one::in_a_group);
@@ -63,8 +63,8 @@ class values_wanted {
 
 namespace joiners {
 
-/// Stops at the first failure and throws it: unchanged if it is the only one, else an exception_group. No
-/// result. Nothing to do without children.
+/// Stops at the first failure and throws it: unchanged if it is the only one, else an exception_group. It has no
+/// result, and nothing to do without children.
 class RONDO_API all_succeed {
  public:
     bool on_complete(ended_child& child) noexcept {
@@ -78,8 +78,8 @@ class RONDO_API all_succeed {
     detail::failures failures_;
 };
 
-/// The same, and gives the values, a std::vector<T> in the order of the children's start. A child that
-/// ended as cancelled by itself has none: io_error(operation_canceled).
+/// Does what all_succeed does, and gives the values, a std::vector<T> in the order of the children's start. A child
+/// that ended as cancelled by itself has no value: then io_error(operation_canceled) is thrown.
 template <class T>
 class all_values : all_succeed {
  public:

@@ -38,7 +38,11 @@ class mapping {
         std::declval<F&>(), std::declval<std::remove_reference_t<element>&>()))>::type;
 
     mapping(std::remove_reference_t<Range>& items, std::size_t limit, F& fn, const called_from& here)
-        : at_(std::begin(items)), end_(std::end(items)), may_start_(limit), fn_(fn), here_(here),
+        : at_(std::begin(items)),
+          end_(std::end(items)),
+          may_start_(limit),
+          fn_(fn),
+          here_(here),
           scope_(here, &ask<joiners::all_succeed>, &failed_) {}
 
     join_scope& scope() noexcept { return scope_; }

@@ -1,4 +1,4 @@
-// select_one(waits...): waits for several things at once, and has exactly one of them.
+// select_one(waits...): waits for several things at once, and gets exactly one of them.
 //
 //     auto chosen = co_await select_one(lines.receive(), sleep_for(3s));
 //     if (chosen.index() == 0) use(chosen.get<0>());
@@ -12,8 +12,8 @@
 #pragma once
 
 #include <rondo/task/attempt.hpp>
-#include <rondo/task/detail/wait_queue.hpp>
 #include <rondo/task/task.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -79,16 +79,6 @@ class RONDO_API select_op : public op {
 template <class A>
 concept awaited_by_handle = requires(A& a) { a.operator co_await(); };
 
-template <class W>
-concept starts = std::is_base_of_v<op, W> && requires(W& w) {
-    { w.start() } noexcept -> std::same_as<bool>;
-};
-/// It can be undone; a wait that only stands in a queue has nothing to undo.
-template <class W>
-concept undoes = requires(W& w) {
-    { w.give_back() } noexcept;
-} || std::is_base_of_v<wait_op, W>;
-
 RONDO_API extern const op_vtable otherwise_vtable;
 
 class otherwise_wait : public op {
@@ -100,10 +90,14 @@ class otherwise_wait : public op {
 
 template <class W>
 inline constexpr arm_kind kind_of = {
-    [](op& o) noexcept { return static_cast<W&>(o).start(); },
     [](op& o) noexcept {
-        if constexpr (requires(W& w) { w.give_back(); }) static_cast<W&>(o).give_back();
+        if constexpr (requires(W& w) { w.start_as_arm(); }) {
+            return static_cast<W&>(o).start_as_arm();
+        } else {
+            return static_cast<W&>(o).start();
+        }
     },
+    [](op& o) noexcept { static_cast<W&>(o).give_back(); },
 };
 template <>
 inline constexpr arm_kind kind_of<otherwise_wait> = {nullptr, nullptr};
@@ -112,14 +106,23 @@ inline constexpr arm_kind kind_of<otherwise_wait> = {nullptr, nullptr};
 template <class A>
 auto arm_of(A&& given) {
     using wait = std::remove_cvref_t<A>;
-    static_assert(!is_task<wait>,
-                  "select_one cannot put back what a task has done: spawn it and give its handle, or use when_any");
-    if constexpr (awaited_by_handle<wait>) {
+    if constexpr (is_task<wait>) {
+        static_assert(!is_task<wait>,
+                      "select_one cannot put back what a task has done: spawn it and give its handle, or use when_any");
+        return otherwise_wait();  // (one message is enough)
+    } else if constexpr (awaited_by_handle<wait>) {
         return arm_of(given.operator co_await());
-    } else {
-        static_assert(std::is_same_v<wait, otherwise_wait> || (starts<wait> && undoes<wait>),
+    } else if constexpr (!std::is_move_constructible_v<wait>) {
+        static_assert(std::is_move_constructible_v<wait>,
+                      "a scope such as with_timeout() is no arm of select_one: give the wait alone, and beside it "
+                      "sleep_for(limit), or put with_timeout() around the whole select_one()");
+        return otherwise_wait();
+    } else if constexpr (!std::is_same_v<wait, otherwise_wait> && !reversible_wait<wait>) {
+        static_assert(reversible_wait<wait>,
                       "select_one cannot put back what this wait has done when another is faster: of a stream "
                       "take receive(), of a listener accept(), or use when_any");
+        return otherwise_wait();
+    } else {
         static_assert(!std::is_lvalue_reference_v<A>, "select_one takes the waits themselves: std::move(it)");
         return std::move(given);
     }
@@ -171,7 +174,7 @@ class select_awaiter;
 template <class... Results>
 class [[nodiscard]] selected {
  public:
-    /// Of the arm, in the order in which they were given, from 0.
+    /// Which arm it was, in the order in which they were given, from 0.
     std::size_t index() const noexcept { return index_; }
 
     /// What arm I gave, to look at or to move from; asserts that it was this arm. Of one that gives nothing: void.
@@ -209,7 +212,7 @@ class [[nodiscard]] selected {
     selected(std::in_place_index_t<I>, Make&& make) : index_(I) {
         ::new (bytes_) kept_of<I>(detail::making<Make>{make});
     }
-    /// Calls `f` with the index there is.
+    /// Calls `f` with the index of the arm that was chosen, as a constant.
     template <class F>
     void each(F&& f) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -266,11 +269,12 @@ class select_awaiter : public select_op, public awaits<select_awaiter<Waits...>>
             if (chosen_ != I) return attempt_take<I + 1>();
         auto& wait = std::get<I>(waits_);
         using alone = decltype(wait.await_resume());
-        if constexpr (std::is_same_v<alone, decltype(wait.finish())>) {  // an attempt() itself: its failure is its value
+        if constexpr (std::is_same_v<alone,
+                                     decltype(wait.finish())>) {  // an attempt() itself: its failure is its value
             return value_type(std::in_place_index<I>, [&]() -> alone { return wait.await_resume(); });
         } else {
             auto got = wait.finish();
-            if (!got) return got.error();
+            if (!got) return got.failure();
             return value_type(std::in_place_index<I>, [&]() -> decltype(auto) {
                 if constexpr (requires { *got; }) return *std::move(got);
             });
@@ -300,7 +304,7 @@ template <class... Waits>
     return detail::make_select(false, detail::arm_of(std::forward<Waits>(waits))...);
 }
 
-/// The same, but of several that are ready the first one given is had. It may starve the others.
+/// Does what select_one does, but if several arms are ready, the first one given is chosen. It may starve the others.
 template <class... Waits>
 [[nodiscard]] auto select_in_order(Waits&&... waits) {
     return detail::make_select(true, detail::arm_of(std::forward<Waits>(waits))...);

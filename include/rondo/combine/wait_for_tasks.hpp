@@ -5,6 +5,7 @@
 
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/spawn.hpp>
+#include <rondo/task/wait.hpp>
 #include <rondo/base/time.hpp>
 
 #include <concepts>
@@ -20,7 +21,7 @@ enum class return_when : std::uint8_t {
     all_completed,
 };
 
-/// Indices, in ascending order.
+/// What wait_for_tasks gives: the indices of the tasks, in ascending order.
 struct done_and_pending {
     std::vector<std::size_t> done;
     std::vector<std::size_t> pending;
@@ -30,7 +31,7 @@ namespace detail {
 
 class tasks_awaiter;
 
-/// In the place of whoever joins the task.
+/// Is told of the end of a task, as whoever awaits its handle is.
 struct RONDO_API task_watch : op {
     explicit task_watch(fiber& watched) noexcept;
     fiber& target;
@@ -55,19 +56,12 @@ class RONDO_API task_watches {
 };
 
 /// The wait for some of several tasks: one op for the waiter, one for each task, one for the timeout.
-class RONDO_API tasks_awaiter : op {
+class RONDO_API tasks_awaiter : op, public awaits<tasks_awaiter, wait_manner::prompt> {
  public:
     tasks_awaiter(return_when until, time_point deadline, task_watches watches) noexcept;
     tasks_awaiter(const tasks_awaiter&) = delete;
     tasks_awaiter& operator=(const tasks_awaiter&) = delete;
 
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) {
-        if (!begin(*this, promise_of(h), site)) return suspended(*this);
-        return start();
-    }
     done_and_pending await_resume() const;
 
  private:
@@ -76,6 +70,7 @@ class RONDO_API tasks_awaiter : op {
         tasks_awaiter& of;
     };
     friend task_watch;
+    friend awaits<tasks_awaiter, wait_manner::prompt>;
     static const op_vtable table, watch_table, timeout_table;
     bool start();
     void count(const fiber& ended) noexcept;
@@ -114,8 +109,8 @@ concept handle_range = requires(Handles& handles) {
 
 /// Waits until enough of the tasks have ended, or `timeout` has passed, which is no error. Gives which have
 /// ended and which have not. Cancels nothing and takes no result: await the handles for that. The handles,
-/// a range or several arguments, must outlive this and not be awaited by another task meanwhile. Of no
-/// handles: two empty lists, at once.
+/// a range or several arguments, must outlive this and not be awaited by another task meanwhile. For no
+/// handles it gives two empty lists, at once.
 /// Cancel: only this wait ends; the tasks go on. Throws bad_alloc. O(tasks), one allocation for all.
 template <class Handles>
     requires detail::handle_range<Handles>
@@ -126,7 +121,7 @@ template <class... Ts>
 [[nodiscard]] auto wait_for_tasks(return_when until, delay timeout, task_handle<Ts>&... handles) {
     return detail::tasks_awaiter(until, timeout.after(now()), detail::watches_of_these(handles...));
 }
-/// The same without a limit of time.
+/// Waits without a limit of time.
 template <class Handles>
     requires detail::handle_range<Handles>
 [[nodiscard]] auto wait_for_tasks(return_when until, Handles& handles) {

@@ -3,7 +3,7 @@
 //     auto [user, orders] = co_await rondo::when_all(fetch_user(id), fetch_orders(id));
 //     const int first = co_await rondo::race(ask(near), ask(far));
 //
-// For all of them: what is handed in are tasks that nobody has awaited, or callables that give one (these
+// This holds for all of them. What is handed in are tasks that nobody has awaited, or callables that give one (these
 // are copied or moved in), or one range of either. They become children, in a scope of their own, and
 // begin in this order when the caller suspends; results are in this order too. The call returns when every
 // child has ended: one that is not wanted any more is cancelled, and awaited. A child that was cancelled
@@ -96,28 +96,45 @@ class [[nodiscard]] when_any_result {
     Outcomes& outcomes() noexcept { return outcomes_; }
     const Outcomes& outcomes() const noexcept { return outcomes_; }
 
-    /// The value of the first, or throws its error. Of a tuple, all must have one type.
-    decltype(auto) value() {
-        if constexpr (requires { outcomes_.begin(); }) {
-            return outcomes_[index_].value();
-        } else {
-            return value_in_tuple(std::make_index_sequence<std::tuple_size_v<Outcomes>>());
-        }
-    }
-    /// Of a tuple: the value of child I, or throws its error, or io_error(operation_canceled).
+    /// The value of the first, or throws its error. Of a tuple, all must have one type. It moves out of a result that
+    /// has no name: `(co_await when_any(...)).value()`.
+    decltype(auto) value() & { return first_in(outcomes_).value(); }
+    decltype(auto) value() const& { return first_in(outcomes_).value(); }
+    decltype(auto) value() && { return std::move(first_in(outcomes_)).value(); }
+    /// If the outcomes are a tuple: gives the value of child I, or throws its error, or io_error(operation_canceled).
     template <std::size_t I>
-    decltype(auto) get() {
+    decltype(auto) get() & {
         return std::get<I>(outcomes_).value();
+    }
+    template <std::size_t I>
+    decltype(auto) get() const& {
+        return std::get<I>(outcomes_).value();
+    }
+    template <std::size_t I>
+    decltype(auto) get() && {
+        return std::get<I>(std::move(outcomes_)).value();
     }
 
  private:
-    template <std::size_t... I>
-    decltype(auto) value_in_tuple(std::index_sequence<I...>) {
+    template <class O>
+    auto& first_in(O& outcomes) const {
+        if constexpr (requires { outcomes.begin(); }) {
+            return outcomes[index_];
+        } else {
+            return first_of_these(outcomes, std::make_index_sequence<std::tuple_size_v<Outcomes>>());
+        }
+    }
+    template <class O, std::size_t... I>
+    auto& first_of_these(O& outcomes, std::index_sequence<I...>) const {
         using first = std::tuple_element_t<0, Outcomes>;
-        static_assert((std::is_same_v<first, std::tuple_element_t<I, Outcomes>> && ...),
-                      "the children give different types: use get<I>()");
-        first* const all[] = {&std::get<I>(outcomes_)...};
-        return all[index_]->value();
+        constexpr bool alike = (std::is_same_v<first, std::tuple_element_t<I, Outcomes>> && ...);
+        static_assert(alike, "the children give different types: use get<I>()");
+        if constexpr (alike) {
+            std::remove_reference_t<decltype(std::get<0>(outcomes))>* const all[] = {&std::get<I>(outcomes)...};
+            return *all[index_];
+        } else {
+            return std::get<0>(outcomes);
+        }
     }
 
     std::size_t index_;
@@ -128,8 +145,9 @@ namespace detail {
 
 template <class... Ts>
 auto outcomes_of(std::tuple<task_handle<Ts>...>& children) {
-    return std::apply([](auto&... child) { return std::tuple<task_outcome<Ts>...>{task_outcome<Ts>(std::move(child))...}; },
-                      children);
+    return std::apply(
+        [](auto&... child) { return std::tuple<task_outcome<Ts>...>{task_outcome<Ts>(std::move(child))...}; },
+        children);
 }
 template <class T>
 auto outcomes_of(std::vector<task_handle<T>>& children) {
@@ -159,7 +177,7 @@ class any_joiner {
     bool found_ = false;
 };
 
-/// Nothing stops anyone.
+/// Lets every child run to its end, whatever happens to the others.
 class settled_joiner {
  public:
     bool on_complete(ended_child&) noexcept { return false; }
@@ -192,8 +210,9 @@ template <class Range>
 // --- race ------------------------------------------------------------------------------------------------
 
 /// Waits until one succeeds, and gives its value; then the others are cancelled, and what they still
-/// complete with is destroyed: take when_any if that matters. A failure only leaves the race. When all have
-/// failed: an exception_group of all errors, in that order, also of one. An empty range: invalid_argument.
+/// complete with is destroyed: take when_any if that matters. A child that fails only leaves the race. When all
+/// have failed, it throws an exception_group of all errors, in that order, also of a single one. An empty range is
+/// refused: invalid_argument.
 /// All children give the same T.
 template <class First, class... Children>
     requires detail::child_sources<First, Children...>

@@ -34,20 +34,19 @@ class task_flag final : public spdlog::custom_flag_formatter {
 class phase_flag final : public spdlog::custom_flag_formatter {
  public:
     void format(const spdlog::details::log_msg&, const std::tm&, spdlog::memory_buf_t& into) override {
-        const std::string text = current != nullptr ? name_of(current->current_phase()) : "-";
+        const std::string text = current != nullptr ? name_of(current->loop().current_phase()) : "-";
         into.append(text.data(), text.data() + text.size());
     }
     std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<phase_flag>(); }
 };
 
 inline void write_to_spdlog(const log_record& record, void* logger) noexcept {
-    constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info,
-                                                    spdlog::level::warn, spdlog::level::err};
+    constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                    spdlog::level::err};
     const spdlog::source_loc place{record.place.file_name(), static_cast<int>(record.place.line()),
                                    record.place.function_name()};
-    static_cast<spdlog::logger*>(logger)->log(
-        place, levels[static_cast<std::size_t>(record.level)],
-        spdlog::string_view_t(record.message.data(), record.message.size()));
+    static_cast<spdlog::logger*>(logger)->log(place, levels[static_cast<std::size_t>(record.level)],
+                                              spdlog::string_view_t(record.message.data(), record.message.size()));
 }
 
 }  // namespace detail

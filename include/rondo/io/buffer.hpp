@@ -2,7 +2,7 @@
 #pragma once
 
 #include <rondo/base/detail/take.hpp>
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -16,27 +16,27 @@ namespace detail {
 class borrow_awaiter;
 }
 
-/// What tcp_stream::receive() gives: move-only; the destructor gives the buffer back. It must not
+/// What descriptor_stream::receive() gives: move-only; the destructor gives the buffer back. It must not
 /// outlive its loop, and holding many of them keeps that much memory. Empty: end of stream.
 class RONDO_API buffer {
  public:
     buffer() noexcept = default;
-    buffer(loop& of, void* data, std::uint32_t size, std::uint16_t id) noexcept
-        : of_(&of), data_(static_cast<std::byte*>(data)), size_(size), id_(id) {}
+    buffer(detail::scheduler& home, void* data, std::uint32_t size, std::uint16_t id) noexcept
+        : loop_(&home), data_(static_cast<std::byte*>(data)), size_(size), id_(id) {}
     buffer(buffer&& other) noexcept
-        : of_(detail::take(other.of_)),
+        : loop_(detail::take(other.loop_)),
           data_(detail::take(other.data_)),
           size_(detail::take(other.size_)),
           id_(other.id_) {}
     buffer& operator=(buffer other) noexcept {
-        detail::trade(of_, other.of_);
+        detail::trade(loop_, other.loop_);
         detail::trade(data_, other.data_);
         detail::trade(size_, other.size_);
         detail::trade(id_, other.id_);
         return *this;
     }
     ~buffer() {
-        if (of_ != nullptr) give_back();
+        if (loop_ != nullptr) give_back();
     }
 
     bool empty() const noexcept { return size_ == 0; }
@@ -56,11 +56,11 @@ class RONDO_API buffer {
 
     void give_back() noexcept {
         if (id_ == from_stash) return free_stash();
-        of_->io().give_back(data_, size_, id_);
+        loop_->io().give_back(data_, size_, id_);
     }
     void free_stash() noexcept;
 
-    loop* of_ = nullptr;
+    detail::scheduler* loop_ = nullptr;
     std::byte* data_ = nullptr;
     std::uint32_t size_ = 0;
     std::uint16_t id_ = 0;

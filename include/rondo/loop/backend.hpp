@@ -1,8 +1,12 @@
 // The only door to the outside world. Time, I/O, being woken, randomness: whatever is not
-// determined by the program crosses this class, so `sim` can stand in for the kernel.
+// determined by the program crosses this class, so another one can stand in for the kernel.
 //
 // An operation is data (`io_op`), and there is one `submit`: adding a system call touches one enum
 // and a switch per backend. A backend knows ops, not the loop: it never calls upward, it reports.
+//
+// There are three: lib/backend/epoll, lib/backend/uring, and lib/backend/sim, a network in memory. The first one to
+// read is testing/mock_backend.hpp, which does what a script says and nothing else. A loop may be given another one
+// by a backend_factory.
 //
 // Contract of an io_op
 //   submit(op)   true: finished at once, op.result is set, the op never was armed. False: armed;
@@ -12,14 +16,13 @@
 //   wait(...)    the poll phase: reports finished ops as {op, result}. It marks a reported op `done`
 //                first, so a cancel that comes between the report and its delivery does nothing.
 //   close        is an io_op too: it ends every armed op of the descriptor with -EBADF, waits until
-//                the kernel has let go of them, and then closes. `reap` is the same for nobody.
+//                the kernel has let go of them, and then closes. `reap` does so when nobody waits for it.
 #pragma once
 
 #include <rondo/loop/op.hpp>
 #include <rondo/loop/oracle.hpp>
 #include <rondo/base/time.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -31,7 +34,7 @@ namespace rondo {
 
 /// A socket address in rondo's own form; backends translate. (endpoint.hpp is the public face.)
 struct raw_address {
-    enum class family : std::uint8_t { none, v4, v6 };
+    enum class family : std::uint8_t { none, v4, v6 };  // no address, IPv4, IPv6
 
     family kind = family::none;
     std::uint16_t port = 0;    // host order
@@ -39,16 +42,42 @@ struct raw_address {
     std::uint8_t bytes[16] = {};  // network order; the first 4 for v4
 };
 
+/// One datagram, as the io_kinds that move them want it: a place for it, or what is in there.
+struct raw_datagram {
+    void* data = nullptr;
+    std::uint32_t capacity = 0;  // how many bytes a receive may write there
+    std::uint32_t size = 0;      // how many are to be sent, or have come
+    std::uint32_t sent = 0;      // so many of them have gone out; 0 when a send is submitted
+    std::uint16_t segment = 0;  // it is several datagrams in a row of this size, the last perhaps less; 0: one
+    bool truncated = false;  // what has come was longer than its place
+    raw_address address;  // to whom (of no family: to whom the socket is connected), or from whom
+};
+
 enum class io_kind : std::uint8_t {
     accept,     // result: a new descriptor (CLOEXEC, non-blocking)
     connect,    // to *address; result 0
+    // The next four move bytes by recv(2) and send(2), or read(2) and write(2) where the descriptor is no socket.
     receive,    // into {data, size}; result: bytes, 0 at end of stream
-    borrow,     // the same into a buffer of the backend's: {data, size, buffer} are set by it
+    borrow,     // into a buffer of the backend's, which sets {data, size, buffer}; result likewise
     send,       // {data, size}; result: bytes
     send_vector,  // `size` spans at `data` (std::span<const std::byte>); result: bytes
     poll_in,    // until the descriptor is readable (or hung up); result 0
-    poll_out,
+    poll_out,   // until it is writable; result 0
+    poll,       // until something of `size` (poll_mask) is there; result: what is, of these, and `error`
     close,
+    // Datagrams: `size` raw_datagrams at `data`.
+    receive_datagrams,  // those that are there, 64 at most; result: how many, at least 1
+    send_datagrams,  // all of them; result: how many, and so is `moved`, however it ends
+};
+
+/// What io_kind::poll waits for.
+struct poll_mask {
+    enum : std::uint8_t {
+        in = 1,
+        out = 2,
+        urgent = 4,
+        error = 8,  // failed, or hung up; always told, and so are then `in` and `out`, if they are asked for
+    };
 };
 
 /// One I/O operation. `fd`, buffers and address stay valid until it is reported.
@@ -57,20 +86,77 @@ struct io_op : op {
         all = 1,         // receive: until `size` bytes or the end; send: until all is written
         closing = 2,     // (backend) ended by close: report -EBADF
         foreign = 4,     // poll_*: not a descriptor of rondo's; nothing is cached about it
+        segments = 8,  // receive_datagrams: several of one sender may come in one place (raw_datagram::segment)
+        hand_over = 16,  // close: lets go of it instead. -EBUSY: an op waits; -EAGAIN: something has come from the
+                         // kernel that nobody has asked for yet
     };
 
-    io_op(const op_vtable& table, io_kind k, int descriptor) noexcept
-        : op(table), fd(descriptor), kind(k) {}
+    io_op(const op_vtable& table, io_kind k, int descriptor) noexcept : op(table), fd(descriptor), kind(k) {}
 
-    static constexpr std::uint16_t in_no_ring = 0xffff;
+    static constexpr std::uint16_t in_no_ring = 0xffff;  // a `buffer` that belongs to no ring
 
     int fd;
     io_kind kind;
-    std::uint8_t flags = 0;
+    std::uint8_t flags = 0;  // `all` and the others
     std::uint16_t buffer = in_no_ring;  // borrow: which buffer of the ring, if there is one
     void* data = nullptr;      // bytes, spans, or a raw_address (connect)
     std::uint32_t size = 0;
-    std::uint32_t moved = 0;   // with `all`: bytes already through, also when it ends early
+    std::uint32_t moved = 0;  // with `all`: bytes (or datagrams) already through, also when it ends early
+};
+
+/// What TCP is doing with a connection (RFC 9293), numbered as on Linux.
+enum class tcp_state : std::uint8_t {
+    established = 1,  // bytes may move, both ways
+    syn_sent,     // it was asked for, and the peer has not answered
+    syn_received,  // the peer has asked for it
+    fin_wait_1,  // the end was sent, and not acknowledged yet
+    fin_wait_2,  // the peer has acknowledged the end, and not ended its own side
+    time_wait,   // both ends have come; late segments are waited for
+    closed,      // over, in peace or by a reset
+    close_wait,  // the peer's end has come
+    last_ack,    // both ends were sent, and ours was not acknowledged yet
+    listening,   // no connection, but a listener
+    closing,     // both sides have ended at the same time
+};
+
+/// How a TCP connection gets on, as this side's host knows it.
+struct connection_info {
+    tcp_state state = tcp_state::closed;
+    duration rtt{};            // of a segment and its acknowledgement, smoothed
+    duration rtt_variation{};
+    std::uint32_t retransmits = 0;        // of what is not acknowledged, in a row; 0 when an answer has come
+    std::uint32_t total_retransmits = 0;  // segments, since the connection began
+    std::uint32_t congestion_window = 0;  // segments; 0 in a simulated world, which has none
+    std::uint64_t bytes_acknowledged = 0;  // Linux counts both ends of a stream as a byte
+    std::uint64_t bytes_received = 0;      // read or not
+    std::uint64_t unacknowledged = 0;      // written, but not acknowledged; the end of the stream is one of these
+    std::uint64_t unsent = 0;              // those of them that were not even sent
+};
+
+/// The name of a Unix socket: a path, or a zero byte and an abstract name. Not ended by a zero; no bytes are no name.
+struct raw_unix_name {
+    static constexpr std::size_t capacity = 108;
+
+    std::uint8_t size = 0;
+    char bytes[capacity] = {};
+};
+
+/// A Unix socket that is bound, and the file that its path has become.
+struct unix_binding {
+    raw_unix_name name;
+    std::uint16_t mode = 0600;  // of the file
+    bool replace = true;        // the file of a socket that nobody listens at makes room
+    std::uint64_t device = 0;   // which file it is; 0 and 0: none
+    std::uint64_t inode = 0;    // likewise
+};
+
+/// Whom the kernel saw at the other end of a Unix socket when the connection was made.
+struct peer_credentials {
+    std::int32_t process = 0;  // 0 if it is in another PID namespace
+    std::uint32_t user = 0;
+    std::uint32_t group = 0;
+
+    friend bool operator==(const peer_credentials&, const peer_credentials&) = default;
 };
 
 /// What never blocks, answered at once: result >= 0, or -errno.
@@ -83,15 +169,55 @@ struct sys_op {
         peer_address,    // into *address
         set_option,      // `option` to `value`
         get_option,      // result in `value`
-        shutdown_write,
+        shutdown_write,  // shutdown(2): the peer reads to the end
         reset_on_close,  // SO_LINGER 0: closing sends RST
-        stream_pair,     // result 0; two connected descriptors in fds
+        stream_pair,     // of Unix sockets; result 0; two connected descriptors in fds
         try_send,        // {data, size}, or a part, without waiting: bytes or -EAGAIN
         try_receive,
         close,           // of a descriptor no op was ever submitted for
+        watch_clock,  // fd -1: makes a descriptor that poll_in finds ready when the wall clock was set, or when the
+        // machine has slept, after this call. One of these: what was before is forgotten
+        udp_socket,  // as tcp_socket
+        udp_connect,  // to *address: the one peer from now on; of no family: to nobody any more
+        try_send_datagrams,  // `size` raw_datagrams at `data`, or some, without waiting: how many, or -EAGAIN
+        try_receive_datagrams,  // `value`: the flags of such an io_op
+        join_group,  // the multicast group *address, on the interface of number `value`; 0: the usual one
+        leave_group,  // likewise
+        shutdown_read,
+        tcp_info,        // into the connection_info at `data`; -EOPNOTSUPP of what is no TCP
+        set_any_option,  // `level` and `name` to {data, size}
+        get_any_option,  // into {data, size}; result: how many bytes
+        unwatch,         // every op about `fd` that is `foreign` ends with -EBADF: its owner is about to close it
+        adopt,           // `fd` becomes one of rondo's, if it is TCP, and listens (`value` 1) or is connected (0)
+        unix_socket,       // of streams; result: a descriptor
+        unix_bind,         // as the unix_binding at `data` says, which learns the file
+        unix_unlink,       // removes the file of the unix_binding at `data`, if it still is the same
+        unix_connect,      // to the raw_unix_name at `data`; -EAGAIN when the queue of the listener is full
+        unix_local_name,   // into the raw_unix_name at `data`
+        unix_peer_name,    // likewise
+        unix_credentials,  // of the peer, into the peer_credentials at `data`; -ENOTCONN if there is none
     };
     enum class option : std::uint8_t {
-        no_delay, keep_alive, reuse_address, reuse_port, v6_only, receive_buffer, send_buffer, error
+        no_delay,        // TCP_NODELAY
+        keep_alive,      // SO_KEEPALIVE
+        reuse_address,   // SO_REUSEADDR
+        reuse_port,      // SO_REUSEPORT
+        v6_only,         // IPV6_V6ONLY
+        receive_buffer,  // SO_RCVBUF, in bytes
+        send_buffer,     // SO_SNDBUF, in bytes
+        error,           // SO_ERROR
+        broadcast,       // SO_BROADCAST
+        ttl,             // IP_TTL, IPV6_UNICAST_HOPS
+        multicast_ttl,
+        multicast_loop,
+        multicast_interface,  // its number; 0: the usual one. Can only be set
+        receive_segments,  // see io_op::segments
+        keep_alive_idle,      // seconds
+        keep_alive_interval,  // seconds
+        keep_alive_count,     // of probes without an answer
+        user_timeout,  // milliseconds; 0: the system's limits
+        cork,
+        late_port,  // bind to port 0 leaves the choice to connect
     };
 
     call what;
@@ -102,6 +228,8 @@ struct sys_op {
     int fds[2] = {-1, -1};
     void* data = nullptr;
     std::size_t size = 0;
+    int level = 0;
+    int name = 0;
 };
 
 /// Someone who is told of signals: what backend::watch_signals takes, and keeps until unwatch_signals.
@@ -114,8 +242,15 @@ struct signal_watch {
     signal_watch(const signal_watch&) = delete;
     signal_watch& operator=(const signal_watch&) = delete;
 
+    static constexpr int signal_count = 65;  // Linux has 1 to 64
+    /// Whether there is a signal of that number.
+    static constexpr bool is_signal(int number) noexcept { return number > 0 && number < signal_count; }
+    /// How a set of signals, as `signals` is one, holds this one.
+    static constexpr std::uint64_t bit(int number) noexcept { return std::uint64_t{1} << (number - 1); }
+
     notice notify;
-    std::uint64_t signals = 0;                 // which: bit n - 1 is signal n
+    std::uint64_t signals = 0;  // which: bit n - 1 is signal n
+    bool last_resort = false;  // told only of a signal that nobody else watches
     std::atomic<signal_watch*> next{nullptr};  // the backend's
 };
 
@@ -137,7 +272,7 @@ class completions {
         RONDO_ASSERT(what.state != op::done, "an operation was reported twice");
         report_armed(what, result);
     }
-    /// The same of an op that is known to be armed.
+    /// Reports an op that is known to be armed.
     void report_armed(io_op& what, std::int32_t result) noexcept {
         what.state = op::done;
         completion& next = items_[count_++];  // `full` was asked before
@@ -166,12 +301,14 @@ class byte_budget {
     static constexpr std::uint32_t when_spent = 16 << 10;
     static constexpr std::uint32_t small = 4 << 10;
 
-    void renew() noexcept { left_ = per_turn; }
+    void renew() noexcept { left_ = per_turn; }  // a turn begins
+    /// So many bytes have moved.
     void spend(std::size_t bytes) noexcept { left_ -= static_cast<std::int64_t>(bytes); }
-    bool spent() const noexcept { return left_ <= 0; }
+    bool spent() const noexcept { return left_ <= 0; }  // the turn has moved what it may
     /// How much of `wanted` may go now.
     std::uint32_t portion(std::size_t wanted) const noexcept {
-        return static_cast<std::uint32_t>(std::min<std::size_t>(wanted, spent() ? when_spent : at_a_time));
+        const std::uint32_t most = spent() ? when_spent : at_a_time;
+        return wanted < most ? static_cast<std::uint32_t>(wanted) : most;
     }
 
  private:
@@ -188,44 +325,44 @@ class RONDO_API backend {
     virtual ~backend();
 
     virtual backend_kind kind() const noexcept = 0;
+    /// A sentence about it: what it is, and with which sizes.
+    virtual std::string describe() const = 0;
 
-    /// Monotonic time. Real backends read the clock; `sim` answers its virtual time.
+    // --- time and chance
+
+    /// Monotonic time.
     virtual time_point now() noexcept = 0;
     /// Wall time, in nanoseconds since 1970 (UTC).
     virtual std::int64_t wall_now() noexcept = 0;
     virtual std::uint64_t random() noexcept = 0;
-    /// A number in [0, alternatives), for what no program may rely on: random, and on `sim` the oracle's.
+    /// A number in [0, alternatives), for what no program may rely on. The usual one is random.
     virtual std::uint32_t choose(choice point, std::uint32_t alternatives) noexcept;
+    /// Lets `by` pass as if the program computed: the clock runs on, and nothing else happens. The usual one looks at
+    /// it until it is time.
+    virtual void spin(duration by) noexcept;
+
+    // --- operations, as the contract above says
 
     virtual bool submit(io_op& what) noexcept = 0;
     virtual void cancel(io_op& what) noexcept = 0;
     virtual int control(sys_op& what) noexcept = 0;
-
-    /// From now on `who` is told when one of its signals comes, and that does not do what it would. SIGINT,
-    /// SIGTERM and SIGHUP stay ignored if they are. 0, or -errno: -EINVAL for one that cannot be caught. Any number
-    /// may watch a signal; they are told in the order in which they came. A host of a world has signals of its own
-    /// (host::signal); a loop of its own on `sim` has the process's, as all others.
-    virtual int watch_signals(signal_watch& who) noexcept = 0;
-    /// Afterwards `who` is not told, nor being told, any more. What the signals did before they do again with the
-    /// last one.
-    virtual void unwatch_signals(signal_watch& who) noexcept = 0;
-    /// How many descriptors the program may have open; the largest number if there is no limit.
-    virtual std::size_t descriptor_limit() noexcept = 0;
     /// Closes `fd` as io_kind::close does, but nobody waits for it. It needs no memory and cannot fail: what
     /// is dropped when memory has run out is closed, too.
     virtual void reap(int fd) noexcept = 0;
     /// How many of those are not closed yet, because armed ops have to end first. When the last one is, `wait`
     /// returns.
     std::size_t reaping() const noexcept { return reaping_; }
-
     /// Gives a borrowed buffer back. `data` and `size` are as `borrow` set them.
     virtual void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept = 0;
+    /// How many ops are armed.
+    virtual std::size_t armed() const noexcept = 0;
+
+    // --- waiting
 
     /// Blocks until an op finishes, `wake` is called, or `until` has come (`never`: no limit; a time
     /// that has passed: just look). Reports into `done`. False when nothing can ever happen: no
-    /// limit, nothing armed that could finish, and nobody outside who could wake it (`sim` only).
+    /// limit, nothing armed that could finish, and nobody outside who could wake it. Only a closed world knows.
     virtual bool wait(time_point until, completions& done) noexcept = 0;
-
     /// Makes a `wait` in progress, or the next one, return. The only function any thread may
     /// call; async-signal-safe.
     virtual void wake() noexcept = 0;
@@ -235,31 +372,39 @@ class RONDO_API backend {
     /// For embedding: hands to the kernel what `submit` and `cancel` have only prepared.
     virtual void flush() noexcept = 0;
 
-    /// How many ops are armed, and a sentence about the backend (ring size, why it was chosen).
-    virtual std::size_t armed() const noexcept = 0;
-    virtual std::string describe() const = 0;
+    // --- what belongs to the process, or to whatever stands for it
 
+    /// From now on `who` is told when one of its signals comes, and that does not do what it would. SIGINT,
+    /// SIGTERM and SIGHUP stay ignored if they are. 0, or -errno: -EINVAL for one that cannot be caught. Any number
+    /// may watch a signal; they are told in the order in which they came.
+    virtual int watch_signals(signal_watch& who) noexcept = 0;
+    /// Afterwards `who` is not told, nor being told, any more. What the signals did before they do again with the
+    /// last one.
+    virtual void unwatch_signals(signal_watch& who) noexcept = 0;
+    /// How many descriptors the program may have open; the largest number if there is no limit.
+    virtual std::size_t descriptor_limit() noexcept = 0;
+    /// How many it has open, be they rondo's or not; 0 where that cannot be told. O(n), for reports and tests.
+    virtual std::size_t open_descriptors() noexcept = 0;
     /// In a forked child, at most once: what this stands for is the parent's. From now on `submit` gets nothing
     /// but closes, which only close the child's copy of a descriptor; `wait` never waits, and reports what is
     /// closed or cancelled, also before; nothing has an effect on the parent.
     virtual void left_to_parent() noexcept;
 
-    /// `sim` only: moves the virtual clock (a step of computing time). Elsewhere false.
-    virtual bool advance(duration by) noexcept;
-    /// `sim` only: how many descriptors are open in its world. Elsewhere 0: the process has them.
-    virtual std::size_t descriptors() const noexcept;
-    /// `sim` only: while > 0, someone outside the world may still call `wake`. A wait that only they could end
-    /// lasts so long at most, in real time: then it gives false.
-    virtual void set_outside(std::size_t handles, duration patience = duration::max()) noexcept;
+    // --- closed worlds
+
+    /// Whether nothing happens but what the program itself does: the clock is the backend's and moves on to the next
+    /// moment when all wait, and the descriptors are none of the kernel's. Then `wait` knows when nothing can ever
+    /// happen, and a program can be told that it is stuck.
+    virtual bool is_closed_world() const noexcept { return false; }
+    /// Before each wait that may block: so many handles may still call `wake`, from other threads. A wait that only
+    /// they could end lasts `patience` at most, of real time; then it gives false. Who waits for a kernel in any case
+    /// need not know.
+    virtual void expect_wakes(std::size_t handles, duration patience = duration::max()) noexcept;
 
  protected:
     byte_budget budget_;
     std::size_t reaping_ = 0;
 };
-
-namespace simulated {
-struct machine;
-}
 
 /// How a backend is made; part of loop_options. Every backend refuses what lies outside the ranges,
 /// also of options it has no use for.
@@ -270,17 +415,35 @@ struct backend_options {
     std::uint32_t receive_buffer_size = 16384;
     /// Buffers kept ready; uring: in its ring. A power of two up to 32768.
     std::uint32_t receive_buffer_count = 128;
-    oracle* decisions = nullptr;                 // sim: who decides; null is the all-benign oracle
-    simulated::machine* machine = nullptr;       // sim: one of a world's (world.hpp); null: a world of its own
 };
 
 /// What is wrong with `options`, beginning with the name of the option; null if nothing is.
 [[nodiscard]] RONDO_API const char* fault_of(const backend_options& options) noexcept;
 
-/// Makes the backend `kind`. Null, with the reason in `why`, when the machine refuses it, or the
-/// options make no sense.
-[[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind,
-                                                              const backend_options& options,
+/// Makes the backend `kind`, which is not `automatic`. Null, with the reason in `why`, when the machine refuses it, or
+/// the options make no sense.
+[[nodiscard]] RONDO_API std::unique_ptr<backend> make_backend(backend_kind kind, const backend_options& options,
                                                               std::string& why);
+
+/// Makes the backend that a loop with these options has: `kind`, or for `automatic` what RONDO_BACKEND asks for, or
+/// else the best that this machine has. Sets `why` it is this one. Throws io_error when it cannot be had.
+[[nodiscard]] RONDO_API std::unique_ptr<backend> choose_backend(backend_kind kind, const backend_options& options,
+                                                                std::string& why);
+
+namespace detail {
+/// Whether RONDO_BACKEND asks for order::chaos, too. Throws io_error when it asks for nothing that there is.
+RONDO_API bool asks_for_any_order();
+}  // namespace detail
+
+/// Makes the backend of a loop in another way: a world gives each of its hosts a machine of the simulated network, a
+/// test scripts one (testing/mock_backend.hpp), and who wants to watch or to write down what the outside says puts one
+/// round that of choose_backend() (forwarding_backend.hpp).
+class RONDO_API backend_factory {
+ public:
+    virtual ~backend_factory();
+    /// Called once, while the loop is made. Null, with the reason in `why`, if there is none to be had; else `why`
+    /// says why it is this one. What it throws, the constructor of the loop throws.
+    virtual std::unique_ptr<backend> make(const backend_options& options, std::string& why) = 0;
+};
 
 }  // namespace rondo

@@ -11,10 +11,10 @@
 
 namespace rondo {
 
-/// Gives all memory that is free back to the system: of this thread's frames, tasks and callbacks, of the tables of this
-/// thread's loops (timers), of posts in the whole process, and of malloc (malloc_trim). O(free blocks): about 50 ns each,
-/// 100 ms after a burst of a million tasks, and what is needed again costs page faults. So once after a burst, not in a
-/// request. In a task, a callback, or without a loop.
+/// Gives all memory that is free back to the system: of this thread's frames, tasks and callbacks, of the tables of
+/// this thread's loops (timers), of posts in the whole process, and of malloc (malloc_trim). O(free blocks): about 50
+/// ns each, 100 ms after a burst of a million tasks, and what is needed again costs page faults. So once after a burst,
+/// not in a request. In a task, a callback, or without a loop.
 RONDO_API void trim_memory() noexcept;
 
 /// Bytes that this thread's pool of frames, tasks and callbacks has, in use or not: a multiple of 32 KiB. 0 where

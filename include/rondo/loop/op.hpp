@@ -3,7 +3,7 @@
 // An op lives in the awaiter, hence in the frame of the coroutine that waits: waiting allocates
 // nothing. Its life is  idle -> armed -> done,  or  armed -> cancelling -> done,  and
 //
-//   * a started op completes exactly once, through loop::complete;
+//   * a started op completes exactly once, through scheduler::complete;
 //   * completing only queues; the loop's drain is what resumes a coroutine;
 //   * cancelling asks: the completion still comes, with -ECANCELED or with the real result if
 //     that was faster. Nobody walks away from an armed op, so its frame outlives it. So the result says how the
@@ -22,11 +22,11 @@
 
 namespace rondo {
 
-class loop;
 struct op;
 
 namespace detail {
 struct fiber;
+class scheduler;
 class scope;
 struct extras;
 struct promise_base;
@@ -36,12 +36,12 @@ struct promise_base;
 struct op_vtable {
     /// Asks an armed op to end early. It completes now or later, exactly once. Never fails.
     void (*cancel)(op&) noexcept;
-    /// Called by loop::complete when `result` is set: wakes the owner, or whoever stands for it.
+    /// Called by scheduler::complete when `result` is set: wakes the owner, or whoever stands for it.
     void (*done)(op&) noexcept;
     /// One line for dumps ("sleep", "read fd 7"), written to `text` and cut at `size`.
     void (*describe)(const op&, char* text, std::size_t size) noexcept;
     /// The loop that what it waits for belongs to: RONDO_DEBUG asks. Null if it belongs to none.
-    const loop* (*belongs_to)(const op&) noexcept = nullptr;
+    const detail::scheduler* (*belongs_to)(const op&) noexcept = nullptr;
     /// Asked when `result` is set, by `done` itself or by a select_one() that stands for it. False: that was
     /// not the end, and it is armed again (an accept that had no descriptor left). Null: it always is.
     bool (*settled)(op&) noexcept = nullptr;
@@ -58,7 +58,7 @@ struct op {
     bool pending() const noexcept { return state != idle && state != done; }
 
     detail::fiber* owner = nullptr;  // whom to make ready
-    const op_vtable* vt;
+    const op_vtable* vt;             // what it can do
     std::int32_t result = 0;  // >= 0 a value, < 0 -errno
     std::uint32_t state = idle;
 };
@@ -73,14 +73,17 @@ struct linked_op : op, links {
 /// A link of the tick and microtask queues: a fiber, or a callback.
 struct ready_node {
     /// What the drain does with it. First steps and wake-ups count against the budget of a drain.
-    enum class kind : std::uint8_t { wake_up, first_step, explicit_microtask, callback };
+    enum class kind : std::uint8_t { wake_up, first_step, asked_for, callback };
 
     ready_node* next;  // set when it is queued
     kind what = kind::wake_up;
-    std::uint8_t flags = 0;
-    // Of the cancellation that goes on; both begin anew when the task is cancelled no more.
-    std::uint16_t waits_refused : 15 = 0;  // those that put it behind the others
+    std::uint8_t flags = 0;  // of a fiber, what is asked often; the next four are asked rarely
+    std::uint16_t cancel_asked : 1 = 0;  // the task itself was cancelled, not only a scope it is in
+    std::uint16_t kept : 1 = 0;          // it has ended, and its scope still wants the outcome
+    // These two are about the cancellation that goes on, and begin anew when the task is cancelled no more.
     std::uint16_t told_cancelled : 1 = 0;  // `cancelled` was thrown into it
+    std::uint16_t waits_refused : 13 = 0;  // the waits that put it behind the others
+    static constexpr std::uint16_t most_waits_refused = 0x1fff;
     std::uint32_t id = 0;
 };
 
@@ -99,15 +102,13 @@ struct fiber : ready_node, links {
 
     enum : std::uint8_t {
         cancel_pending = 1,  // every further wait answers -ECANCELED (level-triggered)
-        ended = 2,           // outcome decided, frame gone
-        held = 4,            // a handle can still ask for the result
-        has_value = 8,       // the outcome is a value ...
-        has_error = 16,      // ... or an exception; neither: cancelled
-        taken = 32,          // someone has seen the outcome
-        checked = taken,     // before it has ended, with RONDO_DEBUG or track_waits: each wait is looked at
-        cancel_asked = 64,   // the task itself was cancelled, not only a scope it is in
-        background = 128,    // its group does not wait for it
-        kept = background,   // once ended: its group still wants the outcome
+        checked = 2,         // each of its waits is looked at: there is RONDO_DEBUG, or track_waits
+        background = 4,      // its group does not wait for it
+        held = 8,            // a handle can still ask for the result
+        ended = 16,          // outcome decided, frame gone
+        has_value = 32,      // the outcome is a value ...
+        has_error = 64,      // ... or an exception; neither: cancelled
+        taken = 128,         // someone has seen the outcome
     };
 
     static constexpr std::size_t not_plain = ~std::size_t{0};
@@ -126,10 +127,10 @@ struct fiber : ready_node, links {
 
     promise_base* leaf = nullptr;  // the innermost coroutine: who runs next; null before the first step
     op* waiting = nullptr;         // what it is suspended on; null while running
-    scope* inside;                 // the innermost scope it is in, set by loop::adopt(); null once it has ended
+    scope* inside;                 // the innermost scope it is in, set by scheduler::adopt(); null once it has ended
     const vtable* vt = nullptr;
     std::source_location place;    // where it was spawned
-    op* joiner = nullptr;          // the op of whoever awaits its handle
+    op* awaited_by = nullptr;      // the op of whoever awaits its handle
     extras* more = nullptr;        // a name and the like, if it has any
 };
 
@@ -160,52 +161,14 @@ concept rondo_promise = std::is_base_of_v<promise_base, Promise>;
 /// The promise of who awaits; what is awaited by others, whom no loop resumes, does not compile.
 template <class Promise>
 promise_base& promise_of(std::coroutine_handle<Promise> waiting) noexcept {
-    static_assert(rondo_promise<Promise>,
-                  "only a coroutine that a rondo loop runs (task<T>) can await this");
+    static_assert(rondo_promise<Promise>, "only a coroutine that a rondo loop runs (task<T>) can await this");
     if constexpr (rondo_promise<Promise>) return waiting.promise();
-}
-
-/// The rare ways of `begin`: checks, and a cancelled task. Answers -ECANCELED for a wait in one, and
-/// counts it: a task that keeps waiting although every wait says "cancelled" is put behind the others,
-/// and reported.
-RONDO_API bool begin_unusual(op& o) noexcept;
-/// Remembers since when the task waits, for reports. Best effort: without memory it does not.
-RONDO_API void note_wait(fiber& f) noexcept;
-
-/// Every await_suspend begins here. False: the task is cancelled and the op must not start; then
-/// await_suspend returns `suspended(o)`.
-inline bool begin(op& o, promise_base& p, std::source_location site) noexcept {
-    fiber& f = *p.owner;
-    p.site = site;
-    o.owner = &f;
-    if (f.flags & (fiber::cancel_pending | fiber::checked)) [[unlikely]]
-        return begin_unusual(o);
-    f.waiting = &o;
-    return true;
-}
-
-/// The same for a wait that is shielded by nature (close, joins): it starts in a cancelled task too.
-inline void begin_shielded(op& o, promise_base& p, std::source_location site) noexcept {
-    p.site = site;
-    o.owner = p.owner;
-    if (p.owner->flags & fiber::checked) [[unlikely]]
-        note_wait(*p.owner);
-    p.owner->waiting = &o;
 }
 
 /// What a fiber that stands in a ready queue waits on: nothing that could be cancelled.
 RONDO_API extern op in_queue;
-
-inline bool suspended(const op& o) noexcept { return o.owner->waiting != nullptr; }
-
-/// The usual `done` of an op's vtable: makes the owner ready.
-RONDO_API void wake_owner(op& o) noexcept;
-
-/// What await_resume does with -ECANCELED, whatever has become of the cancel since: it was decided when the
-/// wait ended.
-[[noreturn]] RONDO_API void throw_cancelled();
-/// What it does with a result nobody else explains.
-[[noreturn]] RONDO_API void throw_failure(int negative_errno, const char* operation);
+/// What a fiber waits on whose group has no place for it yet.
+RONDO_API extern op in_line;
 
 }  // namespace detail
 }  // namespace rondo

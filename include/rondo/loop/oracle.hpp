@@ -26,8 +26,10 @@ enum class choice : std::uint8_t {
     scenario,          // world::choose(): what a test leaves open
     buggify,           // RONDO_BUGGIFY(): an unlikely but legal turn of the program
     ready_order,       // which ready task runs next (order::chaos only; else first in, first out)
+    slow_host,         // whether a host is slow, and how much (only in worlds with world_options::slow_hosts)
+    slow_step,         // a slow host takes time before a call of its program
 };
-inline constexpr int choice_count = 16;
+inline constexpr int choice_count = 18;  // values of `choice`
 
 /// Answers every unspecified choice; 0 is always the benign one.
 class RONDO_API oracle {
@@ -63,7 +65,7 @@ class RONDO_API seeded_oracle final : public oracle {
     std::uint64_t bits(choice point) noexcept override;
 
  private:
-    static constexpr int streams = 16;
+    static constexpr int streams = choice_count;
     std::uint64_t state_[streams];
 };
 

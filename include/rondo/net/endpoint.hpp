@@ -19,15 +19,15 @@ class RONDO_API ip_address {
     static ip_address parse(std::string_view text);
     static result<ip_address> try_parse(std::string_view text) noexcept;
 
-    static ip_address loopback_v4() noexcept;
-    static ip_address loopback_v6() noexcept;
-    static ip_address any_v4() noexcept;
-    static ip_address any_v6() noexcept;
+    static ip_address loopback_v4() noexcept;  // 127.0.0.1
+    static ip_address loopback_v6() noexcept;  // ::1
+    static ip_address any_v4() noexcept;       // 0.0.0.0: to listen on all addresses
+    static ip_address any_v6() noexcept;       // ::
 
-    bool is_v4() const noexcept { return raw_.kind == raw_address::family::v4; }
-    bool is_v6() const noexcept { return raw_.kind == raw_address::family::v6; }
-    bool is_loopback() const noexcept;
-    bool is_unspecified() const noexcept;
+    bool is_v4() const noexcept { return raw_.kind == raw_address::family::v4; }  // an IPv4 address
+    bool is_v6() const noexcept { return raw_.kind == raw_address::family::v6; }  // an IPv6 address
+    bool is_loopback() const noexcept;     // 127.0.0.0/8, ::1
+    bool is_unspecified() const noexcept;  // 0.0.0.0, ::, or one that was never given a value
 
     /// The shortest form (RFC 5952 for IPv6), with the zone.
     std::string to_string() const;
@@ -58,7 +58,7 @@ class RONDO_API endpoint {
     std::uint16_t port() const noexcept { return raw_.port; }
     const raw_address& raw() const noexcept { return raw_; }
 
-    /// As parse() reads it; "(none)" for an empty one.
+    /// In the form that parse() reads; "(none)" for an empty one.
     std::string to_string() const;
 
     friend RONDO_API bool operator==(const endpoint& a, const endpoint& b) noexcept;

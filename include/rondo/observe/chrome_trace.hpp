@@ -13,9 +13,9 @@
 namespace rondo {
 
 /// JSON in the Trace Event Format, an event on each line. Throws bad_alloc. O(n log n).
-[[nodiscard]] RONDO_API std::string chrome_trace(const recorder& seen);
+[[nodiscard]] RONDO_API std::string chrome_trace(const record& seen);
 
 /// Writes it to a file. Throws io_error as well.
-RONDO_API void save_chrome_trace(const recorder& seen, const std::string& path);
+RONDO_API void save_chrome_trace(const record& seen, const std::string& path);
 
 }  // namespace rondo

@@ -1,7 +1,7 @@
 // How long things take in a loop: four histograms, to be given to it as its observer.
 //
 //     rondo::loop_metrics metrics;
-//     options.watch = &metrics;
+//     options.observer = &metrics;
 //     ...
 //     std::string text = rondo::prometheus_text(rondo::this_loop(), &metrics);   // rondo/observe/prometheus.hpp
 //
@@ -27,20 +27,14 @@ class RONDO_API loop_metrics final : public observer {
     /// tasks that are ready at once are a sample: not_sampled() counts the others.
     const histogram& queue_wait() const noexcept { return queue_wait_; }
     std::uint64_t not_sampled() const noexcept { return not_sampled_; }
-    /// Of tasks and callbacks: what holds up everyone else.
+    /// How long the steps of tasks and the callbacks took: what holds up everyone else.
     const histogram& step_time() const noexcept { return step_time_; }
     /// From the end of a poll to the begin of the next one.
     const histogram& turn_time() const noexcept { return turn_time_; }
 
     void clear() noexcept;
 
-    void on_phase(phase p, time_point when) noexcept override;
-    void on_polled(std::size_t completions, time_point now) noexcept override;
-    void on_timers(time_point due, time_point now) noexcept override;
-    void on_spawn(task_view task) noexcept override { on_ready(task); }
-    void on_ready(task_view task) noexcept override;
-    void on_step(step what, task_view task, std::source_location place) noexcept override;
-    void on_step_end() noexcept override;
+    void on(const loop_event& e) noexcept override;
 
  private:
     /// Since when a task is ready, found by its number; a later one may take the place.
@@ -48,6 +42,10 @@ class RONDO_API loop_metrics final : public observer {
         std::uint32_t task = 0;
         time_point since{};
     };
+    void enter(phase p, time_point when) noexcept;
+    void becomes_ready(std::uint32_t task) noexcept;
+    void begin_step(std::uint32_t task) noexcept;
+    void end_step() noexcept;
     void look() noexcept;
 
     histogram timer_lateness_, queue_wait_, step_time_, turn_time_;

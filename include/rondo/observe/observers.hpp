@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 
 namespace rondo {
@@ -14,21 +15,11 @@ class RONDO_API observers final : public observer {
  public:
     observers(std::initializer_list<observer*> all);
 
-    void on_phase(phase p, time_point when) noexcept override;
-    void on_polled(std::size_t completions, time_point now) noexcept override;
-    void on_timers(time_point due, time_point now) noexcept override;
-    void on_spawn(task_view task) noexcept override;
-    void on_ready(task_view task) noexcept override;
-    void on_step(step what, task_view task, std::source_location place) noexcept override;
-    void on_wait(task_view task) noexcept override;
-    void on_end(task_view task, ending how) noexcept override;
-    void on_step_end() noexcept override;
+    void on(const loop_event& e) noexcept override;
+    /// Of the first that knows it.
+    bool time_of(std::uint32_t task, task_time& into) const noexcept override;
 
  private:
-    template <class F>
-    void each(F&& f) noexcept {
-        for (std::size_t i = 0; i < count_; ++i) f(*all_[i]);
-    }
     std::array<observer*, 8> all_{};
     std::size_t count_ = 0;
 };

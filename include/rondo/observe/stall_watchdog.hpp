@@ -2,7 +2,7 @@
 // last.
 //
 //     rondo::stall_watchdog watchdog({.limit = 50ms});
-//     options.watch = &watchdog;
+//     options.observer = &watchdog;
 //
 //     rondo warning: task 7, spawned at main.cpp:88, has held up its loop for 61 ms; it went on from  [session.cpp:112]
 //
@@ -17,13 +17,14 @@
 
 namespace rondo {
 
+/// A step of a task, or a callback, that lasts too long, as stall_options::report gets it.
 struct stall {
-    std::uint32_t task;            // 0: a callback
+    std::uint32_t task;  // 0: a callback
     std::source_location spawned;  // of a task; line 0 if unknown
-    std::source_location place;    // the await it went on from; of a callback, where it was made
-    duration lasts;                // so far, or, when it is over, in all: at least, to a quarter of the limit
-    bool over;                     // a second report, of a step that was reported, when it has ended
-    std::uint32_t missed;          // not reported before this one, for there were too many
+    std::source_location place;  // the await it went on from; of a callback, where it was made
+    duration lasts;  // so far, or, when it is over, in all: at least, to a quarter of the limit
+    bool over;  // a second report, of a step that was reported, when it has ended
+    std::uint32_t missed;  // not reported before this one, for there were too many
 };
 
 struct stall_options {
@@ -47,8 +48,7 @@ class RONDO_API stall_watchdog final : public observer {
     /// How many there were, those not reported as well. Any thread.
     std::uint64_t stalls() const noexcept;
 
-    void on_step(step what, task_view task, std::source_location place) noexcept override;
-    void on_step_end() noexcept override;
+    void on(const loop_event& e) noexcept override;
 
  private:
     struct state;

@@ -11,9 +11,9 @@
 namespace rondo {
 
 /// The page. `title` stands on top of it. Throws bad_alloc. O(n log n).
-[[nodiscard]] RONDO_API std::string timeline_page(const recorder& seen, std::string_view title = "rondo");
+[[nodiscard]] RONDO_API std::string timeline_page(const record& seen, std::string_view title = "rondo");
 
 /// Writes it to a file. Throws io_error as well.
-RONDO_API void save_timeline(const recorder& seen, const std::string& path, std::string_view title = "rondo");
+RONDO_API void save_timeline(const record& seen, const std::string& path, std::string_view title = "rondo");
 
 }  // namespace rondo

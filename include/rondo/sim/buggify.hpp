@@ -31,22 +31,22 @@ RONDO_API void observe(const sim_site& site, bool holds) noexcept;
 #ifdef RONDO_SIM
 /// In a simulation, true now and then: a site is switched on in every fourth run, and then every fourth
 /// pass through it is true. Else false.
-#define RONDO_BUGGIFY()                                      \
-    ([]() noexcept {                                         \
-        static const ::rondo::detail::sim_site site{};       \
-        return ::rondo::detail::buggify(site);               \
+#define RONDO_BUGGIFY()                                \
+    ([]() noexcept {                                   \
+        static const ::rondo::detail::sim_site site{}; \
+        return ::rondo::detail::buggify(site);         \
     }())
 /// `condition` must hold whenever the program comes by; if not, the run fails, at the end of the step.
-#define RONDO_ALWAYS(condition, message)                                         \
-    do {                                                                         \
-        static const ::rondo::detail::sim_site rondo_site{message, true};        \
-        ::rondo::detail::observe(rondo_site, static_cast<bool>(condition));      \
+#define RONDO_ALWAYS(condition, message)                                    \
+    do {                                                                    \
+        static const ::rondo::detail::sim_site rondo_site{message, true};   \
+        ::rondo::detail::observe(rondo_site, static_cast<bool>(condition)); \
     } while (false)
 /// `condition` must hold at least once in all runs of a simulation in which the program comes by.
-#define RONDO_SOMETIMES(condition, message)                                      \
-    do {                                                                         \
-        static const ::rondo::detail::sim_site rondo_site{message, false};       \
-        ::rondo::detail::observe(rondo_site, static_cast<bool>(condition));      \
+#define RONDO_SOMETIMES(condition, message)                                 \
+    do {                                                                    \
+        static const ::rondo::detail::sim_site rondo_site{message, false};  \
+        ::rondo::detail::observe(rondo_site, static_cast<bool>(condition)); \
     } while (false)
 #else
 #define RONDO_BUGGIFY() false

@@ -30,15 +30,17 @@ struct logged_choice {
     friend bool operator==(const logged_choice&, const logged_choice&) = default;
 };
 
+/// The choices of a run, and where they came from: what replays it.
 class RONDO_API decision_log {
  public:
     /// Where its decisions come from. Recordings of real backends will have a value of their own.
     enum class origin : std::uint8_t { benign, seeded };
 
     origin from = origin::benign;
-    order mode = order::spec;
+    order mode = order::spec;      // in which order ready tasks ran
     std::uint64_t seed = 0;        // of seeded ones; also what raw randomness comes from
     std::uint64_t event_hash = 0;  // world::hash() at the end of the run
+    std::uint64_t shrunk_from = 0;  // how many decisions were not benign when it was found; 0: it was not shrunk
     std::string name;              // of the simulation; another one does not replay it
 
     /// About two bytes each. Without memory it is cut there: complete() says so.
@@ -90,14 +92,21 @@ class RONDO_API recording_oracle final : public oracle {
     bool happens(choice point, std::uint32_t per_million) noexcept override;
     std::uint64_t bits(choice point) noexcept override { return decides_.bits(point); }
 
+    /// So many decisions of this class were not benign.
+    std::uint64_t deviations(choice point) const noexcept { return deviations_[static_cast<std::size_t>(point)]; }
+
  private:
+    std::uint32_t note(choice point, std::uint32_t alternatives, std::uint32_t taken) noexcept;
+
     oracle& decides_;
     decision_log& log_;
+    std::uint64_t deviations_[choice_count] = {};
 };
 
 /// Decides as a log says, which must outlive it.
 class RONDO_API replay_oracle final : public oracle {
  public:
+    /// What happens where the run asks something else than the log tells.
     enum class mode : std::uint8_t {
         exact,     // each question must be the one of the log; from the first other one on, 0
         by_class,  // each class of choices goes its own way through the log, whatever is asked; then 0

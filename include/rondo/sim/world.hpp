@@ -17,6 +17,7 @@
 #include <rondo/base/detail/take.hpp>
 #include <rondo/net/endpoint.hpp>
 #include <rondo/loop/loop.hpp>
+#include <rondo/observe/recorder.hpp>
 #include <rondo/sim/replay.hpp>
 #include <rondo/task/run.hpp>
 
@@ -42,6 +43,7 @@ struct chance {
     std::uint32_t per_million = 0;
 };
 [[nodiscard]] constexpr chance percent(std::uint32_t n) noexcept { return {n * 10'000}; }
+/// Once in `n` times on average; never if `n` is 0.
 [[nodiscard]] constexpr chance one_in(std::uint32_t n) noexcept { return {n == 0 ? 0 : 1'000'000 / n}; }
 
 /// Something was left when a world ended: descriptors, or tasks that do not end.
@@ -53,7 +55,7 @@ class RONDO_API leak_error : public std::runtime_error {
 
 /// A packet between two hosts, as rules and observers see it. Valid during the call.
 struct packet_info {
-    enum class kind : std::uint8_t { syn, syn_ack, ack, refusal, data, reset };
+    using kind = recorded_event::packet_kind;
 
     kind what;
     bool ends;             // no data of this direction comes behind it
@@ -62,23 +64,21 @@ struct packet_info {
     std::uint64_t number;  // of the sending: one that is sent again has another, a copy the same
     const host& from;
     const host& to;
-    endpoint source;
-    endpoint destination;
+    endpoint source;       // of the connection, at `from`
+    endpoint destination;  // and at `to`
 };
-
-/// "syn", "data", ...
-[[nodiscard]] RONDO_API const char* name_of(packet_info::kind what) noexcept;
 
 /// What a rule says about a packet.
 class verdict {
  public:
     /// Not this rule's business: the next one decides, in the end the link.
     static constexpr verdict pass() noexcept { return verdict(sort::pass, duration{}); }
-    /// Lost: its sender will send it again, after the time it takes to notice.
+    /// Lost: its sender will send it again, after the time it takes to notice; but not a datagram.
     static constexpr verdict drop() noexcept { return verdict(sort::drop, duration{}); }
     /// Arrives so much later than the link would have it.
     static constexpr verdict hold(delay extra) noexcept { return verdict(sort::hold, extra.value()); }
 
+    // is_pass() and is_drop() tell what it is, extra() by how much it holds.
     constexpr bool is_pass() const noexcept { return what_ == sort::pass; }
     constexpr bool is_drop() const noexcept { return what_ == sort::drop; }
     constexpr duration extra() const noexcept { return extra_; }
@@ -90,24 +90,15 @@ class verdict {
     duration extra_;
 };
 
-/// Watches a world at work; see world_options::watch. It must not change anything.
+/// Is told what happens in a world; see world_options::observer. It must not change anything.
 class RONDO_API world_observer {
  public:
-    enum class packet : std::uint8_t { sent, arrived, lost, copied, gave_up };
-    /// stopped: its world ends.
-    enum class event : std::uint8_t { started, crashed, cut, healed, stopped, signalled };
+    using packet = recorded_event::packet_fate;
+    using event = recorded_event::host_fate;
 
     virtual ~world_observer();
-    // What an observer of each host's loop sees; times are the host's own.
-    virtual void on_phase(const host& of, phase p, time_point when) noexcept;
-    virtual void on_polled(const host& of, std::size_t completions, time_point now) noexcept;
-    virtual void on_timers(const host& of, time_point due, time_point now) noexcept;
-    virtual void on_spawn(const host& of, task_view task) noexcept;
-    virtual void on_ready(const host& of, task_view task) noexcept;
-    virtual void on_step(const host& of, observer::step what, task_view task, std::source_location place) noexcept;
-    virtual void on_wait(const host& of, task_view task) noexcept;
-    virtual void on_end(const host& of, task_view task, observer::ending how) noexcept;
-    virtual void on_step_end(const host& of) noexcept;
+    /// The observer of the loop of a host, asked whenever the host is started; null: nobody. Times are the host's own.
+    virtual observer* observer_of(const host& h) noexcept;
     // What the world sees; times are the world's.
     virtual void on_packet(packet what, const packet_info& p, time_point when) noexcept;
     /// `of` is null for what concerns the network.
@@ -116,18 +107,20 @@ class RONDO_API world_observer {
 
 struct world_options {
     oracle* decisions = nullptr;  // null: all benign
-    order mode = order::spec;
+    order mode = order::spec;  // in which order ready tasks run
     /// So many steps of tasks and callbacks, and the world is said to be stuck in a live-lock.
     std::uint64_t step_limit = 10'000'000;
     /// Asked after each step: a test framework's way to end a run that has failed already. Null: none.
     bool (*failed)(void* context) = nullptr;
     void* context = nullptr;
-    world_observer* watch = nullptr;
+    world_observer* observer = nullptr;
+    /// Each host but "test" may be a slow one, by 0.1, 1 or 10 ms at a time: host::slow() for one in 30 calls.
+    bool slow_hosts = false;
 };
 
 /// How a host goes down.
 enum class crash_mode : std::uint8_t {
-    reset,   // the program is killed: its kernel resets the connections
+    reset,  // the program is killed: its kernel resets the connections
     silent,  // the power is cut: nobody is told; who sends to it gets a reset once it is up again
 };
 
@@ -220,7 +213,7 @@ class RONDO_API blocked_awaiter : public linked_op {
 class RONDO_API host {
  public:
     const std::string& name() const noexcept;
-    /// 10.0.0.n and fd00::n. 127.0.0.1 and ::1 stay inside the host.
+    /// 10.0.0.n; address_v6() is fd00::n. 127.0.0.1 and ::1 stay inside the host.
     ip_address address() const noexcept;
     ip_address address_v6() const noexcept;
 
@@ -236,8 +229,8 @@ class RONDO_API host {
     /// what they throw is ignored. Its sockets are gone. No effect when it is down. A host that crashes
     /// itself unwinds when its step has ended. Throws bad_alloc.
     void crash(crash_mode how = crash_mode::reset);
-    /// Its program gets a signal (SIGTERM, ...), at this moment of the world. If it does not watch that, the signal does
-    /// what it does by default: it ends the program, as crash() does, or is ignored. Nobody gets it when the
+    /// Its program gets a signal (SIGTERM, ...), at this moment of the world. If it does not watch that, the signal
+    /// does what it does by default: it ends the program, as crash() does, or is ignored. Nobody gets it when the
     /// host is down. Throws io_error(invalid_argument) for what is no signal, and for one that would stop the
     /// program, which is not simulated; bad_alloc.
     void signal(int number);
@@ -247,17 +240,24 @@ class RONDO_API host {
 
     /// So many descriptors at most; one more is EMFILE.
     host& descriptor_limit(std::size_t most) noexcept;
-    /// Calls may fail although nothing is used up. EMFILE: socket, accept; ENOBUFS: those; ENOMEM: those,
-    /// and receiving into a borrowed buffer.
+    /// Calls may fail although nothing is used up. EMFILE: socket, accept; ENOBUFS: those, and sending a datagram;
+    /// ENOMEM: socket, accept, and receiving into a borrowed buffer.
     host& lack_descriptors(chance c) noexcept;
     host& lack_buffers(chance c) noexcept;
     host& lack_memory(chance c) noexcept;
     /// A connection may be reset before it is accepted.
     host& abort_connections(chance c) noexcept;
+    /// The machine is slow now and then: with this chance a call of its program (to send, to receive, to accept, ...),
+    /// and a look of its loop at what has arrived, comes so much later than its turn began, but not later than the next
+    /// moment at which another host has something to do. What arrives meanwhile is there then: so a reset meets a
+    /// program that has just read, and two events come in one turn. No effect while time is frozen, nor in the turn
+    /// in which a program starts: who connects to a server that was started finds it listening.
+    host& slow(chance c, delay by) noexcept;
     /// From now on its clocks gain so many microseconds in each second of the world; negative: lose.
     /// From -500'000 to 500'000.
     host& clock_drift(std::int32_t parts_per_million) noexcept;
-    /// Sets its calendar (backend::wall_now) off by this much.
+    /// Sets its calendar (wall_now()) off by this much; again is a step of the clock, forward or back. Who sleeps until
+    /// a moment of the calendar hears of that.
     host& clock_offset(duration ahead) noexcept;
 
     std::size_t descriptors() const noexcept;
@@ -283,14 +283,14 @@ class RONDO_API link_settings {
     link_settings& latency(delay least, delay most) noexcept;
     link_settings& latency(delay always) noexcept { return latency(always, always); }
     /// A lost packet costs TCP time: it is sent again after 200 ms (connecting: 1 s), doubling, until
-    /// the connection fails with ETIMEDOUT.
+    /// the connection fails with ETIMEDOUT. A lost datagram is lost.
     link_settings& loss(chance c) noexcept;
     link_settings& duplication(chance c) noexcept;
-    /// A packet arrives after later ones.
+    /// A packet arrives after later ones. (Datagrams overtake each other also without.)
     link_settings& reordering(chance c) noexcept;
     /// 0: no limit.
     link_settings& bandwidth(std::uint64_t bytes_per_second) noexcept;
-    /// The most data in one packet; initially 65536.
+    /// The most data in one packet; initially 65536. A larger datagram travels in pieces, and is lost with any of them.
     link_settings& packet_size(std::uint32_t bytes) noexcept;
 
  private:
@@ -383,7 +383,8 @@ class RONDO_API world {
     /// crash of the caller's host waits for nothing, so what `fn` refers to there must not be gone with it.
     template <class F, class... Args>
     auto on(rondo::host& h, F fn, Args... args) -> task<detail::child_value<F, Args...>> {
-        detail::hold child(detail::make_child(h.loop().root(), std::source_location{}, std::move(fn), std::move(args)...));
+        detail::hold child(detail::make_child(detail::scheduler::of(h.loop()).root(), std::source_location{},
+                                              std::move(fn), std::move(args)...));
         co_await detail::foreign_join(*state_, child.f);
         co_return detail::take_result<detail::child_value<F, Args...>>(child.f);
     }
@@ -432,8 +433,8 @@ class RONDO_API world {
     template <class F, class... Args>
     decltype(auto) run(F&& scenario, Args&&... args) {
         using value = detail::child_value<std::decay_t<F>, std::decay_t<Args>...>;
-        detail::hold main(detail::make_child(test_loop().root(), std::source_location{}, std::forward<F>(scenario),
-                                             std::forward<Args>(args)...));
+        detail::hold main(detail::make_child(detail::scheduler::of(test_loop()).root(), std::source_location{},
+                                             std::forward<F>(scenario), std::forward<Args>(args)...));
         run_to_end(main.f);
         return detail::take_result<value>(main.f);
     }

@@ -37,7 +37,7 @@ class RONDO_API barrier {
     std::size_t parties_;
 };
 
-class [[nodiscard]] barrier::wait_awaiter : public detail::queue_wait, public detail::awaits<wait_awaiter> {
+class [[nodiscard]] barrier::wait_awaiter : public detail::queue_wait, public awaits<wait_awaiter> {
  public:
     explicit wait_awaiter(barrier& b) noexcept : queue_wait(b.waits_), of_(&b) {}
     bool start() noexcept {

@@ -10,19 +10,6 @@
 #include <rondo/task/task.hpp>
 
 namespace rondo {
-namespace detail {
-
-/// First it stands in the condition's queue, then in that of the mutex; it completes once.
-struct RONDO_API condition_wait : lock_wait {
-    condition_wait(named_queue& condition_queue, owned_lock* l) noexcept
-        : lock_wait(table, nullptr, false), in(&condition_queue), lock(l) {}
-    bool start() noexcept;
-    named_queue* in;
-    owned_lock* lock;
-    static const op_vtable table;
-};
-
-}  // namespace detail
 
 class RONDO_API condition {
  public:
@@ -61,8 +48,7 @@ class RONDO_API condition {
     detail::named_queue waits_;
 };
 
-class [[nodiscard]] condition::wait_awaiter : public detail::condition_wait,
-                                                        public detail::awaits<wait_awaiter> {
+class [[nodiscard]] condition::wait_awaiter : public detail::condition_wait, public awaits<wait_awaiter> {
  public:
     wait_awaiter(condition& c, mutex::guard& guard) noexcept : condition_wait(c.waits_, guard.of_), of_(&c) {
         RONDO_ASSERT(guard, "waiting for a condition needs the mutex locked");
@@ -72,7 +58,8 @@ class [[nodiscard]] condition::wait_awaiter : public detail::condition_wait,
             detail::throw_cancelled();
     }
     rondo::result<void> finish() const { return await_resume(), rondo::result<void>(); }
-    /// For select_one(): nobody takes what this wait has got. The mutex stays locked.
+    /// What select_one() does with a losing arm: nobody takes what this wait has got, so it goes back. The
+    /// mutex stays locked.
     void give_back() noexcept {
         if (result >= 0) of_->notify_one();
     }

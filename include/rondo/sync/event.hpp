@@ -21,7 +21,7 @@ class RONDO_API event {
     /// Wakes all who wait, also if clear() follows at once. No effect when it is set. O(waiting).
     void set() noexcept;
     void clear() noexcept { set_ = false; }
-    bool is_set() const noexcept { return set_; }
+    bool is_set() const noexcept { return set_; }  // is_set(): wait() would not wait
 
     /// Waits until it is set. Cancel: nothing is lost. O(1).
     [[nodiscard]] wait_awaiter wait() noexcept;
@@ -34,7 +34,7 @@ class RONDO_API event {
     bool set_ = false;
 };
 
-class [[nodiscard]] event::wait_awaiter : public detail::queue_wait, public detail::awaits<wait_awaiter> {
+class [[nodiscard]] event::wait_awaiter : public detail::queue_wait, public awaits<wait_awaiter> {
  public:
     explicit wait_awaiter(event& e) noexcept : queue_wait(e.waits_), of_(&e) {}
     bool start() noexcept { return !of_->set_ && stand(); }
@@ -76,13 +76,13 @@ class RONDO_API auto_event {
     bool set_ = false;  // only while nobody waits
 };
 
-class [[nodiscard]] auto_event::wait_awaiter : public detail::queue_wait, public detail::awaits<wait_awaiter> {
+class [[nodiscard]] auto_event::wait_awaiter : public detail::queue_wait, public awaits<wait_awaiter> {
  public:
     explicit wait_awaiter(auto_event& e) noexcept : queue_wait(e.waits_), of_(&e) {}
     bool start() noexcept { return !of_->try_wait() && stand(); }
     void await_resume() const { check(); }
     rondo::result<void> finish() const { return check(), rondo::result<void>(); }
-    /// For select_one(): nobody takes what this wait has got.
+    /// What select_one() does with a losing arm: nobody takes what this wait has got, so it goes back.
     void give_back() noexcept {
         if (result >= 0) of_->set();
     }

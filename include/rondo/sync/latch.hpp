@@ -33,7 +33,7 @@ class RONDO_API latch {
     std::size_t count_;
 };
 
-class [[nodiscard]] latch::wait_awaiter : public detail::queue_wait, public detail::awaits<wait_awaiter> {
+class [[nodiscard]] latch::wait_awaiter : public detail::queue_wait, public awaits<wait_awaiter> {
  public:
     wait_awaiter(latch& l, std::size_t arrives) noexcept : queue_wait(l.waits_), of_(&l), arrives_(arrives) {}
     bool start() noexcept {

@@ -72,7 +72,7 @@ class [[nodiscard("the mutex is unlocked when this goes")]] mutex::guard {
     detail::owned_lock* of_ = nullptr;
 };
 
-class [[nodiscard]] mutex::lock_awaiter : public detail::lock_wait, public detail::awaits<lock_awaiter> {
+class [[nodiscard, gnu::warn_unused]] mutex::lock_awaiter : public detail::lock_wait, public awaits<lock_awaiter> {
  public:
     explicit lock_awaiter(detail::owned_lock& l) noexcept : lock_wait(l, false) {}
     bool start() noexcept { return wanted->start(*this); }
@@ -83,10 +83,11 @@ class [[nodiscard]] mutex::lock_awaiter : public detail::lock_wait, public detai
     }
     /// Either deadlock is resource_deadlock_would_occur.
     rondo::result<guard> finish() const {
-        if (result == -EDEADLK) return errno_code(EDEADLK);
+        if (result == -EDEADLK)
+            return detail::failure_thrown_by(errno_code(EDEADLK), [this] { detail::owned_lock::fail(*this); });
         return await_resume();
     }
-    /// For select_one(): nobody takes what this wait has got.
+    /// What select_one() does with a losing arm: nobody takes what this wait has got, so it goes back.
     void give_back() noexcept {
         if (result >= 0) wanted->unlock();
     }

@@ -49,10 +49,11 @@ class RONDO_API rate_limiter {
     std::uint32_t available() const noexcept;
     /// Tasks that wait.
     std::size_t waiting() const noexcept { return waits_.size(); }
+    const char* name() const noexcept { return waits_.name(); }
     /// Whether it is as if it had never been used.
     bool is_idle() const noexcept { return waits_.empty() && available() == burst_; }
 
-    class RONDO_API acquire_awaiter : public detail::wait_op, public detail::awaits<acquire_awaiter> {
+    class RONDO_API acquire_awaiter : public detail::wait_op, public awaits<acquire_awaiter> {
      public:
         acquire_awaiter(rate_limiter& of, std::uint32_t n) noexcept;
         bool start() noexcept;
@@ -113,7 +114,7 @@ namespace detail {
 class RONDO_API keyed_buckets {
  public:
     struct bucket : links {
-        explicit bucket(keyed_buckets& home) : limiter(home.options()), in(home) {}
+        explicit bucket(keyed_buckets& home) : limiter(home.options(), home.name_), in(home) {}
         rate_limiter limiter;
         keyed_buckets& in;
         std::size_t hash = 0;
@@ -144,7 +145,9 @@ class RONDO_API keyed_buckets {
         bucket& of_;
     };
 
-    explicit keyed_buckets(const rate_options& options) : options_(options) { static_cast<void>(rate_limiter(options)); }
+    keyed_buckets(const rate_options& options, const char* name) : options_(options), name_(name) {
+        static_cast<void>(rate_limiter(options));
+    }
     ~keyed_buckets();
     keyed_buckets(const keyed_buckets&) = delete;
     keyed_buckets& operator=(const keyed_buckets&) = delete;
@@ -157,6 +160,7 @@ class RONDO_API keyed_buckets {
     std::size_t size() const noexcept { return size_; }
     std::size_t forget_idle() noexcept;
     const rate_options& options() const noexcept { return options_; }
+    const char* name() const noexcept { return name_; }
 
  private:
     void hold(bucket& b) noexcept;
@@ -165,6 +169,7 @@ class RONDO_API keyed_buckets {
     void grow();
 
     rate_options options_;
+    const char* name_;
     ring<bucket> by_use_;  // the one not used for longest in front
     ring<bucket> held_;    // those with users
     bucket** chains_ = nullptr;
@@ -181,10 +186,10 @@ class RONDO_API keyed_buckets {
 template <class Key, class Hash = std::hash<Key>>
 class keyed_rate_limiter {
  public:
-    /// Throws as rate_limiter.
-    explicit keyed_rate_limiter(const rate_options& options) : buckets_(options) {}
+    /// Throws what the constructor of rate_limiter throws. `name` is for reports and must outlive it (a literal).
+    explicit keyed_rate_limiter(const rate_options& options, const char* name = "") : buckets_(options, name) {}
 
-    /// As rate_limiter::acquire, for `key`; throws bad_alloc, too. O(1).
+    /// Does for `key` what rate_limiter::acquire does; throws bad_alloc, too. O(1).
     [[nodiscard]] detail::keyed_buckets::acquire_awaiter acquire(const Key& key, std::uint32_t n = 1) {
         return {of(key), n};
     }
@@ -192,6 +197,7 @@ class keyed_rate_limiter {
 
     /// Keys that are remembered.
     std::size_t size() const noexcept { return buckets_.size(); }
+    const char* name() const noexcept { return buckets_.name(); }
     /// Forgets all that are idle by now; gives how many. O(n).
     std::size_t forget_idle() noexcept { return buckets_.forget_idle(); }
 

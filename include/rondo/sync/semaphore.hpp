@@ -17,7 +17,7 @@
 namespace rondo {
 
 namespace detail {
-/// Of the semaphores that this thread has destroyed: the permits that were missing then. For leak checks.
+/// Counts the permits that were missing when this thread destroyed semaphores. Checks for leaks look at it.
 struct RONDO_API lost_permits {
     std::size_t count = 0;
     char from[48] = {};  // the latest of these semaphores: "semaphore 'db'"
@@ -32,7 +32,7 @@ class RONDO_API semaphore {
     class permit;
     class acquire_awaiter;
 
-    static constexpr std::size_t no_limit = ~std::size_t{0};
+    static constexpr std::size_t no_limit = ~std::size_t{0};  // of what release() makes available
 
     /// `most`: release() never makes more than that available. `name` is for reports, and must outlive it.
     explicit semaphore(std::size_t permits, const char* name = "", std::size_t most = no_limit) noexcept;
@@ -46,8 +46,8 @@ class RONDO_API semaphore {
             went_incomplete();
     }
 
-    /// Waits for `n` permits (not for none); gives a permit that returns them. Throws io_error(invalid_argument) when `n` is
-    /// more than there can ever be.
+    /// Waits for `n` permits (not for none); gives a permit that returns them. Throws io_error(invalid_argument) when
+    /// `n` is more than there can ever be.
     /// Cancel: it has taken nothing. Permits that were handed over before the cancel came are this task's:
     /// it gets them, and the cancel meets its next wait. O(1).
     [[nodiscard]] acquire_awaiter acquire(std::size_t n = 1) noexcept;
@@ -113,7 +113,7 @@ class [[nodiscard("the permits go back when this goes")]] semaphore::permit {
     std::size_t n_ = 0;
 };
 
-class RONDO_API semaphore::acquire_awaiter : public wait, public detail::awaits<acquire_awaiter> {
+class RONDO_API __attribute__((warn_unused)) semaphore::acquire_awaiter : public wait, public awaits<acquire_awaiter> {
  public:
     using wait::wait;
     bool start() noexcept { return !of->take(n) && of->wait_or_refuse(*this); }
@@ -123,7 +123,7 @@ class RONDO_API semaphore::acquire_awaiter : public wait, public detail::awaits<
         return permit(*of, n);
     }
     rondo::result<permit> finish() const;
-    /// For select_one(): nobody takes what this wait has got.
+    /// What select_one() does with a losing arm: nobody takes what this wait has got, so it goes back.
     void give_back() noexcept {
         if (result >= 0) of->give(n);
     }

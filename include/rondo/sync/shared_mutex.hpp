@@ -32,7 +32,8 @@ class RONDO_API shared_mutex {
     /// for a writer that waits for this task. Readers are counted, not known: a circle that leads through
     /// one, such as a task that reads and asks for lock() as well, shows only in the report of run().
     [[nodiscard]] shared_awaiter lock_shared() noexcept;
-    /// At once, or an empty guard. Nobody is overtaken. Only in a task. Throws bad_alloc.
+    /// Locks it if that needs no waiting; else the guard is empty. Nobody is overtaken. Only in a task. Throws
+    /// bad_alloc.
     [[nodiscard]] guard try_lock();
     [[nodiscard]] shared_guard try_lock_shared();
 
@@ -77,8 +78,8 @@ class [[nodiscard("the shared_mutex is unlocked when this goes")]] shared_mutex:
 };
 
 template <bool Shared>
-class [[nodiscard]] shared_mutex::basic_awaiter : public detail::lock_wait,
-                                                  public detail::awaits<basic_awaiter<Shared>> {
+class [[nodiscard, gnu::warn_unused]] shared_mutex::basic_awaiter : public detail::lock_wait,
+                                                                    public awaits<basic_awaiter<Shared>> {
  public:
     explicit basic_awaiter(detail::owned_lock& l) noexcept : lock_wait(l, Shared) {}
     bool start() noexcept { return wanted->start(*this); }
@@ -89,10 +90,11 @@ class [[nodiscard]] shared_mutex::basic_awaiter : public detail::lock_wait,
     }
     /// A deadlock is resource_deadlock_would_occur.
     rondo::result<basic_guard<Shared>> finish() const {
-        if (result == -EDEADLK) return errno_code(EDEADLK);
+        if (result == -EDEADLK)
+            return detail::failure_thrown_by(errno_code(EDEADLK), [this] { detail::owned_lock::fail(*this); });
         return await_resume();
     }
-    /// For select_one(): nobody takes what this wait has got.
+    /// What select_one() does with a losing arm: nobody takes what this wait has got, so it goes back.
     void give_back() noexcept {
         if (result >= 0) basic_guard<Shared>(wanted).unlock();
     }
@@ -102,9 +104,7 @@ class [[nodiscard]] shared_mutex::basic_awaiter : public detail::lock_wait,
 
 inline shared_mutex::lock_awaiter shared_mutex::lock() noexcept { return lock_awaiter(lock_); }
 inline shared_mutex::shared_awaiter shared_mutex::lock_shared() noexcept { return shared_awaiter(lock_); }
-inline shared_mutex::guard shared_mutex::try_lock() {
-    return guard(lock_.try_lock_here(false) ? &lock_ : nullptr);
-}
+inline shared_mutex::guard shared_mutex::try_lock() { return guard(lock_.try_lock_here(false) ? &lock_ : nullptr); }
 inline shared_mutex::shared_guard shared_mutex::try_lock_shared() {
     return shared_guard(lock_.try_lock_here(true) ? &lock_ : nullptr);
 }

@@ -23,10 +23,17 @@ template <class A>
 class attempt_awaiter : public A {
  public:
     explicit attempt_awaiter(A&& operation) : A(std::move(operation)) {}
-    auto await_resume() { return A::finish(); }
+    auto await_resume() {
+        auto got = A::finish();
+        if constexpr (requires { static_cast<const char*>(A::name); }) {  // a wait of the program's
+            if (!got.has_value()) return decltype(got)(with_operation(got.failure(), A::name));
+        }
+        return got;
+    }
 };
 
-/// Of a wait that cannot move (a scope), made where it is attempted: lives as long as that expression.
+/// What attempt() gives for a wait that cannot move (a scope), and is made where it is attempted. It lives as long as
+/// that expression.
 template <class A>
 class [[nodiscard]] attempt_in_place {
  public:
@@ -36,8 +43,7 @@ class [[nodiscard]] attempt_in_place {
 
     bool await_ready() noexcept { return of_.await_ready(); }
     template <class Promise>
-    auto await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) {
+    auto await_suspend(std::coroutine_handle<Promise> h, std::source_location site = std::source_location::current()) {
         return of_.await_suspend(h, site);
     }
     auto await_resume() { return of_.finish(); }
@@ -54,9 +60,9 @@ class attempt_task : public task<T> {
     result<T> await_resume() {
         auto& out = this->outcome();
         if (out.has_error()) {
-            const std::error_code code = code_of(out.error());
-            if (!code) std::rethrow_exception(out.error());
-            return code;
+            rondo::failure why = failure_of(out.error());
+            if (!why.code()) why.raise();
+            return why;
         }
         if constexpr (std::is_void_v<T>) {
             return {};
@@ -71,8 +77,10 @@ class attempt_task : public task<T> {
 /// `co_await attempt(stream.read_some(buffer))` gives a result<T> where `co_await
 /// stream.read_some(buffer)` would throw a system_error. A task works too: its system_errors become
 /// results, and everything else it throws still does. `cancelled` is thrown in both spellings, so
-/// that `if (!r) continue;` cannot spin in a cancelled task. `attempt(sleep_for(1s))`, and of the other
-/// plain waits, is a result<void> that holds a value: they only ever end by `cancelled`.
+/// that `if (!r) continue;` cannot spin in a cancelled task. What failed, and with whom, is kept:
+/// r.failure().message() says "connect 10.0.0.1:80: Connection refused", and r.value() throws what
+/// `co_await` alone would have thrown. `attempt(sleep_for(1s))`, and of the other plain waits, is a
+/// result<void> that holds a value: they only ever end by `cancelled`.
 /// A wait of your own works if it has a `finish()` that gives a result.
 template <detail::attemptable A>
     requires std::is_move_constructible_v<A>
@@ -80,14 +88,15 @@ template <detail::attemptable A>
     return detail::attempt_awaiter<A>(std::move(operation));
 }
 
-/// Of `with_timeout(...)` and the like, where running out of time becomes errc::timed_out: in the same expression.
+/// This one takes `with_timeout(...)` and the like, which cannot move, in the expression that makes them. Running out
+/// of time becomes errc::timed_out.
 template <detail::attemptable A>
     requires(!std::is_move_constructible_v<A> && !std::is_reference_v<A>)
 [[nodiscard]] auto attempt(A&& operation) noexcept {
     return detail::attempt_in_place<A>(operation);
 }
 
-/// Also for what is awaited through a handle: `co_await attempt(child)`.
+/// This one takes what is awaited through a handle: `co_await attempt(child)`.
 template <detail::attemptable_handle H>
 [[nodiscard]] auto attempt(H& h) {
     return attempt(h.operator co_await());

@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <vector>
@@ -53,26 +54,29 @@ struct tree_node {
 
     kind what = kind::task;
     std::size_t depth = 0;
-    /// Of a task: where it was spawned. Of an await: its line. Line 0 if unknown.
+    /// Where a task was spawned, or where an await stands. The line is 0 if that is not known, and of an await that
+    /// is the library's own, which is shown only for a scope.
     std::source_location place;
 
     // of a task
     std::uint32_t task = 0;  // its number; of `more`: the first of those that are like these, or 0
-    std::string name;        // cut at 100 bytes
+    bool main = false;  // it is what run() was given, whose line is not known
+    std::string name;  // cut at 100 bytes
     task_activity activity = task_activity::waiting;
     std::string waits_for;  // "read fd 7 127.0.0.1:5432"; empty if it does not wait
     /// For how long; negative where loop_options::track_waits was off.
     duration waited{-1};
-    bool cancelled = false;   // it was cancelled itself, or the scope was
+    std::optional<task_time> time;  // where an observer of the loop knows it (observe/task_times.hpp)
+    bool cancelled = false;  // it was cancelled itself, or the scope was
     bool background = false;  // its group does not wait for it
 
     // of an await
-    bool innermost = false;         // here is what the task waits for
-    const char* scope = nullptr;    // the kind of scope that it has entered, if it has
-    std::size_t count = 0;          // tasks in that scope; of `more`: those left out
+    bool innermost = false;  // here is what the task waits for
+    const char* scope = nullptr;  // the kind of scope that it has entered, if it has
+    std::size_t count = 0;  // tasks in that scope; of `more`: those left out
     time_point deadline = never;
     bool shielded = false;
-    std::string reason;             // why the scope was cancelled, if anyone said
+    std::string reason;  // why the scope was cancelled, if anyone said
 };
 
 class RONDO_API await_tree {
@@ -86,31 +90,12 @@ class RONDO_API await_tree {
     std::string json() const;
 
     std::vector<tree_node> nodes;  // each after its parent, whose depth is one less
-    std::size_t tasks = 0;         // of the loop
-    std::size_t shown = 0;         // of these, in `nodes`
-    std::size_t visits = 0;        // tasks, awaits and scopes that were looked at
-    time_point taken{};            // by the loop's clock
+    std::size_t tasks = 0;  // of the loop
+    std::size_t shown = 0;  // of these, in `nodes`
+    std::size_t visits = 0;  // tasks, awaits and scopes that were looked at
+    time_point taken{};  // by the loop's clock
     time_point next_timer = never;
     backend_kind backend{};
-};
-
-/// While it lives, `signal` (SIGQUIT, which is Ctrl-\ on a terminal) makes `l` print its await tree to
-/// standard error, and does nothing else; then what was installed before comes back. The signal may come on
-/// any thread. The tree is printed in the pending phase of the loop's next turn, so not while a callback or a
-/// task keeps the loop busy; a second signal until then is the same one. It waits 100 ms at most for a
-/// reader that is slow; then the rest is lost. It does not keep the loop alive. To be made and destroyed on the
-/// loop's thread, before the loop goes. Throws io_error for a signal that cannot be caught, and bad_alloc. Of a
-/// host of a world, it is the signal that host::signal sends.
-class RONDO_API dump_on_signal {
- public:
-    explicit dump_on_signal(int signal, loop& l = this_loop());
-    ~dump_on_signal();
-    dump_on_signal(const dump_on_signal&) = delete;
-    dump_on_signal& operator=(const dump_on_signal&) = delete;
-
- private:
-    struct notice;
-    notice* notice_;
 };
 
 }  // namespace rondo

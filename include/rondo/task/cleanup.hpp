@@ -17,7 +17,8 @@
 namespace rondo {
 namespace detail {
 
-/// What is thrown after both: nothing is lost, and the body's comes first. Its `cancelled` is no error.
+/// What is thrown when body and cleanup have ended: no error is lost, and that of the body comes first. `cancelled`, if
+/// the body has thrown it, is no error.
 RONDO_API std::exception_ptr both_errors(std::exception_ptr body, std::exception_ptr cleanup) noexcept;
 
 /// `cleanup`, cut short after `limit` from its first step.
@@ -26,9 +27,8 @@ RONDO_API task<> limited(cancel_scope& scope, task<> cleanup, delay limit);
 template <class T, class Body, class Cleanup>
 task<T> run_with_cleanup(Body body, Cleanup cleanup, delay limit) {
     // All memory that the cleanup needs to begin is had before the body runs: then it will run.
-    scoped<void, cut_short::throws_timeout> closing({.shielded = true}, [&](cancel_scope& scope) {
-        return limited(scope, cleanup(), limit);
-    });
+    scoped<void, cut_short::throws_timeout> closing(
+        {.shielded = true}, [&](cancel_scope& scope) { return limited(scope, cleanup(), limit); });
     std::exception_ptr error;
     task<T> opened = task<T>::none();
     try {
@@ -66,8 +66,8 @@ template <class Body, class Cleanup>
     RONDO_ASSERT_SAFE_CALLABLE(Cleanup);
     using body_type = std::decay_t<Body>;
     using cleanup_type = std::decay_t<Cleanup>;
-    static_assert(std::is_same_v<std::invoke_result_t<cleanup_type&>, task<>>, "the cleanup gives a task<>");
-    return detail::run_with_cleanup<typename std::invoke_result_t<body_type&>::value_type, body_type, cleanup_type>(
+    static_assert(std::is_void_v<detail::value_called<cleanup_type&>>, "the cleanup gives a task<>");
+    return detail::run_with_cleanup<detail::value_called<body_type&>, body_type, cleanup_type>(
         std::forward<Body>(body), std::forward<Cleanup>(cleanup), limit);
 }
 

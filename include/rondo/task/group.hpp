@@ -29,46 +29,70 @@ namespace rondo {
 
 namespace detail {
 
+/// Waits until a scope that the task has entered is empty. Shielded by nature: who cancels this task
+/// cancels the scope's.
+class RONDO_API empty_awaiter : op, public awaits<empty_awaiter, wait_manner::shielded> {
+ public:
+    explicit empty_awaiter(scope& s) noexcept : op(table), scope_(s) {}
+    bool await_ready() const noexcept { return scope_.size() == 0; }
+    void await_resume() const noexcept {}
+
+ private:
+    friend awaits<empty_awaiter, wait_manner::shielded>;
+    bool start() noexcept {
+        state = armed;
+        scope_.tell_when_empty(*this);
+        return true;
+    }
+    static const op_vtable table;
+    scope& scope_;
+};
+
 class RONDO_API group : scope {
  public:
     /// Cancels the body and all children. Spawning goes on being allowed: such a child never runs.
     void cancel() noexcept { scope::cancel(); }
-    bool cancelled() const noexcept { return scope::cancelled; }
-    /// Children that have not ended.
-    std::size_t size() const noexcept { return count; }
-    bool empty() const noexcept { return count == 0; }
+    using scope::cancelled;
+    /// How many children have not ended.
+    using scope::size;
+    bool empty() const noexcept { return size() == 0; }
 
-    // For the functions below.
+    // The functions below use the rest.
     scope& core() noexcept { return *this; }
     void open(fiber& f, std::size_t limit) noexcept;
     /// The body has ended; `error` is null, or why.
     void body_ended(const std::exception_ptr& error) noexcept;
     void close() noexcept;
     /// Whether its body or a child runs: what is spawned later asserts.
-    bool is_open() const noexcept { return !closed; }
+    bool is_open() const noexcept { return !is_closed(); }
     /// The group will not wait for this child.
     void to_background(fiber& child) noexcept {
         child.flags |= fiber::background;
         ++background_;
-        hear_successes();  // the last of the others ends the background
+        hear_of_successes(true);  // the last of the others ends the background
     }
     /// When it has been left: a child that the group waited for was cancelled, and the whole from further out.
-    bool was_cut_short() const noexcept { return incomplete_ && (cut_outside_ || cancelled_outside); }
+    bool was_cut_short() const noexcept { return incomplete_ && (cut_outside_ || cancelled_outside()); }
     /// Whether a `cancelled` of the body may end here: the group was cancelled by then.
     bool absorbs() const noexcept { return absorbs_; }
 
  protected:
     using scope::ended_hook;
-    using scope::hear_successes;
-    group(loop& l, ended_hook hook, const char* kind) noexcept : scope(l, hook, kind) { closed = true; }
+    using scope::hear_of_successes;
+    group(scheduler& l, ended_hook hook, const char* kind) noexcept : scope(l, hook, kind) { scope::close(); }
     ~group();
     static group& of_core(scope& core) noexcept { return static_cast<group&>(core); }
 
     template <class F, class... Args>
-    auto spawn_at(std::source_location place, bool background, F&& f, Args&&... args) {
+    auto spawn_child(std::source_location place, F&& f, Args&&... args) {
         fiber& child = make_child(*this, place, std::forward<F>(f), std::forward<Args>(args)...);
-        if (background) to_background(child);
         return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
+    }
+    template <class F, class... Args>
+    auto spawn_background_child(std::source_location place, F&& f, Args&&... args) {
+        auto child = spawn_child(place, std::forward<F>(f), std::forward<Args>(args)...);
+        to_background(child.core());
+        return child;
     }
     /// A child whose end is start()'s business until it is ready.
     template <class F, class... Args>
@@ -80,12 +104,12 @@ class RONDO_API group : scope {
     template <class, class, class, class...>
     friend class start_wait;
 
-    /// A hook's first line: the child's background bit gets its other meaning.
+    /// A hook's first line.
     void child_ended(fiber& f) noexcept;
     /// Whether what is further out is why a child ended as cancelled. That was decided when its wait ended; a
     /// shield may have gone up since.
     bool was_cut_outside(const fiber& child) const noexcept {
-        return cancelled_outside || (was_cancelled_outside && (child.flags & fiber::cancel_asked) == 0);
+        return cancelled_outside() || (was_cancelled_outside() && !child.cancel_asked);
     }
 
  private:
@@ -103,42 +127,11 @@ class RONDO_API spawner : public group {
     /// Starts `fn(args...)`, which gives a task<T>, as a child; gives a task_handle<T>. It takes its
     /// first step when the spawner suspends, or when the limit of the group lets it; in a cancelled
     /// group it ends without a step. Throws bad_alloc. O(1), one allocation.
-    template <class F, class... Args>
-        requires(sizeof...(Args) > 4)
-    auto spawn(F&& f, Args&&... args) {
-        return this->spawn_at({}, false, std::forward<F>(f), std::forward<Args>(args)...);
-    }
-    template <class F>
-    auto spawn(F&& f, std::source_location place = std::source_location::current()) {
-        return this->spawn_at(place, false, std::forward<F>(f));
-    }
-    template <class F, class A1>
-    auto spawn(F&& f, A1&& a1, std::source_location place = std::source_location::current()) {
-        return this->spawn_at(place, false, std::forward<F>(f), std::forward<A1>(a1));
-    }
-    template <class F, class A1, class A2>
-    auto spawn(F&& f, A1&& a1, A2&& a2, std::source_location place = std::source_location::current()) {
-        return this->spawn_at(place, false, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2));
-    }
-    template <class F, class A1, class A2, class A3>
-    auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3,
-               std::source_location place = std::source_location::current()) {
-        return this->spawn_at(place, false, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2),
-                              std::forward<A3>(a3));
-    }
-    template <class F, class A1, class A2, class A3, class A4>
-    auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4,
-               std::source_location place = std::source_location::current()) {
-        return this->spawn_at(place, false, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2),
-                              std::forward<A3>(a3), std::forward<A4>(a4));
-    }
+    RONDO_WITH_PLACE(spawn, this->spawn_child)
 
-    /// The same for a child that the group does not wait for: it is cancelled when the body and all
-    /// other children have ended. It holds one of the places of max_running as long as it runs.
-    template <class F, class... Args>
-    auto spawn_background(F&& f, Args&&... args) {
-        return this->spawn_at({}, true, std::forward<F>(f), std::forward<Args>(args)...);
-    }
+    /// Spawns a child that the group does not wait for: it is cancelled when the body and all other
+    /// children have ended. It holds one of the places of max_running as long as it runs.
+    RONDO_WITH_PLACE(spawn_background, this->spawn_background_child)
 
     /// Starts `fn(started<T>, args...)` as a child and waits until that calls set(value); gives the value, a T.
     /// If the child ends before, start() throws its error, unchanged, and the group does not hear of it; a
@@ -151,8 +144,8 @@ class RONDO_API spawner : public group {
     [[nodiscard]] auto start(F&& fn, Args&&... args) {
         RONDO_ASSERT_SAFE_CALLABLE(F);
         using function = std::decay_t<F>;
-        return start_wait<group, reported<function>, function, std::decay_t<Args>...>(
-            *this, std::forward<F>(fn), std::forward<Args>(args)...);
+        return start_wait<group, reported<function>, function, std::decay_t<Args>...>(*this, std::forward<F>(fn),
+                                                                                      std::forward<Args>(args)...);
     }
 
  protected:
@@ -161,16 +154,18 @@ class RONDO_API spawner : public group {
 
 }  // namespace detail
 
+/// What with_task_group() takes behind its body.
 struct task_group_options {
-    std::size_t max_running = ~std::size_t{0};  // children that run at once, background ones too; others wait their turn
+    std::size_t max_running =
+        ~std::size_t{0};  // children that run at once, background ones too; others wait their turn
     bool unwrap_single = false;                 // a single error is thrown as it is, not as a group of one
 };
 
-/// See above; made by with_task_group.
+/// A task group, as the head of this file says. Only with_task_group makes one.
 class RONDO_API task_group : public detail::spawner<task_group> {
  public:
-    // For with_task_group.
-    task_group(loop& l, const task_group_options& options) noexcept;
+    // What with_task_group uses.
+    task_group(detail::scheduler& l, const task_group_options& options) noexcept;
     std::size_t limit() const noexcept { return options_.max_running; }
     void body_ended(const std::exception_ptr& error) noexcept;
     std::exception_ptr take_errors(std::exception_ptr body_error) noexcept;
@@ -182,6 +177,7 @@ class RONDO_API task_group : public detail::spawner<task_group> {
     task_group_options options_;
 };
 
+/// What with_supervisor_group() takes behind its body.
 struct supervisor_group_options {
     std::size_t max_running = ~std::size_t{0};
     /// Called with the error of each child that nobody holds a handle of, and where it was spawned.
@@ -190,11 +186,12 @@ struct supervisor_group_options {
     void* context = nullptr;
 };
 
-/// See above; made by with_supervisor_group. Only its body's failure, or cancel(), cancels the children.
+/// A supervisor group, as the head of this file says. Only with_supervisor_group makes one. Only a failure of its body,
+/// or cancel(), cancels the children.
 class RONDO_API supervisor_group : public detail::spawner<supervisor_group> {
  public:
-    // For with_supervisor_group.
-    supervisor_group(loop& l, const supervisor_group_options& options) noexcept;
+    // What with_supervisor_group uses.
+    supervisor_group(detail::scheduler& l, const supervisor_group_options& options) noexcept;
     std::exception_ptr take_errors(std::exception_ptr body_error) noexcept { return body_error; }
     std::size_t limit() const noexcept { return options_.max_running; }
 
@@ -225,6 +222,7 @@ class end_with {
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>
     void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        note_passed(error, h.promise());
         h.promise().out.set_error(std::move(error));
         h.promise().owner->leaf = h.promise().parent;
     }
@@ -251,7 +249,7 @@ struct this_fiber {
 
 template <class Group, class T, class F, class Options>
 task<T> run_group(F fn, Options options) {
-    Group group(this_loop(), options);
+    Group group(detail::running(), options);
     fiber& self = co_await this_fiber{};
     group.open(self, group.limit());
     std::exception_ptr error;
@@ -270,8 +268,7 @@ task<T> run_group(F fn, Options options) {
     group.close();
     error = group.take_errors(std::move(error));
     // The body had ended, but a cancel from further out cut children short: then the whole was.
-    if (!error && group.was_cut_short())
-        error = std::make_exception_ptr(rondo::cancelled());
+    if (!error && group.was_cut_short()) error = std::make_exception_ptr(rondo::cancelled());
     if (error && group.absorbs() && !(self.flags & fiber::cancel_pending) && is_cancellation(error)) {
         if constexpr (std::is_void_v<T>) {
             co_return;
@@ -284,7 +281,7 @@ task<T> run_group(F fn, Options options) {
 }
 
 template <class F, class Group>
-using group_value = typename std::invoke_result_t<F&, Group&>::value_type;
+using group_value = value_called<F&, Group&>;
 
 }  // namespace detail
 
@@ -298,11 +295,11 @@ template <class F>
     RONDO_ASSERT_SAFE_CALLABLE(F);
     using function = std::decay_t<F>;
     return detail::run_group<task_group, detail::group_value<function, task_group>, function>(std::forward<F>(fn),
-                                                                                             options);
+                                                                                              options);
 }
 
-/// The same with a supervisor_group: errors of children stay with their handles, or go to
-/// options.on_error; what is thrown is the body's error, as it is.
+/// Does what with_task_group does, with a supervisor_group: errors of children stay with their handles, or go
+/// to options.on_error; what is thrown is the body's error, as it is.
 template <class F>
 [[nodiscard]] auto with_supervisor_group(F&& fn, supervisor_group_options options = {}) {
     RONDO_ASSERT_SAFE_CALLABLE(F);

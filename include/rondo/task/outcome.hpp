@@ -34,11 +34,11 @@ class [[nodiscard]] task_outcome {
  public:
     using value_type = T;
 
-    /// As of a task that was cancelled.
+    /// Makes the outcome of a task that was cancelled.
     task_outcome() noexcept = default;
-    /// Of a task that has ended; its value moves here. A move that throws is the outcome then.
+    /// Takes the outcome of a task that has ended; its value moves here. If the move throws, that error is the outcome.
     explicit task_outcome(task_handle<T> ended) noexcept : task_outcome(ended.core()) {}
-    // For the layers above.
+    // This constructor is for the rooms above.
     explicit task_outcome(detail::fiber& ended) noexcept : state_(detail::taken_state(ended)) {
         if (state_ == task_state::failed) error_ = ended.vt->error(ended);
         if (state_ == task_state::succeeded) take_value(ended);

@@ -8,8 +8,9 @@
 
 #include <rondo/loop/detail/scope.hpp>
 #include <rondo/base/detail/take.hpp>
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
 #include <rondo/task/task.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <string>
 #include <string_view>
@@ -25,35 +26,26 @@ RONDO_API bool is_cancellation(const std::exception_ptr& error) noexcept;
 /// the block's copies.
 template <class F, class... Args>
 decltype(auto) call_child(F& f, Args&... args) {
-    if constexpr (std::is_member_pointer_v<F>) {
+    if constexpr (is_task<F>) {
+        static_assert(!is_task<F>, "give the function, not its task: spawn(child, 1) instead of spawn(child(1))");
+        return F(std::move(f));
+    } else if constexpr (std::is_member_pointer_v<F>) {
         // (apply calls as std::invoke does, and comes without <functional>)
         static_assert(std::is_invocable_v<F&, Args&&...>,
-                      "the member function cannot be called on that object with these arguments");
+                      "the member function cannot be called on that object with these arguments: "
+                      "spawn(&type::function, &object, args...)");
         return std::apply(f, std::tuple<Args&&...>(std::move(args)...));
     } else if constexpr (std::is_invocable_v<F&, Args&&...>) {
         return f(std::move(args)...);
     } else {
-        static_assert(std::is_invocable_v<F&, Args&...>,
-                      "the function cannot be called with these arguments");
+        static_assert(std::is_invocable_v<F&, Args&...>, "the function cannot be called with these arguments");
         return f(args...);
     }
 }
 
-template <class Returned>
-struct value_of_task {
-    static_assert(is_task<Returned>, "the function must give a task: spawn, run and serve take a coroutine "
-                                     "that returns rondo::task<T>");
-    using type = void;
-};
-template <class T>
-struct value_of_task<task<T>> {
-    using type = T;
-};
-
 /// The T of the task<T> that the call gives.
 template <class F, class... Args>
-using child_value =
-    typename value_of_task<decltype(call_child(std::declval<F&>(), std::declval<Args&>()...))>::type;
+using child_value = typename value_of_task<decltype(call_child(std::declval<F&>(), std::declval<Args&>()...))>::type;
 
 /// What a handle needs of a block whose function and arguments it does not know.
 template <class T>
@@ -81,8 +73,7 @@ struct spawned final : fiber {
 
     static void start(fiber& f) noexcept {
         try {
-            task<T> body = std::apply(
-                [](F& fn, Args&... args) { return call_child(fn, args...); }, from(f).call);
+            task<T> body = std::apply([](F& fn, Args&... args) { return call_child(fn, args...); }, from(f).call);
             std::move(body).start_as_root_of(f);
         } catch (...) {
             not_started(f);
@@ -127,13 +118,15 @@ struct spawned final : fiber {
 
     [[gnu::noinline]] static void not_started(fiber& f) noexcept {
         from(f).end().set_error(std::current_exception());  // no frame: the child ends with that
+        note_not_started(from(f).out.error(), f);
         f.flags |= fiber::has_error;
     }
     [[gnu::noinline]] static void keep_error(fiber& f, promise<T>& root) noexcept {
         std::exception_ptr error = std::move(root.out.error());
         root.self().destroy();
         outcome<T>& out = from(f).end();
-        // What cancelled it need not stay as long as its handle: without memory there is room for a few hundred exceptions.
+        // The exception that cancelled it need not stay as long as its handle: when memory has run out, there is room
+        // for a few hundred exceptions.
         if (is_cancellation(error)) return;
         out.set_error(std::move(error));
         f.flags |= fiber::has_error;
@@ -176,8 +169,11 @@ inline void release_handle(fiber& f) noexcept {
 }
 [[noreturn]] RONDO_API void throw_child_cancelled(const fiber& f);
 [[noreturn]] RONDO_API void rethrow_of(fiber& f);
+/// An error that ended a task goes on to the one that runs, which asked for it.
+RONDO_API void hand_to_running_task(const std::exception_ptr& error) noexcept;
 
-/// Of a task<void> that succeeded, and was not asked yet, there is no more to take than that.
+/// Takes the success of a task<void> that nobody has asked for its result yet: there is no more to take than that.
+/// False if it is anything else.
 inline bool take_success(fiber& f) noexcept {
     if ((f.flags & (fiber::taken | fiber::has_value)) != fiber::has_value) [[unlikely]]
         return false;
@@ -197,8 +193,9 @@ T take_result(fiber& f) {
     return static_cast<const spawned_vtable<T>*>(f.vt)->result(f).take();
 }
 
-/// What an ended fiber failed with, if that is a system_error or a cancellation; else no error.
-RONDO_API std::error_code failure_of(fiber& f) noexcept;
+/// What an ended fiber failed with; its code is none if it did not, or if that is neither a system_error nor a
+/// cancellation.
+RONDO_API failure failure_of(fiber& f);
 
 /// The wait for a child's end.
 class RONDO_API join_op : public op {
@@ -233,12 +230,13 @@ template <class F, class... Args>
     }
     child->vt = &block::table;
     child->place = place;
-    home.of.adopt(*child, home);
+    home.its_loop.adopt(*child, home);
     return *child;
 }
 
 }  // namespace detail
 
+/// How a task has ended: with a value, with an error, or because it was cancelled; or that it has not.
 enum class task_state : std::uint8_t { pending, succeeded, failed, cancelled };
 
 /// A spawned task, as its spawner sees it. Move-only. Dropping it (or discard()) lets the task run
@@ -283,16 +281,10 @@ class task_handle {
     /// Empty if it has none; valid until it gets another, or the handle is dropped.
     std::string_view name() const noexcept { return detail::name_of(get()); }
 
-    class awaiter : public detail::join_op {
+    class awaiter : public detail::join_op, public awaits<awaiter, wait_manner::prompt> {
      public:
         using join_op::join_op;
         bool await_ready() const noexcept { return is_over(); }
-        template <class Promise>
-        bool await_suspend(std::coroutine_handle<Promise> h,
-                           std::source_location site = std::source_location::current()) noexcept {
-            if (!detail::begin(*this, detail::promise_of(h), site)) return detail::suspended(*this);
-            return start();
-        }
         T await_resume() {
             if (result < 0) [[unlikely]]
                 detail::throw_failure(result, "await task");
@@ -305,7 +297,7 @@ class task_handle {
         rondo::result<T> finish() {
             if (result < 0) [[unlikely]]
                 detail::throw_failure(result, "await task");
-            if (const std::error_code failed = detail::failure_of(target)) {
+            if (rondo::failure failed = detail::failure_of(target); failed.code()) {
                 target.flags |= detail::fiber::taken;
                 return failed;
             }
@@ -323,7 +315,7 @@ class task_handle {
     /// Cancel: only this wait ends; the task goes on.
     [[nodiscard]] awaiter operator co_await() const noexcept { return awaiter(get()); }
 
-    /// For the layers above.
+    /// This is for the rooms above.
     detail::fiber& core() const noexcept { return get(); }
 
  private:
@@ -335,67 +327,95 @@ class task_handle {
 };
 
 namespace detail {
-/// A loop, and where it was named: how a function with any number of arguments learns its caller's line.
+/// That of a loop, and where the loop was named: how a function with any number of arguments learns its caller's line.
 struct loop_at {
-    loop_at(loop& l, std::source_location at = std::source_location::current()) noexcept  // NOLINT(*-explicit-*)
-        : of(l), place(at) {}
-    loop& of;
+    loop_at(rondo::loop& l, std::source_location at = std::source_location::current()) noexcept  // NOLINT(*-explicit-*)
+        : on(scheduler::of(l)), place(at) {}
+    scheduler& on;
     std::source_location place;
 };
 
 template <class F, class... Args>
-auto spawn_at(loop& l, std::source_location place, F&& f, Args&&... args) {
-    fiber& child = make_child(l.root(), place, std::forward<F>(f), std::forward<Args>(args)...);
+auto spawn_at(scheduler& on, std::source_location place, F&& f, Args&&... args) {
+    fiber& child = make_child(on.root(), place, std::forward<F>(f), std::forward<Args>(args)...);
     return task_handle<child_value<std::decay_t<F>, std::decay_t<Args>...>>(child);
 }
+template <class F, class... Args>
+auto spawn_here(std::source_location place, F&& f, Args&&... args) {
+    return spawn_at(running(), place, std::forward<F>(f), std::forward<Args>(args)...);
+}
+/// Where the running task waited the last time: near to where it is, if nobody says so.
+RONDO_API std::source_location latest_await() noexcept;
 }  // namespace detail
+
+// The place of a call is the last argument of who makes it, by default, and behind a pack there can be none. So what
+// spawns has one function for each number of arguments, up to eight; with more, it takes the place of the spawner's
+// latest await. NAME(f, args...) is what is called, TO(place, f, args...) does it.
+#define RONDO_WITH_PLACE(NAME, TO)                                                                              \
+    template <class F>                                                                                          \
+    auto NAME(F&& f, std::source_location place = std::source_location::current()) {                            \
+        return TO(place, std::forward<F>(f));                                                                   \
+    }                                                                                                           \
+    template <class F, class A1>                                                                                \
+    auto NAME(F&& f, A1&& a1, std::source_location place = std::source_location::current()) {                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1));                                             \
+    }                                                                                                           \
+    template <class F, class A1, class A2>                                                                      \
+    auto NAME(F&& f, A1&& a1, A2&& a2, std::source_location place = std::source_location::current()) {          \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2));                       \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3>                                                            \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, std::source_location place = std::source_location::current()) { \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3)); \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3, class A4>                                                  \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4,                                                        \
+              std::source_location place = std::source_location::current()) {                                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3),  \
+                  std::forward<A4>(a4));                                                                        \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3, class A4, class A5>                                        \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4, A5&& a5,                                               \
+              std::source_location place = std::source_location::current()) {                                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3),  \
+                  std::forward<A4>(a4), std::forward<A5>(a5));                                                  \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3, class A4, class A5, class A6>                              \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4, A5&& a5, A6&& a6,                                      \
+              std::source_location place = std::source_location::current()) {                                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3),  \
+                  std::forward<A4>(a4), std::forward<A5>(a5), std::forward<A6>(a6));                            \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3, class A4, class A5, class A6, class A7>                    \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4, A5&& a5, A6&& a6, A7&& a7,                             \
+              std::source_location place = std::source_location::current()) {                                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3),  \
+                  std::forward<A4>(a4), std::forward<A5>(a5), std::forward<A6>(a6), std::forward<A7>(a7));      \
+    }                                                                                                           \
+    template <class F, class A1, class A2, class A3, class A4, class A5, class A6, class A7, class A8>          \
+    auto NAME(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4, A5&& a5, A6&& a6, A7&& a7, A8&& a8,                    \
+              std::source_location place = std::source_location::current()) {                                   \
+        return TO(place, std::forward<F>(f), std::forward<A1>(a1), std::forward<A2>(a2), std::forward<A3>(a3),  \
+                  std::forward<A4>(a4), std::forward<A5>(a5), std::forward<A6>(a6), std::forward<A7>(a7),       \
+                  std::forward<A8>(a8));                                                                        \
+    }                                                                                                           \
+    template <class F, class... Args>                                                                           \
+        requires(sizeof...(Args) > 8)                                                                           \
+    auto NAME(F&& f, Args&&... args) {                                                                          \
+        return TO(::rondo::detail::latest_await(), std::forward<F>(f), std::forward<Args>(args)...);            \
+    }
 
 /// Starts `fn(args...)`, which gives a task<T>, as a task of the running loop's root scope; gives a
 /// task_handle<T>. It takes its first step when the spawner suspends (it is queued as a microtask).
 /// When the main task of run() ends, tasks left in the root scope are cancelled and awaited.
 /// Throws bad_alloc. O(1), one allocation.
-template <class F, class... Args>
-    requires(sizeof...(Args) > 4)
-auto spawn(F&& f, Args&&... args) {
-    return detail::spawn_at(this_loop(), std::source_location{}, std::forward<F>(f),
-                            std::forward<Args>(args)...);
-}
+RONDO_WITH_PLACE(spawn, detail::spawn_here)
 
-// The same for few arguments, which leaves room for the place of the call: dumps name it.
-template <class F>
-auto spawn(F&& f,
-           std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f));
-}
-template <class F, class A1>
-auto spawn(F&& f, A1&& a1,
-           std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1));
-}
-template <class F, class A1, class A2>
-auto spawn(F&& f, A1&& a1, A2&& a2,
-           std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
-                            std::forward<A2>(a2));
-}
-template <class F, class A1, class A2, class A3>
-auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3,
-           std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
-                            std::forward<A2>(a2), std::forward<A3>(a3));
-}
-template <class F, class A1, class A2, class A3, class A4>
-auto spawn(F&& f, A1&& a1, A2&& a2, A3&& a3, A4&& a4,
-           std::source_location place = std::source_location::current()) {
-    return detail::spawn_at(this_loop(), place, std::forward<F>(f), std::forward<A1>(a1),
-                            std::forward<A2>(a2), std::forward<A3>(a3), std::forward<A4>(a4));
-}
-
-/// The same on a loop that need not be running yet.
+/// Does what spawn() does, on a loop that need not be running yet.
 template <class F, class... Args>
 auto spawn_on(detail::loop_at l, F&& f, Args&&... args) {
-    l.of.check_thread("spawn_on", l.place);
-    return detail::spawn_at(l.of, l.place, std::forward<F>(f), std::forward<Args>(args)...);
+    l.on.check_thread("spawn_on", l.place);
+    return detail::spawn_at(l.on, l.place, std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 /// Names the running task, as handle.set_name() does. Throws bad_alloc.

@@ -14,6 +14,7 @@
 
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/spawn.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <optional>
 #include <type_traits>
@@ -27,38 +28,32 @@ class started;
 namespace detail {
 
 /// The wait for a child to be ready. It ends when the child reports, or when the child ends.
-class RONDO_API start_op : public op {
+class RONDO_API start_op : public op, later_cancel {
  public:
     start_op() noexcept : op(table) {}
     ~start_op() {
-        if (child_ != nullptr) release_handle(*child_);
+        if (child() != nullptr) release_handle(*child());
     }
 
     /// Whether the end of `f` is the business of a start(), not of its group.
-    static bool waits_for(const fiber& f) noexcept { return f.joiner != nullptr && f.joiner->vt == &table; }
+    static bool waits_for(const fiber& f) noexcept { return f.awaited_by != nullptr && f.awaited_by->vt == &table; }
     void report() noexcept;
-    fiber* child() const noexcept { return child_; }
-
-    start_op* next_asked = nullptr;  // of those whose child has still to be cancelled
 
  protected:
     void wait_for(fiber& child) noexcept;
     bool is_ready() const noexcept { return ready_; }
     [[noreturn]] void throw_not_ready() const;
-    /// For attempt(): why the child is not ready, if that is a system_error; else it throws.
-    std::error_code why_not_ready() const;
+    /// What attempt() gives: why the child is not ready, if that is a system_error; else it throws.
+    failure why_not_ready() const;
 
  private:
+    fiber* child() const noexcept { return later_cancel::target; }  // null once it has reported
     static void cancel(op& o) noexcept;
     static void describe(const op& o, char* text, std::size_t size) noexcept;
     static const op_vtable table;
-    fiber* child_ = nullptr;  // until it has reported
     bool ready_ = false;
     bool was_asked_ = false;  // to end before that
 };
-
-/// Cancels the child that `o` waits for: now, or at the end of the walk that cancels the one who waits.
-RONDO_API void cancel_child_of(start_op& o) noexcept;
 
 template <class T>
 struct start_slot : start_op {
@@ -99,28 +94,12 @@ template <class F>
 using reported = typename decltype(find_reported<F>())::type;
 
 template <class Group, class T, class F, class... Args>
-class [[nodiscard]] start_wait : start_slot<T> {
+class [[nodiscard]] start_wait : start_slot<T>, public awaits<start_wait<Group, T, F, Args...>, wait_manner::prompt> {
  public:
     template <class G, class... A>
     explicit start_wait(Group& group, G&& fn, A&&... args)
         : group_(group), call_(std::forward<G>(fn), std::forward<A>(args)...) {}
 
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) {
-        if (!begin(*this, promise_of(h), site)) return suspended(*this);
-        try {
-            const auto spawn = [&](F& fn, Args&... args) -> fiber& {
-                return group_.make_starting(site, std::move(fn), started<T>(*this), std::move(args)...);
-            };
-            this->wait_for(std::apply(spawn, call_));
-        } catch (...) {
-            this->owner->waiting = nullptr;
-            throw;
-        }
-        return true;
-    }
     T await_resume() {
         if (!this->is_ready()) [[unlikely]]
             this->throw_not_ready();
@@ -136,6 +115,16 @@ class [[nodiscard]] start_wait : start_slot<T> {
     }
 
  private:
+    friend awaits<start_wait, wait_manner::prompt>;
+    bool start() {
+        const auto spawn = [&](F& fn, Args&... args) -> fiber& {
+            const std::source_location site = this->owner->leaf->site;
+            return group_.make_starting(site, std::move(fn), started<T>(*this), std::move(args)...);
+        };
+        this->wait_for(std::apply(spawn, call_));
+        return true;
+    }
+
     Group& group_;
     std::tuple<F, Args...> call_;
 };

@@ -4,35 +4,30 @@
 // other way (but sleeping may throw bad_alloc), so attempt() has nothing to add; it takes them all the same.
 #pragma once
 
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
+#include <rondo/task/wait.hpp>
 
 namespace rondo {
 namespace detail {
 
-RONDO_API void start_sleep(op& o, time_point deadline);
+RONDO_API void start_sleep(op& o, time_point deadline);  // throws bad_alloc
 inline void queue_yield(fiber& f) noexcept { current->make_ready(f); }
 inline void queue_microtask(fiber& f) noexcept { current->make_ready_as_microtask(f); }
 inline void queue_tick(fiber& f) noexcept { current->make_ready_as_tick(f); }
-/// For a cancelled task. True: it waits far too often since, and was put behind the others first.
-RONDO_API bool refuse_queueing(fiber& f) noexcept;
 
 RONDO_API extern const op_vtable sleep_vtable;
 RONDO_API extern const op_vtable immediate_vtable;
 
-class RONDO_API sleep_awaiter : public op {
+class RONDO_API sleep_awaiter : public op, public awaits<sleep_awaiter, wait_manner::prompt> {
  public:
     explicit sleep_awaiter(time_point deadline) noexcept : op(sleep_vtable), deadline_(deadline) {}
 
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) {
-        if (!begin(*this, promise_of(h), site)) return suspended(*this);
+    bool start() {
         start_sleep(*this, deadline_);
         return true;
     }
-    /// As an arm of select_one(): a moment that has come is there at once.
-    bool start() noexcept;
+    /// A moment that has come is there at once. Without memory it fails with ENOMEM.
+    bool start_as_arm() noexcept;
     void give_back() noexcept {}
     void await_resume() const {
         if (result < 0) [[unlikely]]
@@ -84,17 +79,10 @@ class queue_awaiter {
 
 RONDO_API void queue_immediate(linked_op& o) noexcept;
 
-class immediate_awaiter : public linked_op {
+class immediate_awaiter : public linked_op, public awaits<immediate_awaiter, wait_manner::prompt> {
  public:
     immediate_awaiter() noexcept : linked_op(immediate_vtable) {}
 
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        if (!begin(*this, promise_of(h), site)) return suspended(*this);
-        return start();
-    }
     bool start() noexcept {
         queue_immediate(*this);
         return true;
@@ -114,15 +102,12 @@ class immediate_awaiter : public linked_op {
 
 /// Waits until `after` from the loop's cached time has passed: resumed in the first timers phase at
 /// or after that. Zero or less waits for the next timers phase; what cannot be counted, for ever.
-template <class Rep, class Period>
-[[nodiscard]] detail::sleep_awaiter sleep_for(std::chrono::duration<Rep, Period> after) noexcept {
-    return detail::sleep_awaiter(delay(after).after(now()));
+[[nodiscard]] inline detail::sleep_awaiter sleep_for(delay after) noexcept {
+    return detail::sleep_awaiter(after.after(now()));
 }
 
 /// Waits until the loop's time is `when` or later; a time that has passed is the next timers phase.
-[[nodiscard]] inline detail::sleep_awaiter sleep_until(time_point when) noexcept {
-    return detail::sleep_awaiter(when);
-}
+[[nodiscard]] inline detail::sleep_awaiter sleep_until(time_point when) noexcept { return detail::sleep_awaiter(when); }
 
 /// Lets every task that is ready run first. Counts against the wake-up budget of the drain, so
 /// tasks that yield to each other for ever do not starve timers and I/O.

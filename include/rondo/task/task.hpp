@@ -6,6 +6,7 @@
 #include <rondo/base/detail/pool.hpp>
 #include <rondo/base/detail/take.hpp>
 #include <rondo/base/error.hpp>
+#include <rondo/loop/detail/unwinding.hpp>
 #include <rondo/loop/op.hpp>
 
 #include <concepts>
@@ -24,15 +25,11 @@ class task;
 namespace detail {
 
 [[noreturn]] RONDO_API void miscompiled_frame() noexcept;
-/// Destroys a frame that is not that of a task which has ended. It may hold another, and that one another: from a
-/// depth on that the stack may not bear they follow one after the other.
+/// Destroys a frame, but for that of a task which has ended. It may hold another frame, which holds another one, and so
+/// on: from a certain depth on they are destroyed one after the other, since the stack might not bear more.
 RONDO_API void destroy_frame(promise_base& frame) noexcept;
-/// The same of a task whose coroutine has not ended.
+/// Destroys the frame of a task whose coroutine has not ended.
 RONDO_API void destroy_unfinished(promise_base& task) noexcept;
-/// Remembers through which awaits the current exception left, for reports.
-RONDO_API void note_unwinding(promise_base& p) noexcept;
-/// An error that ended a task goes on to the coroutine that awaits its handle.
-RONDO_API void note_joined(const std::exception_ptr& error, const promise_base* joiner) noexcept;
 
 struct start_awaiter {
     bool await_ready() const noexcept { return false; }
@@ -115,7 +112,7 @@ class outcome<T&> {
     std::exception_ptr error_;
 };
 
-/// Without an error it is a value: asked only when the coroutine has ended.
+/// It is asked only when the coroutine has ended, so without an error it is a success.
 template <>
 class outcome<void> {
  public:
@@ -173,7 +170,7 @@ struct promise<void> : promise_common<void> {
 /// must be awaited (RONDO_DEBUG=1 asserts that it was). T may be void, a value, or a reference.
 /// An exception crosses it unchanged. Awaiting it allocates nothing beyond its frame.
 template <class T>
-class [[nodiscard("a task does nothing until it is awaited")]] task {
+class [[nodiscard("a task does nothing until it is awaited"), gnu::warn_unused]] task {
  public:
     using promise_type = detail::promise<T>;
     using value_type = T;
@@ -212,7 +209,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
 
     T await_resume() const { return frame_.promise().out.take(); }
 
-    /// For the layers above: no task, in a place where one may come.
+    /// This is for the rooms above: no task, in a place where one may come.
     static task none() noexcept { return task(std::coroutine_handle<promise_type>()); }
     bool is_none() const noexcept { return !frame_; }
     /// Makes it the first coroutine of `f`, which owns the frame from now on.
@@ -259,6 +256,31 @@ inline constexpr bool is_task = false;
 template <class T>
 inline constexpr bool is_task<task<T>> = true;
 
+template <class Returned>
+struct value_of_task {
+    static_assert(is_task<Returned>,
+                  "the function must give a task: a coroutine that returns rondo::task<T>, as "
+                  "`[&](...) -> rondo::task<> { ... }`");
+    using type = void;
+};
+template <class T>
+struct value_of_task<task<T>> {
+    using type = T;
+};
+
+/// The T of the task<T> that `F()(Args()...)` gives.
+template <bool Callable, class F, class... Args>
+struct value_called_if {
+    static_assert(Callable,
+                  "the function cannot be called with these arguments; a body takes its group or scope, as "
+                  "`[&](rondo::task_group& group) -> rondo::task<> { ... }`");
+    using type = void;
+};
+template <class F, class... Args>
+struct value_called_if<true, F, Args...> : value_of_task<std::invoke_result_t<F, Args...>> {};
+template <class F, class... Args>
+using value_called = typename value_called_if<std::is_invocable_v<F, Args...>, F, Args...>::type;
+
 #if RONDO_GCC12
 /// GCC 12 destroys a temporary closure with captures twice when it stands in an awaiting statement.
 template <class F>
@@ -272,8 +294,8 @@ inline constexpr bool safe_callable = true;
 }  // namespace detail
 }  // namespace rondo
 
-/// For functions that take a callable and are awaited.
-#define RONDO_ASSERT_SAFE_CALLABLE(F)                                                           \
-    static_assert(::rondo::detail::safe_callable<F>,                                            \
+/// What functions assert that take a callable and are awaited.
+#define RONDO_ASSERT_SAFE_CALLABLE(F)                                                            \
+    static_assert(::rondo::detail::safe_callable<F>,                                             \
                   "GCC 12 destroys this closure twice: give the capturing lambda a name first, " \
                   "then pass the name (or capture by reference)")

@@ -9,7 +9,7 @@
 
 #include <rondo/loop/detail/extras.hpp>
 #include <rondo/base/detail/take.hpp>
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
 #include <rondo/task/task.hpp>
 
 #include <type_traits>
@@ -48,8 +48,7 @@ class [[nodiscard]] with_binding {
 
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>
-    void await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) {
+    void await_suspend(std::coroutine_handle<Promise> h, std::source_location site = std::source_location::current()) {
         extras& of = extras_of(*h.promise().owner);
         fiber_ = h.promise().owner;
         binding_->outer = of.locals;  // its share moves along
@@ -103,11 +102,10 @@ class task_local {
     template <class V, class F, class... Args>
     [[nodiscard]] auto with(V&& value, F&& fn, Args&&... args) const {
         RONDO_ASSERT_SAFE_CALLABLE(F);
-        using body = std::invoke_result_t<F, Args...>;
+        using given = detail::value_called<F, Args...>;
         detail::binding* const made = new detail::bound<T>(this, std::forward<V>(value));
         try {
-            return detail::with_binding<typename body::value_type>(
-                made, std::forward<F>(fn)(std::forward<Args>(args)...));
+            return detail::with_binding<given>(made, std::forward<F>(fn)(std::forward<Args>(args)...));
         } catch (...) {
             detail::release_bindings(made);
             throw;

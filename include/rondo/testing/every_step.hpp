@@ -25,12 +25,14 @@
 
 namespace rondo::testing {
 
+/// How a program is run again and again.
 struct every_step_options {
-    loop_options loop = {};  // of each run; `watch` must be null
+    loop_options loop = {};  // of each run; `observer` must be null
     delay time_limit = std::chrono::seconds(60);  // of the loop's clock: a longer run hangs, and is a failure
-    std::size_t most_runs = 100'000;
+    std::size_t most_runs = 100'000;              // then the search ends, and that is a failure
 };
 
+/// What came of it.
 struct every_step_report {
     std::size_t runs = 0;
     std::size_t points = 0;  // at which a run was cancelled, or an allocation failed
@@ -45,7 +47,7 @@ namespace every_step {
 
 /// A program, and what to do after each run of it, of whatever types.
 struct subject {
-    detail::fiber& (*start)(loop& l, void* function);
+    detail::fiber& (*start)(detail::scheduler& on, void* function);
     void* function;
     void (*check)(void* after_run);
     void* after_run;
@@ -54,17 +56,19 @@ struct subject {
 RONDO_API every_step_report cancel_at_every_step(const subject& program, const every_step_options& options);
 RONDO_API every_step_report fail_each_allocation(const subject& program, const every_step_options& options);
 
+/// Both by reference.
 template <class Program, class Check>
 subject subject_of(Program& program, Check& after_run) noexcept {
     static_assert(std::is_invocable_v<Program&>, "the program is a function without parameters that gives a task");
     static_assert(std::is_invocable_v<Check&>, "the check is a function without parameters");
-    const auto start = [](loop& l, void* p) -> detail::fiber& {
-        return detail::make_child(l.root(), {}, *static_cast<Program*>(p));
+    const auto start = [](detail::scheduler& on, void* p) -> detail::fiber& {
+        return detail::make_child(on.root(), {}, *static_cast<Program*>(p));
     };
     const auto check = [](void* c) { static_cast<void>((*static_cast<Check*>(c))()); };
     return {start, std::addressof(program), check, std::addressof(after_run)};
 }
 
+/// Checks nothing after a run.
 struct no_check {
     void operator()() const noexcept {}
 };

@@ -8,6 +8,7 @@
 
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <cstddef>
 #include <utility>
@@ -33,7 +34,7 @@ class RONDO_API sequencer {
     };
 
  private:
-    class RONDO_API awaiter : public detail::wait_op, public detail::awaits<awaiter> {
+    class RONDO_API awaiter : public detail::wait_op, public awaits<awaiter> {
      public:
         awaiter(sequencer& of, std::size_t position) noexcept;
         turn await_resume();

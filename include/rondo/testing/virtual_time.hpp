@@ -37,7 +37,7 @@ class virtual_clock {
 /// or throws its error. Throws as world::run does: a task that sleeps while nobody advances is a deadlock_error.
 template <class F>
 decltype(auto) run_virtual(F&& fn) {
-    using value = typename std::invoke_result_t<F&, virtual_clock&>::value_type;
+    using value = detail::value_called<F&, virtual_clock&>;
     world w;
     const auto body = [&]() -> task<value> {
         virtual_clock clock(w);

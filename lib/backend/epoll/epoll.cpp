@@ -17,6 +17,8 @@
 //             - Something on top of TCP, or another kind of socket (kTLS hands out records, a Unix
 //               socket stops at each message that carries descriptors). The sockets made here are
 //               none; of others the kernel is asked when they first wait. They are read until EAGAIN.
+//           On `udp`, fewer datagrams than asked for say the same. An error behind them, which the kernel keeps
+//           for the next call, is an edge of its own as well (EPOLLERR, hence `hung`).
 //           SO_RCVLOWAT, if someone has set it, is no reason: what is below that mark is not
 //           readable for poll(2) either, and waits until there is more, or the end.
 //   `full`  writing would find no room. Set by EAGAIN or a short write, which also make the kernel
@@ -33,22 +35,17 @@
 // Foreign descriptors (poll_* for someone else's library) get none of that: we do not see its
 // reads, so only the kernel knows the level. Theirs is a one-shot, level-triggered registration,
 // renewed by MOD for each wait. Regular files cannot be registered at all (EPERM) and are always
-// ready, as poll(2) has it.
+// ready, as poll(2) has it; which is asked, since a filter may say EPERM, too.
 //
 // A closed descriptor leaves epoll only when nobody else holds its file: a dup or a forked child
 // keeps the registration alive, and its events would arrive for whoever got the number next. So
 // close says EPOLL_CTL_DEL first, and every registration carries a generation besides.
 #include "epoll.hpp"
 
-#include "backend/buffers.hpp"
-#include "backend/descriptors.hpp"
-#include "backend/posix.hpp"
+#include "backend.hpp"
 
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -56,147 +53,17 @@
 #include <utility>
 
 namespace rondo::detail {
-namespace {
-
-/// One descriptor.
-struct record {
-    enum : std::uint16_t {
-        dry = 1,
-        full = 2,
-        hung = 4,
-        plain = 8,        // TCP without urgent bytes: a short read empties it
-        known = 16,       // `plain` has been found out
-        registered = 32,  // edge-triggered, for good
-        foreign = 64,     // one-shot
-        ending = 128,     // closes when no op is left; `closer` waits for that, if anyone does
-        asked = 256,      // an op that waits was cancelled
-    };
-
-    io_op* reader;
-    io_op* writer;
-    io_op* closer;
-    record* next;
-    int fd;  // of a descriptor that closes
-    std::uint16_t generation;
-    std::uint16_t bits;
-    bool queued;
-};
+namespace epoll {
 
 /// The outcome of a borrow without a buffer.
-std::int32_t lend_nothing(io_op& what, std::int32_t result) noexcept {
+static std::int32_t lend_nothing(io_op& what, std::int32_t result) noexcept {
     what.data = nullptr;
     what.size = 0;
     return result;
 }
 
-/// Asked of a descriptor that was not made here: whether a short read says that it is empty.
-bool is_plain_tcp(int fd) noexcept {
-    int protocol = 0;
-    socklen_t size = sizeof protocol;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 || protocol != IPPROTO_TCP) return false;
-    char on_top[16];
-    size = sizeof on_top;
-    return ::getsockopt(fd, IPPROTO_TCP, TCP_ULP, on_top, &size) == 0 && size == 0;
-}
-
-/// What epoll keeps for us: the record, which never moves, and in the upper bits, which no address
-/// of what is mapped has (descriptors.hpp), its generation.
-constexpr int address_bits = 48;
-std::uint64_t mark_of(const record& r) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(&r);
-    RONDO_ASSERT(address >> address_bits == 0, "an address of more than 48 bits");
-    return std::uint64_t{r.generation} << address_bits | address;
-}
-record& record_of(std::uint64_t mark) noexcept {
-    return *reinterpret_cast<record*>(mark & ((std::uint64_t{1} << address_bits) - 1));
-}
-
-constexpr int window_size = 64;      // iovecs per sendmsg
-constexpr int accepts_per_event = 16;  // transient failures in a row before others get a turn
-// Few enough that the buffers which one wait fills stay in the cache until they are looked at.
-constexpr int most_events = 32;
 constexpr auto read_events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 constexpr auto write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
-
-class epoll_backend final : public posix_backend {
- public:
-    explicit epoll_backend(const backend_options& options) noexcept
-        : buffers_(options.receive_buffer_size, options.receive_buffer_count),
-          plain_events_(options.receive_buffer_size <= byte_budget::when_spent ? EPOLLIN | EPOLLOUT : 0) {
-        record unknown{};
-        unknown.bits = record::ending;  // so that the short ways leave it alone
-        table_.set_blank(unknown);
-    }
-    ~epoll_backend() override {
-        if (epoll_ >= 0) ::close(epoll_);
-    }
-
-    bool open(std::string& why);
-
-    backend_kind kind() const noexcept override { return backend_kind::epoll; }
-    bool submit(io_op& what) noexcept override;
-    void cancel(io_op& what) noexcept override;
-    int control(sys_op& what) noexcept override;
-    void reap(int fd) noexcept override;
-    void give_back(void* data, std::uint32_t size, std::uint16_t buffer) noexcept override;
-    bool wait(time_point until, completions& done) noexcept override;
-    int poll_fd() noexcept override { return epoll_; }
-    void flush() noexcept override;
-    void left_to_parent() noexcept override { left_ = true; }
-    std::string describe() const override;
-
- private:
-    template <auto Attempt>
-    bool begin(record& r, io_op*& slot, io_op& what) noexcept;
-    [[gnu::noinline]] bool submit_send(io_op& what) noexcept;
-    [[gnu::noinline]] bool send_the_rest(io_op& what, ssize_t n) noexcept;
-    [[gnu::noinline]] bool submit_any(io_op& what) noexcept;
-    [[gnu::noinline]] bool submit_rare(record& r, io_op& what) noexcept;
-    bool submit_poll(record& r, io_op& what) noexcept;
-    bool submit_close(record& r, io_op& what) noexcept;
-    void begin_close(record& r, int fd) noexcept;
-
-    [[gnu::noinline]] std::int32_t attempt(record& r, io_op& what) noexcept;
-    std::int32_t attempt_receive(record& r, io_op& what) noexcept;
-    std::int32_t attempt_borrow(record& r, io_op& what) noexcept;
-    bool take_buffer(io_op& what) noexcept;
-    static ssize_t receive_into(io_op& what, std::uint32_t most) noexcept;
-    static std::uint16_t bits_after(unsigned bits, ssize_t n, std::uint32_t most) noexcept;
-    [[gnu::noinline]] std::int32_t borrowed(record& r, io_op& what, ssize_t n, std::uint32_t most) noexcept;
-    std::int32_t attempt_send(record& r, io_op& what) noexcept;
-    std::int32_t attempt_vector(record& r, io_op& what) noexcept;
-    std::int32_t attempt_accept(record& r, io_op& what) noexcept;
-    std::int32_t attempt_connect(record& r, io_op& what) noexcept;
-    std::int32_t attempt_poll(record& r, io_op& what) noexcept;
-
-    std::int32_t go_on_later(record& r) noexcept;
-    bool must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept;
-
-    [[gnu::noinline]] int enroll(record& r, int fd) noexcept;
-    int enroll_foreign(record& r, int fd) noexcept;
-    int change(int first, record& r, int fd, std::uint32_t events) noexcept;
-    record* forget(int fd, std::uint16_t bits) noexcept;
-    int release(record& r, int fd) noexcept;
-
-    void look_at_queued(completions& done) noexcept;
-    void look(record& r, completions& done) noexcept;
-    void settle(io_op*& slot, record& r, std::uint16_t blocked, completions& done) noexcept;
-    void on_event(const epoll_event& event, completions& done) noexcept;
-    [[gnu::noinline]] void on_other_event(record& r, std::uint32_t events, completions& done) noexcept;
-    void renew_foreign(record& r) noexcept;
-    int wait_for_events(time_point until) noexcept;
-    bool wait_in_child(completions& done) noexcept;
-
-    int epoll_ = -1;
-    bool has_pwait2_ = true;
-    bool woken_ = false;
-    record* wake_record_ = nullptr;  // that of wake_fd_
-    descriptor_table<record> table_;
-    buffer_pool buffers_;
-    const std::uint32_t plain_events_;  // those of the short way
-    io_op* stranded_ = nullptr;  // polls whose descriptor was closed by its owner; linked by `data`
-    epoll_event events_[most_events];
-};
 
 bool epoll_backend::open(std::string& why) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -206,8 +73,7 @@ bool epoll_backend::open(std::string& why) {
     wake_record_ = table_.get(wake_fd_);
     if (wake_record_ == nullptr) return why = explain("mmap", ENOMEM), false;
     epoll_event event{EPOLLIN | EPOLLET, {.u64 = mark_of(*wake_record_)}};
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event) < 0)
-        return why = explain("epoll_ctl", errno), false;
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event) < 0) return why = explain("epoll_ctl", errno), false;
     return true;
 }
 
@@ -270,6 +136,8 @@ bool epoll_backend::submit_rare(record& r, io_op& what) noexcept {
         case io_kind::connect: return begin<&epoll_backend::attempt_connect>(r, r.writer, what);
         case io_kind::send_vector: return begin<&epoll_backend::attempt_vector>(r, r.writer, what);
         case io_kind::close: return submit_close(r, what);
+        case io_kind::receive_datagrams: return begin<&epoll_backend::attempt_datagrams>(r, r.reader, what);
+        case io_kind::send_datagrams: return begin<&epoll_backend::attempt_datagrams>(r, r.writer, what);
         default: return submit_poll(r, what);
     }
 }
@@ -293,26 +161,37 @@ bool epoll_backend::begin(record& r, io_op*& slot, io_op& what) noexcept {
 }
 
 bool epoll_backend::submit_poll(record& r, io_op& what) noexcept {
-    io_op*& slot = what.kind == io_kind::poll_in ? r.reader : r.writer;
+    io_op*& slot = what.kind == io_kind::poll_out ? r.writer : r.reader;
     if (slot != nullptr) return finish(what, -EBUSY);
     slot = &what;
     int error;
     if (what.flags & io_op::foreign && !(r.bits & record::registered)) {
-        r.bits |= what.kind == io_kind::poll_in ? record::dry : record::full;
+        r.bits |= what.kind == io_kind::poll_out ? record::full : record::dry;
         error = enroll_foreign(r, what.fd);
     } else {
         // The remembered level may be old news; ask.
-        const std::int32_t now = attempt_poll(r, what);
+        const std::int32_t now = attempt(r, what);
         if (now != would_block) return slot = nullptr, finish(what, now);
-        error = r.bits & record::registered ? 0 : enroll(r, what.fd);
+        error = what.kind == io_kind::poll_out ? watch_room(r, what.fd) : 0;
+        if (error == 0 && !(r.bits & record::registered)) error = enroll(r, what.fd);
     }
+    // What waits for both directions looks at every event, whichever it is.
+    if (what.kind == io_kind::poll) r.bits &= static_cast<std::uint16_t>(~record::dry);
     if (error == 0) return park(what);
     slot = nullptr;
-    return finish(what, error == -EPERM ? 0 : error);  // EPERM: a regular file
+    if (error != -EPERM) return finish(what, error);
+    // A regular file, which is always ready. Or a filter says so, about a descriptor that may not be.
+    const std::int32_t now = attempt(r, what);
+    return finish(what, now != would_block ? now : error);
 }
 
 // The ops that wait are reported by the next `wait`, and the number is not free before.
 bool epoll_backend::submit_close(record& r, io_op& what) noexcept {
+    if (what.flags & io_op::hand_over) {
+        if (r.reader != nullptr || r.writer != nullptr) return finish(what, -EBUSY);
+        unregister(r, what.fd);
+        return finish(what, 0);
+    }
     if (r.reader == nullptr && r.writer == nullptr) return finish(what, release(r, what.fd));
     begin_close(r, what.fd);
     r.closer = &what;
@@ -359,14 +238,26 @@ int epoll_backend::control(sys_op& what) noexcept {
             RONDO_ASSERT(!r->reader && !r->writer, "closed under a waiting operation");
             return release(*r, what.fd);
         case sys_op::call::try_send:
+        case sys_op::call::try_send_datagrams:
             if (r != nullptr && r->writer != nullptr) return -EAGAIN;  // bytes must not interleave
             return call(what);
         case sys_op::call::try_receive:
+        case sys_op::call::try_receive_datagrams:
             if (r != nullptr && r->reader != nullptr) return -EAGAIN;
             return call(what);
         case sys_op::call::tcp_socket: {
             const int fd = call(what);
             if (fd >= 0) forget(fd, record::known | record::plain);
+            return fd;
+        }
+        case sys_op::call::udp_socket: {
+            const int fd = call(what);
+            if (fd >= 0) forget(fd, record::known | record::udp);
+            return fd;
+        }
+        case sys_op::call::unix_socket: {
+            const int fd = call(what);
+            if (fd >= 0) forget(fd, record::known);
             return fd;
         }
         case sys_op::call::stream_pair: {
@@ -375,13 +266,30 @@ int epoll_backend::control(sys_op& what) noexcept {
                 for (const int fd : what.fds) forget(fd, record::known);
             return result;
         }
+        case sys_op::call::watch_clock: {
+            const int result = call(what);
+            if (result >= 0 && what.fd < 0) forget(result, record::known);
+            return result;
+        }
+        case sys_op::call::unwatch:
+            if (r != nullptr && !(r->bits & record::ending)) unwatch(*r, what.fd);
+            return 0;
+        case sys_op::call::adopt: {
+            if (r != nullptr && (r->reader != nullptr || r->writer != nullptr || r->bits & record::ending))
+                return -EBUSY;
+            if (table_.get(what.fd) == nullptr) return table_.why_none(what.fd);
+            const int result = call(what);
+            if (result >= 0) forget(what.fd, 0);  // there is a record of it
+            return result;
+        }
+        case sys_op::call::set_any_option:  // perhaps one that puts something on top of TCP
+            if (r != nullptr) r->bits &= static_cast<std::uint16_t>(~record::plain);
+            return call(what);
         default: return call(what);
     }
 }
 
-void epoll_backend::give_back(void* data, std::uint32_t, std::uint16_t) noexcept {
-    buffers_.give_back(data);
-}
+void epoll_backend::give_back(void* data, std::uint32_t, std::uint16_t) noexcept { buffers_.give_back(data); }
 
 bool epoll_backend::wait(time_point until, completions& done) noexcept {
     if (forked()) [[unlikely]]
@@ -424,6 +332,9 @@ std::int32_t epoll_backend::attempt(record& r, io_op& what) noexcept {
         case io_kind::send_vector: return attempt_vector(r, what);
         case io_kind::accept: return attempt_accept(r, what);
         case io_kind::connect: return attempt_connect(r, what);
+        case io_kind::receive_datagrams:
+        case io_kind::send_datagrams: return attempt_datagrams(r, what);
+        case io_kind::poll: return attempt_watch(what);
         default: return attempt_poll(r, what);
     }
 }
@@ -433,16 +344,14 @@ std::int32_t epoll_backend::attempt_receive(record& r, io_op& what) noexcept {
     turn_share share(budget_);
     for (;;) {
         const std::uint32_t wanted = share.portion(left_to_move(what));
-        const ssize_t n = ::recv(what.fd, static_cast<std::byte*>(what.data) + what.moved, wanted,
-                                 MSG_DONTWAIT);
+        const ssize_t n = ::recv(what.fd, static_cast<std::byte*>(what.data) + what.moved, wanted, MSG_DONTWAIT);
         if (n > 0) {
             what.moved += static_cast<std::uint32_t>(n);
             share.spend(static_cast<std::size_t>(n));
-            const bool emptied = static_cast<std::size_t>(n) < wanted &&
-                                 (r.bits & (record::plain | record::hung)) == record::plain;
+            const bool emptied =
+                static_cast<std::size_t>(n) < wanted && (r.bits & (record::plain | record::hung)) == record::plain;
             if (emptied) r.bits |= record::dry;
-            if (!(what.flags & io_op::all) || left_to_move(what) == 0)
-                return static_cast<std::int32_t>(what.moved);
+            if (!(what.flags & io_op::all) || left_to_move(what) == 0) return static_cast<std::int32_t>(what.moved);
             if (emptied) return would_block;
             if (share.used_up()) return go_on_later(r);
         } else if (n == 0) {
@@ -480,8 +389,7 @@ inline ssize_t epoll_backend::receive_into(io_op& what, std::uint32_t most) noex
 // What `r` knows after `n` > 0 of at most `most` bytes have come into a buffer.
 inline std::uint16_t epoll_backend::bits_after(unsigned bits, ssize_t n, std::uint32_t most) noexcept {
     static_assert(record::dry == 1);
-    const bool emptied = static_cast<std::size_t>(n) < most &&
-                         (bits & (record::plain | record::hung)) == record::plain;
+    const bool emptied = static_cast<std::size_t>(n) < most && (bits & (record::plain | record::hung)) == record::plain;
     return static_cast<std::uint16_t>(bits | unsigned{emptied});
 }
 
@@ -502,14 +410,13 @@ std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n, std::uin
     return lend_nothing(what, -error);
 }
 
-[[gnu::always_inline]] inline std::int32_t epoll_backend::attempt_send(record& r,
-                                                                      io_op& what) noexcept {
+[[gnu::always_inline]] inline std::int32_t epoll_backend::attempt_send(record& r, io_op& what) noexcept {
     if (must_wait_a_turn(what, left_to_move(what))) return go_on_later(r);
     turn_share share(budget_);
     for (;;) {
         const std::uint32_t left = left_to_move(what);
-        const ssize_t n = ::send(what.fd, static_cast<const std::byte*>(what.data) + what.moved,
-                                 share.portion(left), MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t n = ::send(what.fd, static_cast<const std::byte*>(what.data) + what.moved, share.portion(left),
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
             what.moved += static_cast<std::uint32_t>(n);
             share.spend(static_cast<std::size_t>(n));
@@ -525,36 +432,6 @@ std::int32_t epoll_backend::borrowed(record& r, io_op& what, ssize_t n, std::uin
     }
 }
 
-// sendmsg and not writev: only it takes MSG_NOSIGNAL.
-std::int32_t epoll_backend::attempt_vector(record& r, io_op& what) noexcept {
-    span_cursor cursor(what);
-    iovec window[window_size];
-    if (budget_.spent()) {
-        const std::size_t size = cursor.fill(window, byte_budget::small + 1).bytes;
-        if (must_wait_a_turn(what, static_cast<std::uint32_t>(size))) return go_on_later(r);
-    }
-    turn_share share(budget_);
-    while (!cursor.at_end()) {
-        if (share.used_up()) return go_on_later(r);
-        msghdr message{};
-        message.msg_iov = window;
-        message.msg_iovlen = cursor.fill(window, share.portion(most_moved)).pieces;
-        const ssize_t n = ::sendmsg(what.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0) {
-            what.moved += static_cast<std::uint32_t>(n);
-            cursor.advance(static_cast<std::size_t>(n));
-            share.spend(static_cast<std::size_t>(n));
-            if (!(what.flags & io_op::all)) break;
-        } else if (errno == EAGAIN) {
-            r.bits |= record::full;
-            return would_block;
-        } else if (errno != EINTR) {
-            return -errno;
-        }
-    }
-    return static_cast<std::int32_t>(what.moved);
-}
-
 /// When it is submitted after the bytes of the turn are spent. (The next wait lets everyone move something.)
 bool epoll_backend::must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept {
     return budget_.spent() && size > byte_budget::small && what.state != op::armed;
@@ -564,116 +441,6 @@ bool epoll_backend::must_wait_a_turn(const io_op& what, std::uint32_t size) cons
 std::int32_t epoll_backend::go_on_later(record& r) noexcept {
     table_.enqueue(r);
     return would_block;
-}
-
-std::int32_t epoll_backend::attempt_accept(record& r, io_op& what) noexcept {
-    for (int i = 0; i < accepts_per_event; ++i) {
-        const int fd = ::accept4(what.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            if (forget(fd, r.bits & (record::known | record::plain)) == nullptr) {
-                refuse_connection(fd);
-                return -ENOMEM;
-            }
-            return fd;
-        }
-        if (errno == EAGAIN) {
-            r.bits |= record::dry;
-            return would_block;
-        }
-        if (!accept_is_transient(errno) || ++what.moved == accept_patience) return -errno;
-    }
-    return go_on_later(r);
-}
-
-std::int32_t epoll_backend::attempt_connect(record& r, io_op& what) noexcept {
-    if (what.state == op::armed) {  // announced: how did it end?
-        int error = 0;
-        socklen_t size = sizeof error;
-        if (::getsockopt(what.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0) error = errno;
-        return -error;
-    }
-    const socket_address to(*static_cast<const raw_address*>(what.data));
-    if (::connect(what.fd, to.data(), to.size) == 0) return 0;
-    // Interrupted, it goes on in the background just the same.
-    if (errno != EINPROGRESS && errno != EINTR) return -errno;
-    r.bits |= record::full;
-    return would_block;
-}
-
-std::int32_t epoll_backend::attempt_poll(record& r, io_op& what) noexcept {
-    if (r.bits & record::foreign && what.state == op::armed) return 0;  // the event says so
-    const bool in = what.kind == io_kind::poll_in;
-    pollfd ready{what.fd, static_cast<short>(in ? POLLIN | POLLRDHUP : POLLOUT), 0};
-    int n;
-    do {
-        n = ::poll(&ready, 1, 0);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) return -errno;
-    if (ready.revents & POLLNVAL) return -EBADF;
-    if (n > 0) return 0;
-    r.bits |= in ? record::dry : record::full;
-    return would_block;
-}
-
-// Registration
-
-int epoll_backend::enroll(record& r, int fd) noexcept {
-    if (!(r.bits & record::known)) {
-        r.bits |= is_plain_tcp(fd) ? record::known | record::plain : record::known;
-    }
-    const int error = change(EPOLL_CTL_ADD, r, fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET);
-    if (error == 0) {
-        r.bits |= record::registered;
-        r.bits &= static_cast<std::uint16_t>(~record::foreign);
-    }
-    return error;
-}
-
-int epoll_backend::enroll_foreign(record& r, int fd) noexcept {
-    const bool before = r.bits & record::foreign;
-    std::uint32_t events = EPOLLONESHOT;
-    if (r.reader != nullptr) events |= EPOLLIN | EPOLLRDHUP;
-    if (r.writer != nullptr) events |= EPOLLOUT;
-    r.bits |= record::foreign;
-    return change(before ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, r, fd, events);
-}
-
-// The number may have been closed and reused without our knowing: then ADD and MOD swap roles.
-int epoll_backend::change(int first, record& r, int fd, std::uint32_t events) noexcept {
-    epoll_event event{events, {.u64 = mark_of(r)}};
-    if (epoll_ctl(epoll_, first, fd, &event) == 0) return 0;
-    if (errno != (first == EPOLL_CTL_ADD ? EEXIST : ENOENT)) return -errno;
-    const int other = first == EPOLL_CTL_ADD ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    return epoll_ctl(epoll_, other, fd, &event) == 0 ? 0 : -errno;
-}
-
-// A number fresh from the kernel: whatever is on record is about a former owner. An op still there
-// is a poll on a foreign descriptor that was closed under it.
-record* epoll_backend::forget(int fd, std::uint16_t bits) noexcept {
-    record* r = table_.get(fd);
-    if (r == nullptr) return nullptr;
-    for (io_op** slot : {&r->reader, &r->writer}) {
-        io_op* left = *slot;
-        if (left == nullptr) continue;
-        left->flags |= io_op::closing;
-        left->state = op::cancelling;
-        left->data = stranded_;
-        stranded_ = left;
-        *slot = nullptr;
-    }
-    r->bits = bits;
-    ++r->generation;
-    return r;
-}
-
-int epoll_backend::release(record& r, int fd) noexcept {
-    // Not in a forked child: its copy of the epoll instance is the parent's.
-    if (r.bits & (record::registered | record::foreign) && !forked())
-        epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-    r.bits = 0;
-    ++r.generation;
-    // Linux frees the number before anything can interrupt: EINTR is no reason to try again.
-    return ::close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
 // The poll phase
@@ -708,8 +475,7 @@ void epoll_backend::look(record& r, completions& done) noexcept {
     }
 }
 
-void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
-                           completions& done) noexcept {
+void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked, completions& done) noexcept {
     io_op& what = *slot;
     const bool cancelled = what.state == op::cancelling;
     if (!cancelled && (r.bits & blocked || left_)) return;
@@ -726,14 +492,13 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked,
 
 // The short way is for a borrowing reader that waits alone on a socket with room to write, and for buffers
 // that are no larger than what anyone may move in a turn. There is room in `done`, which `wait` has seen to.
-inline void epoll_backend::on_event(const epoll_event& event, completions& done) noexcept {
+[[gnu::always_inline]] inline void epoll_backend::on_event(const epoll_event& event, completions& done) noexcept {
     record& r = record_of(event.data.u64);
     if (r.generation != event.data.u64 >> address_bits) [[unlikely]]
         return;
     constexpr auto mask = record::registered | record::ending | record::asked;
-    if (event.events != plain_events_ || (r.bits & mask) != record::registered ||
-        r.reader == nullptr || r.reader->kind != io_kind::borrow || r.writer != nullptr ||
-        !take_buffer(*r.reader))
+    if (event.events != plain_events_ || (r.bits & mask) != record::registered || r.reader == nullptr ||
+        r.reader->kind != io_kind::borrow || r.writer != nullptr || !take_buffer(*r.reader))
         return on_other_event(r, event.events, done);
     std::int32_t result;
     const std::uint32_t most = buffers_.size();
@@ -766,22 +531,6 @@ void epoll_backend::on_other_event(record& r, std::uint32_t events, completions&
         renew_foreign(r);
 }
 
-// One-shot: the other direction may still be waiting, or this one if it was not the news.
-void epoll_backend::renew_foreign(record& r) noexcept {
-    const io_op* const left = r.reader != nullptr ? r.reader : r.writer;
-    if (left == nullptr) return;
-    if (r.reader != nullptr) r.bits |= record::dry;
-    if (r.writer != nullptr) r.bits |= record::full;
-    if (enroll_foreign(r, left->fd) == 0) return;
-    for (io_op* each : {r.reader, r.writer}) {  // closed by its owner meanwhile
-        if (each == nullptr) continue;
-        each->flags |= io_op::closing;
-        each->state = op::cancelling;
-    }
-    r.bits |= record::asked;
-    table_.enqueue(r);
-}
-
 // The kernel rounds up, and so do we: a timer never finds itself early.
 int epoll_backend::wait_for_events(time_point until) noexcept {
     for (;;) {
@@ -794,14 +543,12 @@ int epoll_backend::wait_for_events(time_point until) noexcept {
         int count;
         if (has_pwait2_) [[likely]] {
             const timespec timeout{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
-            count = epoll_pwait2(epoll_, events_, most_events, until == never ? nullptr : &timeout,
-                                 nullptr);
+            count = epoll_pwait2(epoll_, events_, most_events, until == never ? nullptr : &timeout, nullptr);
         } else {
             const std::int64_t ms = (left.count() - 1) / 1'000'000 + 1;
             count = epoll_wait(epoll_, events_, most_events,
                                until == never     ? -1
-                               : left.count() > 0 ? static_cast<int>(std::min<std::int64_t>(
-                                                        ms, INT_MAX))
+                               : left.count() > 0 ? static_cast<int>(std::min<std::int64_t>(ms, INT_MAX))
                                                   : 0);
         }
         if (count >= 0) return count;
@@ -813,10 +560,10 @@ int epoll_backend::wait_for_events(time_point until) noexcept {
     }
 }
 
-}  // namespace
+}  // namespace epoll
 
 std::unique_ptr<backend> make_epoll(const backend_options& options, std::string& why) {
-    auto made = std::make_unique<epoll_backend>(options);
+    auto made = std::make_unique<epoll::epoll_backend>(options);
     if (!made->open(why)) return nullptr;
     return made;
 }

@@ -1,4 +1,4 @@
-// The simulated kernels and the network between them: descriptors, and TCP in memory on virtual time.
+// The simulated kernels and the network between them: descriptors, and TCP and UDP in memory on virtual time.
 //
 // Each call answers at once, like a non-blocking system call: a value, or -errno, with -EAGAIN for
 // "you would have to wait". What takes time travels as a `packet`, which acts when the clock
@@ -16,9 +16,16 @@
 //   - A lost packet is sent again after Linux's timeouts (a SYN after 1 s, data after 200 ms, doubling),
 //     alone: there is no fast retransmit and no congestion window.
 //   - A full listen queue holds a SYN back until there is room, instead of dropping it.
+//   - A peer that reads nothing is no reason for a user timeout, which counts from the first sending.
+//   - Keep-alive's probes, and their answers, are no packets, and no link loses them unless it is cut.
 //   - No TIME_WAIT: a port is free when both ends are closed and nothing is under way.
 //   - On a single machine, an address that is not loopback can be reached while somebody has it.
 //   - A buffer size is what was asked for; Linux doubles it.
+//   - A datagram that is larger than the packets of a link travels in pieces, each of which may be lost; but they
+//     leave and arrive together.
+//   - Multicast needs no router: every host whose sockets have joined a group hears it, if the TTL is not 0.
+//   - A Unix socket's path is a name of its machine and no file: it has no directory and no mode, and is gone when the
+//     socket is. Connecting takes no time.
 #pragma once
 
 #include <rondo/loop/backend.hpp>
@@ -26,7 +33,10 @@
 #include <rondo/loop/oracle.hpp>
 #include <rondo/base/time.hpp>
 
+#include "byte_queue.hpp"
+
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -35,6 +45,7 @@
 namespace rondo::simulated {
 
 struct half;
+struct message;
 struct packet;
 struct socket;
 struct machine;
@@ -82,6 +93,8 @@ class wire_tap {
     };
     /// A packet is about to leave.
     virtual fate judge(const packet& p) noexcept = 0;
+    /// The program of `m` takes time, until `wanted`: until when it may. Not later; now or before, and it must not.
+    virtual time_point slow_until(const machine& m, time_point wanted) noexcept = 0;
     enum class event : std::uint8_t { sent, arrived, lost, copied, gave_up };
     virtual void on_packet(event what, const packet& p, time_point when) noexcept = 0;
 
@@ -89,7 +102,7 @@ class wire_tap {
     ~wire_tap() = default;
 };
 
-class network {
+class RONDO_API network {
  public:
     explicit network(oracle& decisions) noexcept;
     ~network();
@@ -119,11 +132,24 @@ class network {
     time_point next_arrival() const noexcept;
     /// Lets all packets act that have arrived by now, in order of arrival.
     void deliver() noexcept;
+    /// Sets the calendar of `m`.
+    void set_wall_offset(machine& m, duration ahead) noexcept;
+    /// Before a call of the program of `m`: if that is slow, time may have passed since its turn began.
+    void take_time(const machine& m) noexcept;
 
     // Calls. The descriptor they return is the lowest free one, as POSIX wants it: a program that
     // keeps using a stale number should meet the wrong socket here as it would in real life.
-    int open(machine& m, raw_address::family family) noexcept;
+    int open(machine& m, raw_address::family family, bool datagrams = false) noexcept;
     int pair(machine& m, int (&fds)[2]) noexcept;
+    /// A descriptor that is readable when the calendar of `m` was set, until watch_clock_anew().
+    int watch_clock(machine& m) noexcept;
+    int watch_clock_anew(socket& s) noexcept;
+    // Unix sockets: unix.cpp.
+    int open_unix(machine& m) noexcept;
+    int bind_unix(socket& s, unix_binding& to) noexcept;
+    int unlink_unix(socket& s) noexcept;
+    int connect_unix(socket& s, const raw_unix_name& to) noexcept;
+    int unix_credentials(const socket& s, peer_credentials& into) const noexcept;
     int bind(socket& s, const raw_address& address) noexcept;
     int listen(socket& s, int backlog) noexcept;
     /// -EINPROGRESS; then -EALREADY until `s.writer` is ready; then 0 or the error, once.
@@ -136,8 +162,20 @@ class network {
     int peer_address(const socket& s, raw_address& out) const noexcept;
     int set_option(socket& s, sys_op::option which, int value) noexcept;
     int get_option(socket& s, sys_op::option which, int& value) noexcept;
+    // Of UDP sockets: udp.cpp.
+    int connect_datagrams(socket& s, const raw_address& to) noexcept;
+    /// The oldest that has come. -EAGAIN: none has.
+    int receive_datagram(socket& s, raw_datagram& into) noexcept;
+    int send_datagram(socket& s, const void* from, std::size_t size, const raw_address& to) noexcept;
+    int join_group(socket& s, const raw_address& group, int interface) noexcept;
+    int leave_group(socket& s, const raw_address& group, int interface) noexcept;
+    int shutdown_read(socket& s) noexcept;
+    int info(const socket& s, connection_info& into) const noexcept;
     /// Nobody may wait at `s`, which is gone afterwards.
     void close(socket& s) noexcept;
+
+    /// Links have been cut, or a machine has gone without a word: keep-alive begins to notice.
+    void watch_peers() noexcept;
 
     /// Lets `h`, where an op waits, be looked at: in its turn if it is ready, else behind all
     /// others of its machine.
@@ -150,13 +188,13 @@ class network {
 
  private:
     // Sockets.
-    socket* create(machine& m, raw_address::family family) noexcept;
+    socket* create(machine& m, raw_address::family family, bool datagrams = false) noexcept;
     int enter(socket& s) noexcept;
     void leave_table(socket& s) noexcept;
     void close_listener(socket& s) noexcept;
     void release(socket& s) noexcept;
     void discard(socket& s) noexcept;
-    bool lacks(const socket& s, std::uint32_t shortages::*what) noexcept;
+    bool lacks(const socket& s, std::uint32_t shortages::* what) noexcept;
     machine* machine_for(machine& from, const raw_address& to) const noexcept;
     bool make_links(machine& one, machine& other) noexcept;
     static link& between(const machine& from, const machine& to) noexcept;
@@ -179,6 +217,19 @@ class network {
     void drop_pending(socket& child) noexcept;
     void admit_held_back(socket& listener) noexcept;
 
+    // Datagrams: udp.cpp.
+    int give_port(socket& s) noexcept;
+    int post_datagram(socket& s, machine& there, const raw_address& to, const void* from, std::size_t size) noexcept;
+    void datagram_arrived(packet& p) noexcept;
+    void unreachable_arrived(const packet& p) noexcept;
+    void close_datagrams(socket& s) noexcept;
+    bool keep(socket& s, message& arrived) noexcept;
+    // Keep-alive.
+    void watch_peer(socket& s) noexcept;
+    bool reaches_peer(const socket& s) const noexcept;
+    bool probe(packet timer) noexcept;
+    void stop_probing(socket& s) noexcept;
+
     // Packets on their way: wire.cpp.
     /// Makes sure that one packet can be posted now, and the last one of every socket whenever it is
     /// due: closing must not fail. A packet that acts leaves its room to its answer.
@@ -186,13 +237,17 @@ class network {
     bool more_room(std::size_t wanted) noexcept;
     void post(packet p) noexcept;
     void depart(packet p) noexcept;
+    void travel(packet p, time_point gone) noexcept;
+    bool is_lost(const packet& p, const link& l) noexcept;
     void put_under_way(const packet& p) noexcept;
     void lost(packet p) noexcept;
     bool send_again(packet p) noexcept;
     bool still_wanted(const packet& p) const noexcept;
     void give_up(const packet& p) noexcept;
-    bool arrive(packet p) noexcept;
-    bool act(const packet& p) noexcept;
+    static bool is_out_of_patience(const packet& p, time_point at) noexcept;
+    void acknowledged(const packet& p) noexcept;
+    bool arrive(packet& p) noexcept;
+    bool act(packet& p) noexcept;
     void tell(wire_tap::event what, const packet& p) noexcept;
 
     oracle& oracle_;
@@ -218,13 +273,13 @@ struct half : detail::links {
     explicit half(socket& s) noexcept : of(s) {}
 
     socket& of;
-    io_op* op = nullptr;      // the backend's: who waits
+    io_op* op = nullptr;  // the backend's: who waits
     std::uint64_t since = 0;  // its number in the order of becoming ready; 0: it is not
     std::uint64_t place = 0;  // in the queue of those who can go on
 };
 
 /// What the kernel of one machine keeps.
-struct machine {
+struct RONDO_API machine {
     static constexpr std::uint16_t first_ephemeral = 49152;
 
     machine(network& n, std::uint32_t number, const raw_address& four, const raw_address& six) noexcept
@@ -253,19 +308,23 @@ struct machine {
     const raw_address v6;
     bool up = true;
     time_point busy_until{};  // in the world's time: it computes, and what it sends leaves then
-    std::int32_t drift = 0;   // its clocks gain so many parts per million ...
-    time_point drift_since{};        // ... since then, in the world's time, ...
+    std::int32_t drift = 0;  // its clocks gain so many parts per million ...
+    time_point drift_since{};  // ... since then, in the world's time, ...
     time_point drift_since_local{};  // ... which it took for this
-    duration wall_offset{};          // and its calendar is ahead by this
+    duration wall_offset{};  // and its calendar is ahead by this
     shortages lacks;
+    std::uint32_t slow = 0;  // per million: a call comes later ...
+    duration slow_by{};  // ... by this, ...
+    bool prompt = false;  // ... but not in this turn
 
-    std::vector<socket*> table;   // by descriptor
+    std::vector<socket*> table;  // by descriptor
     std::size_t lowest_free = 0;  // no free entry of table is before it
     std::size_t open = 0;
     std::size_t descriptor_limit = ~std::size_t{0};
     detail::ring<socket> sockets;  // also those that are closed or not accepted yet
 
     std::vector<socket*> listeners;  // oldest first
+    std::vector<socket*> datagram_sockets;  // likewise
     std::array<std::uint32_t, 65536 - first_ephemeral> port_users{};
     std::uint16_t next_port = 0;  // where the search goes on
 
@@ -276,30 +335,12 @@ struct machine {
     std::size_t due_count = 0;
 };
 
-/// FIFO of bytes that grows as needed; who writes keeps the bound.
-class byte_queue {
- public:
-    std::uint32_t size() const noexcept { return size_; }
-    /// False, and nothing has changed, when there is no memory.
-    [[nodiscard]] bool append(const void* from, std::uint32_t count) noexcept;
-    void take(void* into, std::uint32_t count) noexcept;
-    void truncate(std::uint32_t size) noexcept { size_ = size; }
-    void clear() noexcept;
-
- private:
-    bool grow(std::uint32_t wanted) noexcept;
-
-    std::unique_ptr<std::byte[]> data_;
-    std::uint32_t capacity_ = 0;  // a power of two
-    std::uint32_t head_ = 0;
-    std::uint32_t size_ = 0;
-};
-
 struct socket : detail::links {
     enum class phase : std::uint8_t { fresh, listening, connecting, failed, connected };
 
-    socket(machine& m, raw_address::family f) noexcept : home(m), toward(&m), family(f) {
+    socket(machine& m, raw_address::family f, bool udp) noexcept : home(m), toward(&m), family(f), datagrams(udp) {
         local.kind = remote.kind = f;
+        if (udp) send_buffer = receive_buffer = 212'992;  // as on Linux
     }
 
     /// Closed by the program, which it had been given to. (The network may still be busy with it.)
@@ -307,22 +348,25 @@ struct socket : detail::links {
     bool by_link() const noexcept { return &home != toward; }
 
     machine& home;
-    machine* toward;     // the other end's
+    machine* toward;  // the other end's
     half reader{*this};  // accept, receive, borrow, poll_in
     half writer{*this};  // connect, send, poll_out
     half closer{*this};  // close, until the other two are free
     int fd = -1;
     phase state = phase::fresh;
-    const raw_address::family family;  // none: of a stream_pair
+    const raw_address::family family;  // none: a Unix socket, or a clock
+    const bool datagrams;  // UDP, and `fresh` for ever; connected if remote.port != 0
     bool reuse_address = false;
     bool reuse_port = false;
     bool v6_only = false;
-    bool no_delay = false;    // kept for whoever asks
-    bool keep_alive = false;  // likewise
+    bool no_delay = false;  // kept for whoever asks
+    bool cork = false;  // likewise
+    bool keep_alive = false;
     bool reset_on_close = false;
+    bool watches_clock = false;  // it is no socket: see network::watch_clock
     bool unreported = false;  // connected, and connect has not said so yet
-    int error = 0;            // SO_ERROR
-    raw_address local;        // v4-mapped addresses are kept as v4; bound if port != 0
+    int error = 0;  // SO_ERROR
+    raw_address local;  // v4-mapped addresses are kept as v4; bound if port != 0
     raw_address remote;
     std::uint32_t send_buffer = 65536;
     std::uint32_t receive_buffer = 65536;
@@ -336,11 +380,29 @@ struct socket : detail::links {
     std::uint32_t arrived = 0;
     std::uint32_t sent = 0;
     std::uint32_t unacknowledged = 0;  // arrived, which the peer cannot know: the way back is cut
-    bool ending = false;       // the peer will write no more ...
-    bool end_sent = false;     // ... and has told the network ...
+    std::uint64_t received = 0;  // arrived, since the connection began
+    bool ending = false;  // the peer will write no more ...
+    bool end_sent = false;  // ... and has told the network ...
     bool end_arrived = false;  // ... which has told us
-    bool dead = false;         // a reset was sent or has come: nothing moves any more
+    bool dead = false;  // a reset was sent or has come: nothing moves any more
     bool unannounced = false;  // dead, and the peer has not been told: it gets a reset when it sends
+    bool read_ended = false;  // the program will read nothing more
+
+    // What becomes of what it sends, as its side sees it.
+    duration rtt{};
+    duration rtt_variation{};
+    std::uint32_t retransmits = 0;
+    std::uint32_t total_retransmits = 0;
+    std::uint32_t undelivered = 0;  // bytes, when a reset came
+    duration user_timeout{};  // 0: most_attempts()
+
+    // Keep-alive. Probes that are answered change nothing, so there are none as long as the peer can answer.
+    duration keep_idle = std::chrono::hours(2);
+    duration keep_interval = std::chrono::seconds(75);
+    int keep_count = 9;
+    int probes = 0;  // without an answer
+    bool probing = false;  // there is a timer
+    time_point heard_at{};  // something of the peer's
 
     // Packets of data to it, which may overtake each other between machines.
     struct piece {
@@ -348,41 +410,86 @@ struct socket : detail::links {
         std::uint32_t size;
         bool last;
     };
-    std::uint64_t data_sent = 0;     // so many packets
+    std::uint64_t data_sent = 0;  // so many packets
     std::uint64_t data_arrived = 0;  // so many, without a gap
-    std::vector<piece> early;        // behind the gap, in order of their number
+    std::vector<piece> early;  // behind the gap, in order of their number
 
-    std::uint32_t packets = 0;   // under way to it, or its SYN held back
-    duration latency = one_way;  // 0: of a stream_pair
-    time_point last_arrival{};   // no later packet to it arrives before (within a machine)
+    std::uint32_t packets = 0;  // under way to it, or its SYN held back
+    duration latency = one_way;  // 0: of Unix sockets
+    time_point last_arrival{};  // no later packet to it arrives before (within a machine)
 
     // A listener, and its connections until they are accepted.
     std::uint32_t backlog = 0;
-    std::uint32_t acceptable = 0;     // how many of `pending` are established
-    std::vector<socket*> pending;     // in order of their SYN
+    std::uint32_t acceptable = 0;  // how many of `pending` are established
+    std::vector<socket*> pending;  // in order of their SYN
     detail::queue<socket> held_back;  // clients whose SYN found the queue full
-    socket* next = nullptr;           // in held_back
+    socket* next = nullptr;  // in held_back
     socket* listener = nullptr;
     bool established = false;
+
+    // UDP.
+    detail::queue<message> inbox;  // nobody has received these yet
+    std::uint32_t inbox_count = 0;
+    std::uint32_t inbox_size = 0;  // bytes, with an overhead for each
+    std::uint32_t unsent_size = 0;  // likewise, of those that wait for their link
+    bool local_by_connect = false;  // the host of `local` was chosen by connect
+    bool port_by_need = false;  // its port, for the first datagram that it sent or its peer
+    bool broadcast = false;
+    bool multicast_loop = true;
+    int ttl = 64;
+    int multicast_ttl = 1;
+    std::vector<raw_address> groups;
+
+    // A Unix socket.
+    raw_unix_name name;  // of who listens, and of what was accepted there
+    bool holds_name = false;  // nobody else can have it
+};
+
+/// A datagram, with its bytes behind it.
+struct message {
+    static message* make(const void* from, std::uint32_t size) noexcept;  // null: no memory
+    static void drop(message* what) noexcept;
+    message* clone() const noexcept;
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+    const std::byte* bytes() const noexcept { return reinterpret_cast<const std::byte*>(this + 1); }
+
+    raw_address source;
+    raw_address destination;
+    machine* target = nullptr;
+    std::uint32_t size = 0;
+    message* next = nullptr;  // in an inbox
 };
 
 struct packet {
-    enum class kind : std::uint8_t { syn, syn_ack, ack, refusal, data, reset };
+    // A `probe` is only the timer of the next one.
+    enum class kind : std::uint8_t { syn, syn_ack, ack, refusal, data, reset, datagram, unreachable, probe };
 
-    const machine& from() const noexcept { return what == kind::syn ? to->home : *to->toward; }
-    const machine& target() const noexcept { return what == kind::syn ? *to->toward : to->home; }
+    /// It goes away from `to`, which has sent it.
+    bool is_outward() const noexcept { return what == kind::syn || what == kind::datagram; }
+    const machine& other_end() const noexcept { return content != nullptr ? *content->target : *to->toward; }
+    const machine& from() const noexcept { return is_outward() ? to->home : other_end(); }
+    const machine& target() const noexcept { return is_outward() ? other_end() : to->home; }
+    bool by_link() const noexcept { return &to->home != &other_end(); }
+    const raw_address& own_end() const noexcept { return content != nullptr ? content->source : to->local; }
+    const raw_address& far_end() const noexcept { return content != nullptr ? content->destination : to->remote; }
+    const raw_address& source() const noexcept { return is_outward() ? own_end() : far_end(); }
+    const raw_address& destination() const noexcept { return is_outward() ? far_end() : own_end(); }
 
     kind what;
-    socket* to;  // a SYN: from
+    socket* to;  // a SYN, a datagram: from
     std::uint32_t size = 0;
-    bool last = false;         // no data after it
-    bool waiting = false;      // it was lost; at `at` it is sent again
-    bool arrived = false;      // it has; only the acknowledgement has not
+    bool last = false;  // no data after it
+    bool waiting = false;  // it was lost; at `at` it is sent again
+    bool arrived = false;  // it has; only the acknowledgement has not
     std::uint8_t attempt = 0;  // how often it was lost
+    bool queued = false;  // a datagram that stands in line for its link
     std::uint64_t data_number = 0;
     time_point at{};
+    time_point begun{};  // when it was sent for the first time
     std::uint64_t number = 0;
     std::uint64_t sending = 0;  // for the tap: the same when it is sent and when it arrives
+    message* content = nullptr;  // a datagram, or what was unreachable; owned
+    duration held{};  // longer than by the link
 };
 
 template <class F>

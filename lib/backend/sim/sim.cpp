@@ -37,10 +37,13 @@ int after_crash(io_kind kind) noexcept {
 
 class sim final : public backend {
  public:
-    explicit sim(const backend_options& options)
-        : oracle_(options.decisions != nullptr ? *options.decisions : plain_),
-          own_(options.machine != nullptr ? nullptr : std::make_unique<network>(oracle_)),
-          machine_(options.machine != nullptr ? *options.machine : own_->add_machine()),
+    sim(const backend_options& options, sim_parts&& parts)
+        : own_oracle_(std::move(parts.own_decisions)),
+          oracle_(parts.decisions != nullptr ? *parts.decisions
+                  : own_oracle_ != nullptr   ? *own_oracle_
+                                             : plain_),
+          own_(parts.machine != nullptr ? nullptr : std::make_unique<network>(oracle_)),
+          machine_(parts.machine != nullptr ? *parts.machine : own_->add_machine()),
           network_(machine_.of),
           buffers_(std::max(options.receive_buffer_size, 1u), options.receive_buffer_count) {}
     ~sim() override { RONDO_ASSERT(armed_ == 0 || left_, "an op outlives its backend"); }
@@ -72,11 +75,12 @@ class sim final : public backend {
 
     std::size_t armed() const noexcept override { return armed_; }
     std::string describe() const override;
-    std::size_t descriptors() const noexcept override { return machine_.open; }
+    std::size_t open_descriptors() noexcept override { return machine_.open; }
 
-    bool advance(duration by) noexcept override;
-    void set_outside(std::size_t handles, duration patience) noexcept override {
-        outside_ = handles;
+    bool is_closed_world() const noexcept override { return true; }
+    void spin(duration by) noexcept override;
+    void expect_wakes(std::size_t handles, duration patience) noexcept override {
+        wakers_ = handles;
         patience_ = patience;
     }
 
@@ -98,9 +102,13 @@ class sim final : public backend {
     int borrow(socket& s, io_op& op) noexcept;
     int send(socket& s, io_op& op) noexcept;
     int send_vector(socket& s, io_op& op) noexcept;
+    int receive_datagrams(socket& s, io_op& op) noexcept;
+    int send_datagrams(socket& s, io_op& op) noexcept;
+    int try_datagrams(socket& s, const sys_op& what) noexcept;
     int call(sys_op& what) noexcept;
 
     benign_oracle plain_;
+    std::unique_ptr<oracle> own_oracle_;
     oracle& oracle_;
     std::unique_ptr<network> own_;  // null in a world of several machines, which then moves the clock
     machine& machine_;
@@ -111,7 +119,7 @@ class sim final : public backend {
     static constexpr op_vtable told_to_nobody{nullptr, nullptr, nullptr};
     io_op nobody_{told_to_nobody, io_kind::close, -1};
     bool reaped_ = false;  // in this wait
-    std::size_t outside_ = 0;
+    std::size_t wakers_ = 0;  // outside of the world
     duration patience_ = duration::max();
     // A program whose machine has crashed still unwinds: nothing it does has an effect, and its time is
     // no longer that of the world.
@@ -138,10 +146,13 @@ half& place_of(socket& s, io_kind kind) {
         case io_kind::accept:
         case io_kind::receive:
         case io_kind::borrow:
+        case io_kind::receive_datagrams:
+        case io_kind::poll:
         case io_kind::poll_in: return s.reader;
         case io_kind::connect:
         case io_kind::send:
         case io_kind::send_vector:
+        case io_kind::send_datagrams:
         case io_kind::poll_out: return s.writer;
         case io_kind::close: break;
     }
@@ -154,7 +165,10 @@ bool sim::submit(io_op& op) noexcept {
     RONDO_ASSERT(!op.pending(), "an op is submitted twice");
     op.moved = 0;
     op.flags &= static_cast<std::uint8_t>(~io_op::closing);
+    if (op.kind == io_kind::close && (op.flags & io_op::hand_over) != 0) return finish_now(op, -ENOSYS);
+    if (op.kind == io_kind::poll) return finish_now(op, -ENOSYS);
     if (crashed_) return finish_now(op, after_crash(op.kind));
+    network_.take_time(machine_);
     socket* s = machine_.find(op.fd);
     if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
     if (op.kind == io_kind::close) {
@@ -242,6 +256,7 @@ bool sim::wait(time_point until, completions& done) noexcept {
     const std::size_t before = done.size();
     reaped_ = false;
     if (own_ == nullptr) {  // whoever steps this loop has delivered, and lets it block never
+        network_.take_time(machine_);
         report_due(done);
         woken_.exchange(0);
         return true;
@@ -254,7 +269,7 @@ bool sim::wait(time_point until, completions& done) noexcept {
         const time_point next = std::min(until, network_.next_arrival());
         if (next != never) {
             network_.move_to(next);
-        } else if (outside_ == 0 || !wait_for_outside()) {
+        } else if (wakers_ == 0 || !wait_for_outside()) {
             return false;
         }
     }
@@ -385,8 +400,7 @@ int sim::settle(half& place) noexcept {
     }
     if (finished(result)) {
         place.op = nullptr;
-        if (s.closer.op != nullptr && s.reader.op == nullptr && s.writer.op == nullptr)
-            network_.make_due(s.closer);
+        if (s.closer.op != nullptr && s.reader.op == nullptr && s.writer.op == nullptr) network_.make_due(s.closer);
     }
     return result;
 }
@@ -404,8 +418,11 @@ int sim::attempt(socket& s, io_op& op) noexcept {
         case io_kind::borrow: return borrow(s, op);
         case io_kind::send: return send(s, op);
         case io_kind::send_vector: return send_vector(s, op);
+        case io_kind::receive_datagrams: return receive_datagrams(s, op);
+        case io_kind::send_datagrams: return send_datagrams(s, op);
         case io_kind::poll_in: return s.reader.since != 0 ? 0 : -EAGAIN;
         case io_kind::poll_out: return s.writer.since != 0 ? 0 : -EAGAIN;
+        case io_kind::poll:
         case io_kind::close: break;
     }
     return -EINVAL;
@@ -414,8 +431,7 @@ int sim::attempt(socket& s, io_op& op) noexcept {
 int sim::receive(socket& s, io_op& op) noexcept {
     const std::uint32_t wanted = std::min(op.size, most);
     while (op.moved < wanted) {
-        const int n =
-            network_.receive(s, static_cast<std::byte*>(op.data) + op.moved, wanted - op.moved);
+        const int n = network_.receive(s, static_cast<std::byte*>(op.data) + op.moved, wanted - op.moved);
         if (n < 0) return n;
         op.moved += static_cast<std::uint32_t>(n);
         if (n == 0 || (op.flags & io_op::all) == 0) break;
@@ -451,8 +467,7 @@ void sim::give_back(void* data, std::uint32_t size, std::uint16_t) noexcept {
 int sim::send(socket& s, io_op& op) noexcept {
     const std::uint32_t wanted = std::min(op.size, most);
     while (op.moved < wanted) {
-        const int n =
-            network_.send(s, static_cast<const std::byte*>(op.data) + op.moved, wanted - op.moved);
+        const int n = network_.send(s, static_cast<const std::byte*>(op.data) + op.moved, wanted - op.moved);
         if (n < 0) return n;
         op.moved += static_cast<std::uint32_t>(n);
         if ((op.flags & io_op::all) == 0) break;
@@ -469,8 +484,7 @@ int sim::send_vector(socket& s, io_op& op) noexcept {
         skip -= skipped;
         span = span.subspan(skipped);
         while (!span.empty() && op.moved < most) {
-            const int n =
-                network_.send(s, span.data(), std::min<std::size_t>(span.size(), most - op.moved));
+            const int n = network_.send(s, span.data(), std::min<std::size_t>(span.size(), most - op.moved));
             if (n < 0) {
                 const bool partly = op.moved > 0 && (op.flags & io_op::all) == 0;
                 return partly ? static_cast<int>(op.moved) : n;
@@ -483,14 +497,55 @@ int sim::send_vector(socket& s, io_op& op) noexcept {
     return static_cast<int>(op.moved);
 }
 
+/// As recvmmsg: what is there, and an error only if nothing has come before it.
+int sim::receive_datagrams(socket& s, io_op& op) noexcept {
+    constexpr std::uint32_t at_once = 64;
+    auto* const all = static_cast<raw_datagram*>(op.data);
+    if (s.error != 0 || s.inbox_count == 0) return network_.receive_datagram(s, *all);
+    std::uint32_t count = std::min({op.size, s.inbox_count, at_once});
+    if (const auto fewer = oracle_.choose(choice::receive_size, count); fewer != 0) count = fewer;
+    for (op.moved = 0; op.moved < count; ++op.moved) network_.receive_datagram(s, all[op.moved]);
+    return static_cast<int>(count);
+}
+
+int sim::send_datagrams(socket& s, io_op& op) noexcept {
+    auto* const all = static_cast<raw_datagram*>(op.data);
+    for (; op.moved < op.size; ++op.moved) {
+        raw_datagram& at = all[op.moved];
+        do {
+            const std::uint32_t left = at.size - at.sent;
+            const std::uint32_t size = at.segment != 0 ? std::min<std::uint32_t>(left, at.segment) : left;
+            const void* const from = static_cast<const std::byte*>(at.data) + at.sent;
+            if (const int error = network_.send_datagram(s, from, size, at.address); error < 0) return error;
+            at.sent += size;
+        } while (at.sent < at.size);
+    }
+    return static_cast<int>(op.moved);
+}
+
+int sim::try_datagrams(socket& s, const sys_op& what) noexcept {
+    const bool receives = what.what == sys_op::call::try_receive_datagrams;
+    if (transfers(receives ? s.reader.op : s.writer.op)) return -EAGAIN;
+    io_op op(told_to_nobody, receives ? io_kind::receive_datagrams : io_kind::send_datagrams, what.fd);
+    op.data = what.data;
+    op.size = static_cast<std::uint32_t>(std::min<std::size_t>(what.size, most));
+    const int result = receives ? receive_datagrams(s, op) : send_datagrams(s, op);
+    return result < 0 && op.moved > 0 ? static_cast<int>(op.moved) : result;
+}
+
 // What never blocks.
 
 int sim::control(sys_op& what) noexcept {
     if (crashed_) return what.what == sys_op::call::close ? 0 : -ENETDOWN;
     if (left_) return what.what == sys_op::call::close ? 0 : call(what);
-    const int result = call(what);
     // Who asks for an address changes nothing; and who watches a world does, to describe what is waited for.
-    if (what.what == sys_op::call::local_address || what.what == sys_op::call::peer_address) return result;
+    using enum sys_op::call;
+    const bool only_looks = what.what == local_address || what.what == peer_address || what.what == tcp_info ||
+                            what.what == unix_local_name || what.what == unix_peer_name ||
+                            what.what == unix_credentials;
+    if (only_looks) return call(what);
+    network_.take_time(machine_);
+    const int result = call(what);
     network_.record(200 + static_cast<std::uint32_t>(what.what), what.fd, result);
     return result;
 }
@@ -499,6 +554,11 @@ int sim::call(sys_op& what) noexcept {
     using enum sys_op::call;
     if (what.what == tcp_socket) return network_.open(machine_, what.address->kind);
     if (what.what == stream_pair) return network_.pair(machine_, what.fds);
+    if (what.what == unix_socket) return network_.open_unix(machine_);
+    if (what.what == watch_clock && what.fd < 0) return network_.watch_clock(machine_);
+    if (what.what == udp_socket) return network_.open(machine_, what.address->kind, true);
+    if (what.what == adopt) return -ENOSYS;
+    if (what.what == unwatch) return 0;
 
     socket* s = machine_.find(what.fd);
     if (s == nullptr || s->closer.op != nullptr) return -EBADF;
@@ -518,7 +578,30 @@ int sim::call(sys_op& what) noexcept {
             if (transfers(s->reader.op)) return -EAGAIN;
             return network_.receive(*s, what.data, std::min<std::size_t>(what.size, most));
         case close: network_.close(*s); return 0;
+        case watch_clock: return network_.watch_clock_anew(*s);
+        case udp_connect: return network_.connect_datagrams(*s, *what.address);
+        case try_send_datagrams:
+        case try_receive_datagrams: return try_datagrams(*s, what);
+        case join_group: return network_.join_group(*s, *what.address, what.value);
+        case leave_group: return network_.leave_group(*s, *what.address, what.value);
+        case shutdown_read: return network_.shutdown_read(*s);
+        case tcp_info: return network_.info(*s, *static_cast<connection_info*>(what.data));
+        case set_any_option:
+        case get_any_option:
+        case unwatch:
+        case adopt: return -ENOSYS;
+        case unix_bind: return network_.bind_unix(*s, *static_cast<unix_binding*>(what.data));
+        case unix_unlink: return network_.unlink_unix(*s);
+        case unix_connect: return network_.connect_unix(*s, *static_cast<const raw_unix_name*>(what.data));
+        case unix_local_name: *static_cast<raw_unix_name*>(what.data) = s->name; return 0;
+        case unix_peer_name:
+            if (s->peer == nullptr) return -ENOTCONN;
+            *static_cast<raw_unix_name*>(what.data) = s->peer->name;
+            return 0;
+        case unix_credentials: return network_.unix_credentials(*s, *static_cast<peer_credentials*>(what.data));
+        case udp_socket:
         case tcp_socket:
+        case unix_socket:
         case stream_pair: break;
     }
     return -EINVAL;
@@ -528,7 +611,7 @@ int sim::call(sys_op& what) noexcept {
 
 int sim::watch_signals(signal_watch& who) noexcept {
     if (own_ != nullptr) return detail::watch_process_signals(who);
-    constexpr std::uint64_t never_caught = detail::signal_bit(SIGKILL) | detail::signal_bit(SIGSTOP);
+    constexpr std::uint64_t never_caught = signal_watch::bit(SIGKILL) | signal_watch::bit(SIGSTOP);
     if ((who.signals & never_caught) != 0) return -EINVAL;
     watches_.add(who);
     return 0;
@@ -550,26 +633,25 @@ bool sim::signal(int number) noexcept {
 
 std::int64_t sim::wall_now() noexcept {
     constexpr std::int64_t year_2000 = 946'684'800'000'000'000;  // in ns since 1970
+    using limits = std::numeric_limits<std::int64_t>;
     std::int64_t wall = year_2000;
     for (const duration more : {machine_.wall_offset, now().time_since_epoch()})
         if (__builtin_add_overflow(wall, more.count(), &wall))
-            wall = more < duration::zero() ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+            wall = more < duration::zero() ? limits::min() : limits::max();
     return wall;
 }
 
-bool sim::advance(duration by) noexcept {
-    if (by > duration::zero()) {
-        const time_point from = std::max(network_.now(), machine_.busy_until);
-        const time_point to = from + std::min(by, simulated::last_moment - from);
-        if (crashed_) {
-            afterlife_ += std::min(by, simulated::last_moment - afterlife_);
-        } else if (own_ == nullptr) {
-            machine_.busy_until = to;  // the others go on meanwhile
-        } else {
-            network_.move_to(to);
-        }
+void sim::spin(duration by) noexcept {
+    if (by <= duration::zero()) return;
+    const time_point from = std::max(network_.now(), machine_.busy_until);
+    const time_point to = from + std::min(by, simulated::last_moment - from);
+    if (crashed_) {
+        afterlife_ += std::min(by, simulated::last_moment - afterlife_);
+    } else if (own_ == nullptr) {
+        machine_.busy_until = to;  // the others go on meanwhile
+    } else {
+        network_.move_to(to);
     }
-    return true;
 }
 
 std::string sim::describe() const {
@@ -579,16 +661,15 @@ std::string sim::describe() const {
                   "simulated world at %" PRId64 ".%09" PRId64
                   " s: %zu descriptors, %zu ops armed, "
                   "%" PRIu64 " events, hash %016" PRIx64,
-                  ns / 1'000'000'000, ns % 1'000'000'000, machine_.open, armed_,
-                  network_.events(), network_.hash());
+                  ns / 1'000'000'000, ns % 1'000'000'000, machine_.open, armed_, network_.events(), network_.hash());
     return text;
 }
 
 }  // namespace
 
-std::unique_ptr<backend> make_sim(const backend_options& options) noexcept {
+std::unique_ptr<backend> make_sim(const backend_options& options, sim_parts parts) noexcept {
     try {
-        return std::make_unique<sim>(options);
+        return std::make_unique<sim>(options, std::move(parts));
     } catch (const std::bad_alloc&) {
         return nullptr;
     }

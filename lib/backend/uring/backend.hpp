@@ -1,4 +1,4 @@
-// The io_uring backend as its two source files see it. How it works is told in uring.cpp.
+// The io_uring backend as its source files see it. How it works is told in uring.cpp.
 #pragma once
 
 #include "backend/buffers.hpp"
@@ -55,6 +55,7 @@ struct record {
         one_shot = 2,    // multishot was refused
         from_ring = 4,   // the receive of ours is a multishot one
         crowd = 8,       // the latest try to accept found a connection
+        dry = 32,        // the latest datagrams received were all there were
         ending = 16,     // closes when no request and no op is left; `closer` waits for that, if anyone does
     };
 
@@ -76,6 +77,7 @@ struct record {
     bool queued;
 
     bool is(std::uint16_t request) const noexcept { return ((kernel | wanted) & request) != 0; }
+    bool is_handed_over() const noexcept { return closer != nullptr && closer->flags & io_op::hand_over; }
 };
 
 /// The low bits of user_data; the rest is a pointer to the op or the record.
@@ -108,6 +110,8 @@ class uring_backend final : public posix_backend {
  private:
     bool submit_read(record& r, io_op& what) noexcept;
     bool submit_write(record& r, io_op& what) noexcept;
+    bool submit_datagrams(record& r, io_op& what) noexcept;
+    std::int32_t attempt_datagrams(record& r, io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
     void begin_close(record& r) noexcept;
 
@@ -132,19 +136,19 @@ class uring_backend final : public posix_backend {
     chunk& unstore(record& r) noexcept;
     void recycle(chunk& back) noexcept;
     record* forget(int fd) noexcept;
+    void unwatch(record& r) noexcept;
+    int hand_over(record& r) noexcept;
     int release(record& r) noexcept;
     void drop_content(record& r) noexcept;
     void drop_block(record& r) noexcept;
     void drop_all() noexcept;
 
     // completions
-    void on_completion(std::uint64_t data, std::int32_t result, unsigned flags,
-                       completions& done) noexcept;
+    void on_completion(std::uint64_t data, std::int32_t result, unsigned flags, completions& done) noexcept;
     void on_own(io_op& what, std::int32_t result, completions& done) noexcept;
     std::int32_t conclude(record& r, io_op& what, std::int32_t result) noexcept;
     std::int32_t broken_pipe(record& r) noexcept;
-    void on_fill(record& r, tag how, std::int32_t result, unsigned flags,
-                 completions& done) noexcept;
+    void on_fill(record& r, tag how, std::int32_t result, unsigned flags, completions& done) noexcept;
     void on_take(record& r, std::int32_t result, completions& done) noexcept;
     void after(record& r, completions& done) noexcept;
     void report(io_op& what, std::int32_t result, completions& done) noexcept;

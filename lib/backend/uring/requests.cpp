@@ -26,6 +26,8 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
                 // the error is gone.
                 io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
                                    budget_.portion(left_to_move(what)), 0);
+            } else if (what.kind == io_kind::poll) {
+                io_uring_prep_poll_add(sqe, r.fd, static_cast<unsigned>(poll_events(what.size)));
             } else {
                 io_uring_prep_poll_add(sqe, r.fd, POLLIN | POLLRDHUP);
             }
@@ -96,8 +98,7 @@ void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
         case io_kind::send: {
             const std::uint32_t size = budget_.portion(left_to_move(what));
             budget_.spend(size);
-            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved, size,
-                               MSG_NOSIGNAL);
+            io_uring_prep_send(&sqe, r.fd, static_cast<const std::byte*>(what.data) + what.moved, size, MSG_NOSIGNAL);
             break;
         }
         case io_kind::send_vector: {
@@ -109,9 +110,7 @@ void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
             io_uring_prep_sendmsg(&sqe, r.fd, &r.block->message, MSG_NOSIGNAL);
             break;
         }
-        case io_kind::connect:
-            io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size);
-            break;
+        case io_kind::connect: io_uring_prep_connect(&sqe, r.fd, r.block->to.data(), r.block->to.size); break;
         default: io_uring_prep_poll_add(&sqe, r.fd, POLLOUT); break;
     }
 }

@@ -71,7 +71,7 @@ bool waited_for_closed_rings() noexcept {
 
 }  // namespace
 
-// Of a parent's ring a forked child has nothing but the descriptor; other memory may lie where it is mapped there.
+// A forked child has nothing of its parent's ring but the descriptor; other memory may lie where it is mapped there.
 kernel_ring::~kernel_ring() {
     if (!open_) return;
     if (forks() != forks_) {
@@ -86,8 +86,9 @@ bool kernel_ring::open(std::uint32_t entries, std::string& why) {
     if (!start(entries, why)) return false;
     open_ = true;
     forks_ = forks();
-    // A forked child would share the queues. What it does there by mistake, even as a copy that was made without fork(),
-    // should be its own end and not the parent's. (Linux keeps shared mappings across a fork unless it is told so.)
+    // A forked child would share the queues. What it does there by mistake, even as a copy that was made without
+    // fork(), should be its own end and not the parent's. (Linux keeps shared mappings across a fork unless it is told
+    // so.)
     io_uring_ring_dontfork(&ring_);
     // Saves looking up the descriptor at each entry; not worth failing for.
     io_uring_register_ring_fd(&ring_);
@@ -100,8 +101,8 @@ bool kernel_ring::start(std::uint32_t entries, std::string& why) {
     const std::uint32_t wanted = entries;
     for (;; entries /= 2) {
         io_uring_params params{};
-        params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                       IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+        params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                       IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
         params.cq_entries = entries * completions_per_entry;
         const int error = -io_uring_queue_init_params(entries, &ring_, &params);
         if (error == 0) {
@@ -129,13 +130,11 @@ bool kernel_ring::start(std::uint32_t entries, std::string& why) {
 bool kernel_ring::check(std::string& why) {
     constexpr unsigned features =
         IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL | IORING_FEAT_CQE_SKIP;
-    if ((ring_.features & features) != features)
-        return why = "io_uring: the kernel lacks needed features", false;
+    if ((ring_.features & features) != features) return why = "io_uring: the kernel lacks needed features", false;
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
     if (probe == nullptr) return why = "io_uring: the kernel cannot be probed", false;
-    const bool complete = std::all_of(
-        std::begin(needed_operations), std::end(needed_operations),
-        [&](int operation) { return io_uring_opcode_supported(probe, operation) != 0; });
+    const bool complete = std::all_of(std::begin(needed_operations), std::end(needed_operations),
+                                      [&](int operation) { return io_uring_opcode_supported(probe, operation) != 0; });
     io_uring_free_probe(probe);
     if (!complete) return why = "io_uring: the kernel lacks needed operations", false;
 
@@ -167,9 +166,7 @@ void kernel_ring::enter(bool wait, __kernel_timespec* limit) noexcept {
     judge(io_uring_submit_and_wait_timeout(&ring_, &first, 1, limit, nullptr));
 }
 
-bool kernel_ring::announce_to(int eventfd) noexcept {
-    return io_uring_register_eventfd(&ring_, eventfd) == 0;
-}
+bool kernel_ring::announce_to(int eventfd) noexcept { return io_uring_register_eventfd(&ring_, eventfd) == 0; }
 
 void kernel_ring::announce(bool on) noexcept {
     io_uring_cq_eventfd_toggle(&ring_, on);

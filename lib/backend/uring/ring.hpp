@@ -35,7 +35,7 @@ class kernel_ring {
 
     bool anything_prepared() const noexcept { return io_uring_sq_ready(&ring_) > 0; }
     bool anything_finished() const noexcept { return io_uring_cq_ready(&ring_) > 0; }
-    /// Or put off by the kernel until we enter (this asks it).
+    /// Whether anything is finished, or put off by the kernel until we enter (this asks it).
     bool anything_left() const noexcept;
 
     /// Calls f(user_data, result, flags) for finished requests until it returns false.

@@ -16,12 +16,13 @@ const columns = (rows, names) => {
 };
 const phases = columns(data.phases, ['host', 'which', 'polling', 'completions', 'begin', 'end']);
 const steps = columns(data.steps, ['host', 'what', 'life', 'place', 'wokenBy', 'ready', 'begin', 'end']);
-const lives = columns(data.lives, ['host', 'task', 'spawned', 'name', 'how', 'parent', 'begin', 'end']);
-const waits = columns(data.waits, ['host', 'life', 'place', 'text', 'begin', 'end']);
+const lives = columns(data.lives, ['host', 'task', 'spawned', 'name', 'how', 'parent', 'error', 'failedAt', 'runs', 'begin', 'end']);
+const waits = columns(data.waits, ['host', 'life', 'place', 'text', 'how', 'result', 'error', 'begin', 'end']);
 const packets = columns(data.packets, ['from', 'to', 'what', 'size', 'sourcePort', 'port', 'arrived', 'copy', 'begin', 'end']);
-const moments = columns(data.moments, ['host', 'text', 'begin']);
+const moments = columns(data.moments, ['host', 'text', 'choice', 'begin']);
 moments.end = moments.begin;
 const PHASES = ['none', 'timers', 'pending', 'idle', 'prepare', 'poll', 'check', 'close'];
+const ERROR = 1, CANCELLED = 2;  // two of FATES
 const FATES = ['with a value', 'with an error', 'cancelled', 'not yet', 'its host crashed'];
 
 // ---------------------------------------------------------------- two axes
@@ -52,7 +53,8 @@ for (const set of [phases, steps, lives, waits, packets, moments]) {
   set.order = [set.begin.map(rank), set.end.map(rank)];
 }
 steps.readyBy = { time: steps.ready, order: steps.ready.map(rank) };
-let axis = 'time';
+// In a world many steps share a moment, and between two moments nothing happens: by time there is little to see.
+let axis = data.world ? 'order' : 'time';
 const begins = (set) => set[axis][0], ends = (set) => set[axis][1];
 const last = () => axis === 'time' ? stamps[stamps.length - 1] : stamps.length - 1;
 const timeAt = (x) => axis === 'time' ? x : stamps[Math.max(0, Math.min(stamps.length - 1, Math.round(x)))];
@@ -60,7 +62,7 @@ const timeAt = (x) => axis === 'time' ? x : stamps[Math.max(0, Math.min(stamps.l
 // ---------------------------------------------------------------- lanes
 
 // The tasks of a host share lanes: a task goes into the first one that is free when it begins.
-const LANE = 19, HEAD = 30, CALLS = 15, LEFT = 150, TOP = 26;
+const LANE = 19, HEAD = 30, CALLS = 15, LEFT = 190, TOP = 26;
 const lanes = [];
 const hostLane = [], callbackLane = [];
 const lifeLane = new Int32Array(lives.n);
@@ -127,6 +129,13 @@ for (const lane of lanes) {
 const laneOfStep = (i) => steps.life[i] >= 0 ? lanes[lifeLane[steps.life[i]]] : callbackLane[steps.host[i]];
 const stepsOfLife = Array.from({ length: lives.n }, () => []);
 for (let i = 0; i < steps.n; i++) if (steps.life[i] >= 0) stepsOfLife[steps.life[i]].push(i);
+const waitsOfLife = Array.from({ length: lives.n }, () => []);
+for (let i = 0; i < waits.n; i++) if (waits.life[i] >= 0) waitsOfLife[waits.life[i]].push(i);
+// The wait from which a step goes on.
+const waitBefore = (i) => {
+  const list = steps.life[i] >= 0 ? waitsOfLife[steps.life[i]] : [];
+  return list[firstAbove(list.map((k) => waits.begin[k]), steps.begin[i]) - 1];
+};
 const wakes = new Map();  // of a step: those it woke
 for (let i = 0; i < steps.n; i++) {
   if (steps.wokenBy[i] < 0) continue;
@@ -147,9 +156,12 @@ const shortPlace = (text) => {
   const place = at < 0 ? text : text.slice(0, at), name = at < 0 ? '' : text.slice(at + 1);
   return place.slice(place.lastIndexOf('/') + 1) + (name ? '  ' + name : '');
 };
-const taskName = (life) => {
+// "task 7 'reader' app::session": the name it was given, and the function that it runs.
+const taskName = (life, short = false) => {
   const name = texts[lives.name[life]];
-  return `task ${lives.task[life]}${name ? ` '${name}'` : ''}`;
+  let runs = texts[lives.runs[life]];
+  if (short) runs = runs.split('::').pop();
+  return `task ${lives.task[life]}${name ? ` '${name}'` : ''}${runs ? ` ${runs}` : ''}`;
 };
 const UNITS = [[1e9, 's'], [1e6, 'ms'], [1e3, 'us'], [1, 'ns']];
 const lasts = (ns) => {
@@ -159,6 +171,13 @@ const clock = (ns) => {  // since the beginning, to the nanosecond
   const whole = Math.floor(ns / 1e9);
   return `${whole}.${String(Math.round(ns - whole * 1e9)).padStart(9, '0').replace(/(\d{3})(?=\d)/g, '$1\u2009')} s`;
 };
+// How a wait has ended: "with a value: 4 bytes", "with an error: ...", "cancelled".
+const outcome = (i) => {
+  const error = texts[waits.error[i]];
+  if (waits.how[i] === 0 && /^(read|write) fd /.test(texts[waits.text[i]])) return `${FATES[0]}: ${count(waits.result[i], 'byte')}`;
+  return FATES[waits.how[i]] + (error ? `: ${error}` : '');
+};
+const ended = (life) => FATES[lives.how[life]] + (texts[lives.error[life]] ? `: ${texts[lives.error[life]]}` : '');
 const stepTitle = (i) => steps.life[i] >= 0 ? taskName(steps.life[i]) : ['callback', 'tick', 'microtask'][steps.what[i]];
 const packetTitle = (i) => `${texts[packets.what[i]]}${packets.size[i] ? ` ${packets.size[i]} bytes` : ''}${packets.copy[i] ? ' (copy)' : ''}`;
 
@@ -176,9 +195,10 @@ function search(text) {
     const number = /^(?:task )?(\d+)$/.exec(words)?.[1];
     lifeHit = new Uint8Array(lives.n);
     for (let i = 0; i < lives.n; i++)
-      lifeHit[i] = textHit[lives.spawned[i]] || textHit[lives.name[i]] || (number !== undefined && lives.task[i] === +number);
+      lifeHit[i] = textHit[lives.spawned[i]] || textHit[lives.name[i]] || textHit[lives.runs[i]] ||
+        textHit[lives.error[i]] || textHit[lives.failedAt[i]] || (number !== undefined && lives.task[i] === +number);
     for (let i = 0; i < waits.n; i++)
-      if (waits.life[i] >= 0 && (textHit[waits.text[i]] || textHit[waits.place[i]])) lifeHit[waits.life[i]] = 1;
+      if (waits.life[i] >= 0 && (textHit[waits.text[i]] || textHit[waits.place[i]] || textHit[waits.error[i]])) lifeHit[waits.life[i]] = 1;
     stepHit = new Uint8Array(steps.n);
     for (let i = 0; i < steps.n; i++) {
       stepHit[i] = textHit[steps.place[i]] || (steps.life[i] >= 0 && lifeHit[steps.life[i]]);
@@ -341,19 +361,27 @@ function paintLane(lane, y) {
   if (lane.kind === 'host') {
     g.fillStyle = colors.within;
     g.fillRect(0, y, width, lane.h - 1);
+    // A moment is told as far as the next one leaves room, and a phase where no moment is.
+    const told = [];
+    visible(moments, lane.moments, (i, x) => told.push({ i, x }));
+    told.forEach((each, k) => {
+      each.room = Math.min(260, (told[k + 1]?.x ?? Infinity) - each.x);
+      each.to = each.x + Math.min(each.room, 6.1 * texts[moments.text[each.i]].length + 8);
+    });
     visible(phases, lane.phases, (i, x, w) => {
       g.fillStyle = colors[PHASES[phases.which[i]]];
       g.globalAlpha = phases.polling[i] ? 0.25 : 0.8;
       g.fillRect(x, y + 19, Math.max(w, 1), 8);
       g.globalAlpha = 1;
-      if (w > 60) clipped(phases.polling[i] ? 'poll' : PHASES[phases.which[i]], x, w, y + 11, colors.faint);
+      if (w > 60 && !told.some((each) => each.x < x + 30 && each.to > x)) clipped(phases.polling[i] ? 'poll' : PHASES[phases.which[i]], x, w, y + 11, colors.faint);
     });
-    visible(moments, lane.moments, (i, x) => {
-      const bad = !['started', 'stopped'].includes(texts[moments.text[i]]);
-      g.fillStyle = bad ? colors.bad : colors.good;
+    for (const { i, x, room } of told) {
+      const good = ['started', 'stopped'].includes(texts[moments.text[i]]);
+      const color = moments.choice[i] ? colors['mark-edge'] : good ? colors.good : colors.bad;
+      g.fillStyle = color;
       g.fillRect(x - 1, y, 2.5, lane.h);
-      clipped(texts[moments.text[i]], x, 200, y + 11, bad ? colors.bad : colors.good);
-    });
+      clipped(texts[moments.text[i]], x, room, y + 11, moments.choice[i] ? colors.ink : color);
+    }
     return;
   }
   const pad = 2;
@@ -365,9 +393,12 @@ function paintLane(lane, y) {
       if (lives.how[i] === 1 && w > 2) { g.fillStyle = colors.bad; g.fillRect(x + w - 2, y + pad, 2, lane.h - 2 * pad); }
     });
     visible(waits, lane.waits, (i, x, w) => {
-      if (w < 40) return;
+      const how = waits.how[i], mark = how === ERROR ? colors.bad : how === CANCELLED ? colors.timers : null;
       g.globalAlpha = lifeHit && !lifeHit[waits.life[i]] ? 0.3 : 1;
-      clipped(texts[waits.text[i]] || shortPlace(texts[waits.place[i]]), x, w, y + lane.h / 2, colors.faint);
+      if (mark && w > 6) { g.fillStyle = mark; g.fillRect(x + w - 3, y + pad, 2, lane.h - 2 * pad); }
+      if (w < 40) return;
+      const text = texts[waits.text[i]] || shortPlace(texts[waits.place[i]]);
+      clipped(mark ? `${text}: ${texts[waits.error[i]] || 'cancelled'}` : text, x, w, y + lane.h / 2, mark ?? colors.faint);
     });
   }
   visible(steps, lane.steps, (i, x, w) => {
@@ -517,7 +548,7 @@ function paintNames() {
       }
       const latest = lane.lives[low - 1];
       const at = latest !== undefined && ends(lives)[latest] >= middle ? latest : lane.lives.length === 1 ? lane.lives[0] : undefined;
-      text = at === undefined ? `${lane.lives.length} tasks` : taskName(at);
+      text = at === undefined ? `${lane.lives.length} tasks` : taskName(at, true);
     }
     g.fillStyle = colors.faint;
     const most = Math.floor((LEFT - 26) / 6.7);
@@ -563,7 +594,9 @@ function describe(what) {
   const lifeRows = (life) => {
     say('spawned', texts[lives.spawned[life]], lives.parent[life] >= 0 ? { kind: 'step', i: lives.parent[life] } : null);
     say('lives', `${clock(lives.begin[life])} + ${lasts(lives.end[life] - lives.begin[life])}`);
-    say('ends', FATES[lives.how[life]]);
+    say('runs', texts[lives.runs[life]]);
+    say('ends', ended(life));
+    say('failed at', texts[lives.failedAt[life]]);
     say('steps', String(stepsOfLife[life].length), { kind: 'step', i: stepsOfLife[life][0] });
   };
   const set = setOf(kind);
@@ -573,6 +606,8 @@ function describe(what) {
       say('host', data.hosts[steps.host[i]]);
       span();
       say(steps.life[i] >= 0 ? 'goes on at' : 'made at', texts[steps.place[i]]);
+      const wait = waitBefore(i);
+      if (wait !== undefined) say('its wait ended', `${texts[waits.text[wait]] ? texts[waits.text[wait]] + ': ' : ''}${outcome(wait)}`, { kind: 'wait', i: wait });
       const by = steps.wokenBy[i];
       say('woken by', by >= 0 ? stepTitle(by) : steps.life[i] >= 0 ? 'a phase: I/O or a timer' : '', by >= 0 ? { kind: 'step', i: by } : null);
       if (steps.life[i] >= 0) say('was ready for', lasts(steps.begin[i] - steps.ready[i]));
@@ -585,6 +620,7 @@ function describe(what) {
       say('waits for', texts[waits.text[i]]);
       say('at', texts[waits.place[i]]);
       span();
+      say('it ends', outcome(i));
       lifeRows(waits.life[i]);
       return [taskName(waits.life[i]), rows];
     case 'life': say('host', data.hosts[lives.host[i]]); lifeRows(i); return [taskName(i), rows];
@@ -602,32 +638,60 @@ function describe(what) {
     case 'moment':
       say('host', moments.host[i] >= 0 ? data.hosts[moments.host[i]] : 'the network');
       say('time', clock(moments.begin[i]));
+      if (moments.choice[i]) say('decision', 'the world could have taken 0, which is benign, and did not');
       return [texts[moments.text[i]], rows];
   }
 }
+function panelOf(title, rows, cls) {
+  const list = make('dl', cls);
+  for (const [name, value, target, place] of rows) {
+    const dd = make('dd');
+    if (target) {
+      const link = make('button', '', value);
+      link.onclick = () => select(target, true);
+      dd.append(link);
+    } else {
+      dd.textContent = value;
+    }
+    if (place) dd.append(make('small', '', shortPlace(place)));
+    list.append(make('dt', '', name), dd);
+  }
+  $('details').append(make('h2', '', title), list);
+}
 function select(what, go = false) {
   chosen = what && what.i !== undefined ? what : null;
-  const panel = $('details');
-  panel.hidden = !chosen;
-  panel.textContent = '';
+  $('details').hidden = !chosen;
+  $('details').textContent = '';
   if (chosen) {
-    const [title, rows] = describe(chosen);
-    const list = make('dl');
-    for (const [name, value, target] of rows) {
-      const dd = make('dd');
-      if (target) {
-        const link = make('button', '', value);
-        link.onclick = () => select(target, true);
-        dd.append(link);
-      } else {
-        dd.textContent = value;
-      }
-      list.append(make('dt', '', name), dd);
-    }
-    panel.append(make('h2', '', title), list);
+    panelOf(...describe(chosen));
     if (go) reveal();
   }
   draw();
+}
+
+// What went wrong: the tasks that ended with an error, and the decisions of the world that are not benign; of a run that
+// was shrunk, those that it needs to fail.
+const failures = indicesWhere(lives, (i) => lives.how[i] === ERROR);
+const decisions = indicesWhere(moments, (i) => moments.choice[i] > 0);
+function indicesWhere(set, is) {
+  const found = [];
+  for (let i = 0; i < set.n; i++) if (is(i)) found.push(i);
+  return found;
+}
+function summary() {
+  if (!failures.length && !decisions.length) return;
+  select(null);
+  $('details').hidden = false;
+  $('details').append(make('p', '', data.title));
+  const most = 200;  // more are not read
+  if (failures.length)
+    panelOf(count(failures.length, 'error'), failures.slice(0, most).map((i) => [taskName(i), texts[lives.error[i]] || FATES[ERROR], { kind: 'life', i },
+      texts[lives.failedAt[i]]]), 'wide');
+  if (decisions.length)
+    panelOf(`${count(decisions.length, 'decision')}, not benign`, decisions.slice(0, most).map((i) => {
+      const [name, what] = texts[moments.text[i]].split(/: (.*)/);
+      return [name, what, { kind: 'moment', i }];
+    }));
 }
 function reveal() {
   const set = setOf(chosen.kind), b = begins(set)[chosen.i], e = ends(set)[chosen.i];
@@ -702,7 +766,7 @@ function note() {
 }
 function recall() {
   const say = new URLSearchParams(location.hash.slice(1));
-  if (say.get('axis') === 'order') switchAxis();
+  if (['time', 'order'].includes(say.get('axis')) && say.get('axis') !== axis) switchAxis();
   if (say.has('search')) search($('search').value = say.get('search'));
   for (const kind of ['step', 'life', 'wait', 'packet', 'moment', 'phase']) {
     const i = Number(say.get(kind));
@@ -718,7 +782,7 @@ const keys = {
   a: pan(-0.15), d: pan(0.15), ArrowLeft: pan(-0.15), ArrowRight: pan(0.15), ArrowUp: rows(-60), ArrowDown: rows(60),
   PageUp: rows(-400), PageDown: rows(400), f: fit, 0: fit, o: switchAxis, '[': () => sibling(-1), ']': () => sibling(1),
   p: () => { if (chosen?.kind === 'step' && steps.wokenBy[chosen.i] >= 0) select({ kind: 'step', i: steps.wokenBy[chosen.i] }, true); },
-  n: () => nextMatch(1), N: () => nextMatch(-1), '/': () => $('search').focus(), '?': () => $('keys').showModal(),
+  e: summary, n: () => nextMatch(1), N: () => nextMatch(-1), '/': () => $('search').focus(), '?': () => $('keys').showModal(),
   Escape: () => { $('search').value = ''; search(''); select(null); },
 };
 addEventListener('keydown', (e) => {
@@ -736,6 +800,7 @@ addEventListener('keydown', (e) => {
 });
 $('search').oninput = () => search($('search').value);
 $('axis').onclick = switchAxis;
+$('summary').onclick = summary;
 $('fit').onclick = fit;
 $('help').onclick = () => $('keys').showModal();
 $('theme').onclick = () => { theme(); readColors(); draw(); };
@@ -743,12 +808,17 @@ addEventListener('resize', draw);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { readColors(); draw(); });
 
 document.title = `${data.title} \u00b7 rondo timeline`;
+$('title').title = data.title;
 const count = (n, word) => `${n.toLocaleString('en')} ${word}${n === 1 ? '' : 's'}`;
 $('title').textContent = [data.title, count(steps.n, 'step'), count(lives.n, 'task'),
   ...(packets.n ? [count(packets.n, 'packet')] : []),
   ...(data.dropped ? [`the ${count(data.dropped, 'event')} before are not kept`] : [])].join(' \u00b7 ');
-$('axis').textContent = 'by time';
+$('axis').textContent = `by ${axis}`;
+$('summary').textContent = [...(failures.length ? [count(failures.length, 'error')] : []),
+  ...(decisions.length ? [count(decisions.length, 'decision')] : [])].join(', ');
+$('summary').hidden = !$('summary').textContent;
 readColors();
 fit();
+summary();
 recall();
 paint();

@@ -13,7 +13,7 @@ const CARDS = [
   ['ticks', 'nextTick queue', 'after this callback'],
   ['micro', 'microtask queue', 'when no tick is left'],
   ['timers', 'timers', 'by due time'],
-  ['poll', 'readable descriptors', 'next poll'],
+  ['poll', 'readable', 'next poll'],
   ['check', 'immediates', 'next check'],
   ['close', 'closing', 'newest first'],
 ];
@@ -23,7 +23,7 @@ const PHASE = 0, QUEUED = 1, REMOVED = 2, REFERENCED = 3, BEGUN = 4, STATEMENT =
 const PROGRAM = 1;  // the item that stands for it
 
 let run, steps, at = 0, playing = null;
-const narrow = matchMedia('(max-width: 1000px)');
+let em = 16, narrow = false;  // a rem in pixels; one column
 const ms = (t) => `${+t.toFixed(t < 10 ? 2 : 1)} ms`;
 
 // ---------------------------------------------------------------- steps
@@ -227,20 +227,36 @@ function showSource(s) {
 
 // ---------------------------------------------------------------- the score: what ran where, in order
 
-const HEAD = 26, GAP = 4, LINE = 16, PAD = 20, DOT = 13;
 const SVG = 'http://www.w3.org/2000/svg';
+const LINE = 1.15;  // of a block: line-height
 let rows, blocks, paths, letters = 14;
+
+// Lanes in which nothing runs need room for their name only. What the lanes need at least is what the score has at
+// least; of what is left, the lanes in which something runs get room for three lines, then all get more.
 function laneHeights() {
-  const thin = 18, bar = 16;
-  const room = $('score').clientHeight - HEAD - bar - THIN.size * thin;
-  const full = Math.max(narrow.matches ? 44 : 30, Math.min(76, Math.floor(room / (LANES.length - THIN.size))));
-  let top = HEAD;
-  rows = { lines: Math.max(1, Math.min(3, Math.floor((full - 2 * GAP - 3) / LINE))) };
-  for (const lane of LANES) {
-    const h = THIN.has(lane) ? thin : full;
-    rows[lane] = { top, h };
+  const head = Math.ceil(1.6 * em), bar = 16, gap = Math.round(0.2 * em), line = 0.9 * em * LINE;
+  const used = new Set();
+  const s = newState(), items = {};
+  for (const e of run.events) {
+    apply(s, e, items);
+    if (e[0] === BEGUN) used.add(s.running.lane);
+  }
+  const least = (lane) => THIN.has(lane) ? 0.9 * em : used.has(lane) ? line + 2 * gap + 5 : 1.2 * em;
+  const most = (lane) => THIN.has(lane) ? 1.1 * em : used.has(lane) ? 3 * line + 2 * gap + 5 : 1.9 * em;
+  const lanes = LANES.map((lane) => ({ lane, h: Math.ceil(least(lane)), most: Math.ceil(most(lane)) }));
+  const needed = lanes.reduce((sum, { h }) => sum + h, head + bar + 3);
+  $('score').style.minHeight = needed + 'px';
+  let left = narrow ? 0 : $('score').clientHeight - needed;
+  for (const some of [lanes.filter(({ lane }) => used.has(lane)), lanes])
+    for (let growing = some; left > 0 && (growing = some.filter((l) => l.h < l.most)).length;)
+      for (const l of growing) if (left > 0) { l.h++; left--; }
+  let top = head;
+  rows = { head, gap };
+  for (const { lane, h } of lanes) {
+    rows[lane] = { top, h, lines: Math.max(1, Math.min(3, Math.floor((h - 2 * gap - 4) / line))) };
     top += h;
   }
+  rows.lines = Math.min(...[...used].map((lane) => rows[lane].lines));
   rows.height = top;
 }
 
@@ -248,8 +264,8 @@ function laneHeights() {
 function widthIn(text, lines) {
   const words = text.split(' ').map(textWidth), space = textWidth(' ');
   const whole = textWidth(text);
-  let w = Math.max(whole / lines, ...words.map((each) => Math.min(each, 260)));
-  for (; w < whole && w < 1200; w += 4) {
+  let w = Math.max(whole / lines, ...words.map((each) => Math.min(each, 16 * em)));
+  for (; w < whole && w < 75 * em; w += 4) {
     let count = 0, used = Infinity;
     for (const each of words) {
       if (used + space + each <= w) { used += space + each; continue; }
@@ -258,7 +274,7 @@ function widthIn(text, lines) {
     }
     if (count <= lines) break;
   }
-  return Math.ceil(Math.min(w, whole)) + PAD;
+  return Math.ceil(Math.min(w, whole) + 0.9 * em) + 4;
 }
 
 // Everything is to be seen at once: by more lines, and at last by smaller letters. If nothing helps,
@@ -270,28 +286,29 @@ function blockWidths() {
     apply(s, e, items);
     if (e[0] === BEGUN) texts.push([printed(i) || s.running.text || s.running.lane, s.running.text || '']);
   });
-  const room = $('scroll').clientWidth, most = Math.max(160, room - 60);
-  const others = run.events.filter((e) => e[0] === PHASE && PHASES[e[1]] !== 'none').length * DOT + texts.length * 8 + 76;
-  const tries = [[1, 14, 64], [1, 14, 34], [2, 14, 34], [3, 14, 34], [3, 13, 34], [3, 12, 34]];
+  const room = $('scroll').clientWidth, most = Math.max(10 * em, room - 4 * em);
+  const others = run.events.filter((e) => e[0] === PHASE && PHASES[e[1]] !== 'none').length * rows.dot +
+    texts.length * 8 + 5 * em;
+  const tries = [[1, 0.9, 4], [1, 0.9, 2.1], [2, 0.9, 2.1], [3, 0.9, 2.1], [3, 0.82, 2.1], [3, 0.75, 2.1]];
   const attempt = ([lines, size, least]) => {
-    $('staff').style.setProperty('--size', size + 'px');
-    letters = size;
-    return texts.map((both) => Math.max(least, Math.min(most, Math.max(...both.map((t) => widthIn(t, lines))))));
+    letters = size * em;
+    $('staff').style.setProperty('--size', letters + 'px');
+    return texts.map((both) => Math.max(least * em, Math.min(most, Math.max(...both.map((t) => widthIn(t, lines))))));
   };
   for (const how of tries.filter(([lines]) => lines <= rows.lines)) {
     const widths = attempt(how);
     if (widths.reduce((sum, w) => sum + w, others) <= room) return widths;
   }
-  return attempt([Math.min(2, rows.lines), 14, 34]);
+  return attempt([Math.min(2, rows.lines), 0.9, 2.1]);
 }
 
 function drawScore() {
-  laneHeights();
   const lanes = $('lanes'), staff = $('staff');
   lanes.textContent = ''; staff.textContent = '';
+  rows.dot = Math.round(0.8 * em);
   const head = make('div', 'head');
   head.id = 'clock';
-  head.style.setProperty('--h', HEAD + 'px');
+  head.style.setProperty('--h', rows.head + 'px');
   lanes.append(head);
   for (const lane of LANES) {
     const d = make('div', THIN.has(lane) ? 'thin' : '', LANE_NAMES[lane] || lane);
@@ -303,6 +320,7 @@ function drawScore() {
     row.style.top = rows[lane].top + 'px';
     staff.append(row);
   }
+  staff.style.height = rows.height + 'px';
   const cursor = make('div'); cursor.id = 'cursor';
   staff.append(cursor);
 
@@ -324,7 +342,7 @@ function drawScore() {
     // Not closer to the last mark than its text needs.
     if (turn >= 0) x = Math.max(x + 8, starting);
     mark(text, x - 6);
-    starting = x + textWidth(text) + 14;
+    starting = x + textWidth(text) + em;
     x += 4;
   };
   steps.forEach((step, n) => {
@@ -344,7 +362,7 @@ function drawScore() {
         dot.title = `${lane}, ${ms(s.time)}`;
         add(dot, lane, n, 12);
         points.push([x + 6, rows[lane].top + rows[lane].h / 2, n]);
-        x += DOT;
+        x += rows.dot;
       } else if (e[0] === BEGUN) {
         const lane = s.running.lane;
         if (turn < 0) { newTurn('before the loop'); turn = 0; }
@@ -354,7 +372,7 @@ function drawScore() {
         const b = make('div', 'block', text);
         b.title = text;
         b.style.left = x + 'px'; b.style.width = w + 'px';
-        b.style.top = rows[lane].top + GAP + 'px'; b.style.height = rows[lane].h - 2 * GAP + 'px';
+        b.style.top = rows[lane].top + rows.gap + 'px'; b.style.height = rows[lane].h - 2 * rows.gap + 'px';
         add(b, lane, n, w);
         Object.assign(blocks[blocks.length - 1], { event: i, text, title });
         const y = rows[lane].top + rows[lane].h / 2;
@@ -366,9 +384,8 @@ function drawScore() {
   const end = make('div', 'end', s.over ? 'end' : '');
   end.style.left = x + 4 + 'px'; end.style.top = '4px';
   staff.append(end);
-  x += 44;
+  x += 2.8 * em;
   staff.style.width = x + 'px';
-  staff.style.height = rows.height + 'px';
   paths = ['', 'ahead'].map((cls) => {
     const line = document.createElementNS(SVG, 'polyline');
     line.setAttribute('class', cls);
@@ -424,68 +441,97 @@ function showScore(s, gently) {
 
 // ---------------------------------------------------------------- queues and output
 
-// Room for the fullest moment of this run, so that nothing jumps; three lines at most, then they scroll.
-function sizeQueues() {
-  letters = 14;
-  const width = $('queues').firstChild.clientWidth - 20;
-  const s = newState(), items = {};
-  let lines = 1;
-  for (const { begin, end } of steps) {
-    for (let i = begin; i < end; i++) apply(s, run.events[i], items);
-    for (const list of Object.values(s.queues)) {
-      let count = 1, left = width;
-      for (const item of list) {
-        const more = (item.lane === 'timers' ? 50 : 0) + (item.refed ? 0 : 40);
-        const w = Math.min(width, textWidth(item.text || '?') * 1.08 + 25 + more);
-        if (w > left) { count++; left = width; }
-        left -= w;
-      }
-      lines = Math.max(lines, Math.min(3, count));
-    }
+function chipsOf(lane, list, old) {
+  const chips = make('div', 'chips');
+  if (!list.length) chips.append(make('span', 'chip empty', '\u2013'));
+  for (const item of lane === 'close' ? list.slice().reverse() : list) {
+    const chip = make('span', 'chip', item.text || '?');
+    if (old && !old.has(item.id + '/' + item.due)) chip.classList.add('new');
+    if (!item.refed) { chip.classList.add('weak'); chip.title = 'does not keep the loop alive'; }
+    if (lane === 'timers') chip.append(make('small', '', ms(item.due)));
+    if (!item.refed) chip.append(make('small', '', 'unref'));
+    chips.append(chip);
   }
-  $('queues').style.setProperty('--lines', lines);
+  return chips;
+}
+
+// The cards, each with room for its fullest moments: a queue that grows on is not at one.
+function makeQueues() {
+  const moments = Object.fromEntries(CARDS.map(([lane]) => [lane, new Map()]));
+  const s = newState(), items = {};
+  const keep = (lane) => {
+    const list = s.queues[lane];
+    const key = list.map((i) => `${i.text}/${i.due}/${i.refed}`).join('\n');
+    if (list.length && moments[lane]) moments[lane].set(key, list.map((item) => ({ ...item })));
+  };
+  run.events.forEach((e) => {
+    if ([REMOVED, BEGUN, REFERENCED].includes(e[0]) && items[e[1]]) keep(items[e[1]].lane);
+    apply(s, e, items);
+  });
+  for (const [lane] of CARDS) keep(lane);
+  const box = $('queues');
+  box.textContent = '';
+  for (const [lane, name, hint] of CARDS) {
+    const card = make('div', 'queue');
+    card.dataset.lane = lane;
+    card.style.setProperty('--lane', color(lane));
+    const h = make('h3', '', name);
+    h.append(make('small', '', hint));
+    const stack = make('div', 'stack');
+    const fullest = [...moments[lane].values()].sort((a, b) => b.length - a.length).slice(0, 100);
+    for (const list of fullest) {
+      const room = chipsOf(lane, list);
+      room.classList.add('room');
+      room.ariaHidden = true;
+      stack.append(room);
+    }
+    stack.append(chipsOf(lane, []));
+    card.append(h, stack);
+    box.append(card);
+  }
 }
 
 function showQueues(s, before) {
   const old = new Set(Object.values(before.queues).flat().map((i) => i.id + '/' + i.due));
   const next = s.queues.ticks.length ? 'ticks' : s.queues.micro.length ? 'micro' : null;
-  const box = $('queues');
-  box.textContent = '';
-  for (const [lane, name, hint] of CARDS) {
-    const card = make('div', 'queue' + (lane === next ? ' next' : ''));
-    card.style.setProperty('--lane', color(lane));
-    const h = make('h3', '', name);
-    h.append(make('small', '', hint));
-    card.append(h);
-    const list = lane === 'close' ? s.queues[lane].slice().reverse() : s.queues[lane];
-    if (!list.length) card.append(make('div', 'empty', '\u2013'));
-    const chips = make('div', 'chips');
-    for (const item of list) {
-      const chip = make('span', 'chip', item.text || '?');
-      if (!old.has(item.id + '/' + item.due)) chip.classList.add('new');
-      if (!item.refed) { chip.classList.add('weak'); chip.title = 'does not keep the loop alive'; }
-      if (lane === 'timers') chip.append(make('small', '', ms(item.due)));
-      if (!item.refed) chip.append(make('small', '', 'unref'));
-      chips.append(chip);
-    }
-    card.append(chips);
-    box.append(card);
+  for (const card of $('queues').children) {
+    const lane = card.dataset.lane;
+    card.classList.toggle('next', lane === next);
+    card.querySelector('.chips:not(.room)').replaceWith(chipsOf(lane, s.queues[lane], old));
   }
 }
 
+function outputLine(text, i) {
+  const li = make('li', '', text);
+  const guessed = guesses.get(run)?.shown && wasGuessed(i);
+  if (guessed) {
+    li.classList.add(guessed.right ? 'hit' : 'miss');
+    li.append(make('span', 'mark', guessed.right ? '\u2713' : '\u2717'));
+    li.title = guessed.right ? 'guessed' : `guessed: ${guessed.text ?? 'nothing'}`;
+  }
+  return li;
+}
+// The room that the whole output takes in the end.
+function makeOutput() {
+  const room = document.querySelector('#console .room');
+  room.replaceChildren(...run.labels.map(outputLine));
+}
+
 function showOutput(s, before) {
-  const list = $('console');
+  const list = $('lines');
   list.textContent = '';
   const want = run.expect;
   s.out.forEach((o, i) => {
-    const li = make('li', i >= before.out.length ? 'new' : '', o.text);
+    const li = outputLine(o.text, i);
+    li.classList.toggle('new', i >= before.out.length);
     li.style.setProperty('--lane', color(o.lane));
     if (want && want[i] !== o.text) { li.classList.add('wrong'); li.title = `expected: ${want[i]}`; }
     list.append(li);
   });
   for (const label of run.labels.slice(s.out.length)) list.append(make('li', 'ghost', $('ahead').checked ? label : '?'));
-  const fresh = list.querySelector('.new');
-  if (fresh) list.scrollTop = fresh.offsetTop - list.offsetTop - 20;
+  // The latest line, if they do not all fit.
+  const latest = list.children[Math.max(0, s.out.length - 1)], box = $('console');
+  if (latest) box.scrollTop = latest.offsetTop + latest.offsetHeight + 8 - box.offsetTop - box.clientHeight;
   const verdict = $('verdict');
   const done = at === steps.length - 1 || s.out.length === run.labels.length;
   verdict.className = ''; verdict.textContent = '';
@@ -494,27 +540,30 @@ function showOutput(s, before) {
     const same = want.length === run.labels.length && want.every((l, i) => l === run.labels[i]);
     verdict.className = same ? 'good' : 'bad';
     verdict.textContent = same ? '✓ the order Node 20 prints' : '✗ not the order Node 20 prints';
+    if (guesses.get(run)?.shown) verdict.textContent += ` \u00b7 ${score()}`;
   }
 }
 
 // ---------------------------------------------------------------- controls
 
-function show(gently = false) {
+// Without a word on how the score should move, it is not there yet.
+function show(gently) {
   const s = stateAt(at);
   const before = at > 0 ? stateAt(at - 1) : newState();
-  showSource(s);
-  showScore(s, gently);
+  showSource(guessing ? newState() : s);
+  if (gently !== undefined) showScore(s, gently);
   showQueues(s, before);
   showOutput(s, before);
   const story = $('story');
   story.style.setProperty('--lane', s.over ? 'var(--faint)' : color(s.lane));
-  story.innerHTML = `<span>${tell(at)}</span>`;
+  $('tell').innerHTML = tell(at);
   $('scrub').value = at;
   $('count').textContent = `step ${at + 1} of ${steps.length} · ${ms(s.time)}`;
-  history.replaceState(null, '', '#' + encodeURIComponent(run.id) + '/' + (at + 1));
+  history.replaceState(null, '', '#' + encodeURIComponent(run.id) + '/' + (guessing ? 'guess' : at + 1));
 }
 
 function go(n) {
+  if (guessing) return;
   at = Math.max(0, Math.min(steps.length - 1, n));
   show(true);
   if (at === steps.length - 1) pause();
@@ -534,6 +583,7 @@ function pause() {
   showPlaying(false);
 }
 function play() {
+  if (guessing) return;
   if (playing) return pause();
   if (at === steps.length - 1) at = -1;
   showPlaying(true);
@@ -541,9 +591,10 @@ function play() {
   go(at + 1);
 }
 function lookAhead(on) {
+  if (guessing) on = false;
   $('ahead').checked = on;
   $('score').classList.toggle('peek', on);
-  show();
+  show(false);
 }
 function choose(n, step = 0) {
   pause();
@@ -560,23 +611,90 @@ function choose(n, step = 0) {
   layOut();
 }
 
-// The lanes get the height that the cards leave.
+// ---------------------------------------------------------------- how large it all is
+
+// Letters are as large as the window allows: by its size, then smaller until nothing is cut. `zoom` is what + and -
+// ask for on top of that; then the page may have to scroll.
+let zoom = 1;
+const main = $('main');
+function resizeBy(factor) {
+  zoom = factor ? Math.max(0.5, Math.min(3, zoom * factor)) : 1;
+  if (Math.abs(zoom - 1) < 0.01) zoom = 1;
+  layOut();
+}
+function setSize(size) {
+  em = size;
+  const root = document.documentElement;
+  root.style.fontSize = em + 'px';
+  narrow = innerWidth < 1000 || innerWidth / em < 46;
+  root.classList.toggle('narrow', narrow);
+  root.classList.toggle('phone', innerWidth < 700 || innerWidth / em < 40);
+}
+function place() {
+  showBoard();
+  $('queues').classList.remove('terse');
+  const cut = (e) => e.scrollWidth > e.clientWidth;
+  $('queues').classList.toggle('terse', [...document.querySelectorAll('.queue h3')].some(cut));
+  laneHeights();
+}
+const whole = (e) => e.scrollHeight <= e.clientHeight && e.scrollWidth <= e.clientWidth;
+const fits = () => whole(main) && (guessing || (whole($('console')) && [...$('queues').children].every(whole)));
+
+// Room for the longest of what will be told; not each, where there are thousands.
+function makeStory() {
+  const every = Math.ceil(steps.length / 400), told = new Set();
+  for (let n = 0; n < steps.length; n += every) told.add(tell(n));
+  const longest = [...told].sort((a, b) => b.length - a.length).slice(0, 60);
+  const times = run.events.map((e) => ms({ [PHASE]: e[2], [BEGUN]: e[2], [PASSED]: e[1] }[e[0]] ?? 0));
+  const longestTime = times.reduce((a, b) => b.length > a.length ? b : a, '');
+  $('count-room').textContent = `step ${steps.length} of ${steps.length} \u00b7 ${longestTime}`;
+  for (const old of document.querySelectorAll('#story .room')) old.remove();
+  for (const text of longest) {
+    const room = make('p', 'room');
+    room.innerHTML = text;
+    room.ariaHidden = true;
+    $('story').append(room);
+  }
+}
+
 function layOut() {
-  showQueues(stateAt(at), newState());
-  sizeQueues();
-  drawScore();
+  main.classList.toggle('guessing', guessing);
+  document.body.classList.toggle('guessing', guessing && !guesses.get(run)?.shown);
+  document.querySelector('footer').inert = guessing;
+  makeQueues();
+  makeOutput();
+  makeStory();
   show();
+  const wanted = Math.max(16, Math.min(innerWidth / 56, innerHeight / 34));
+  let size = wanted;
+  for (setSize(size), place(); !narrow && !fits() && size > 0.62 * wanted && size > 9; place()) setSize(size -= 0.5);
+  if (zoom !== 1) { setSize(size * zoom); place(); }
+  drawScore();
+  // The program is read best as a whole; where it is too long, letters of the usual size scroll.
+  const source = $('source');
+  for (const part of [0.95, 0.89, 0.83, 0.77, 0.71, 0.66, 0.62, 0.77]) {
+    source.style.setProperty('--size', part * wanted * zoom + 'px');
+    if (whole(source)) break;
+  }
+  show(false);
 }
 
 const keys = {
   ' ': play, ArrowRight: () => go(at + 1), ArrowLeft: () => go(at - 1),
   Home: () => go(0), End: () => go(steps.length - 1),
   '[': () => choose($('pick').selectedIndex - 1), ']': () => choose($('pick').selectedIndex + 1),
-  a: () => lookAhead(!$('ahead').checked), d: theme, '?': () => $('keys').showModal(),
+  a: () => lookAhead(!$('ahead').checked), d: theme, '?': () => $('keys').showModal(), g: () => guess(!guessing),
+  '+': () => resizeBy(1.12), '=': () => resizeBy(1.12), '-': () => resizeBy(1 / 1.12), '_': () => resizeBy(1 / 1.12),
+  0: () => resizeBy(0),
+  PageDown: () => main.scrollBy(0, main.clientHeight * 0.8), PageUp: () => main.scrollBy(0, -main.clientHeight * 0.8),
 };
 addEventListener('keydown', (e) => {
   if (e.ctrlKey || e.altKey || e.metaKey || e.target.tagName === 'SELECT' || $('keys').open) return;
-  if (e.shiftKey && e.key.startsWith('Arrow')) {
+  // Space and Enter press the button that has the focus, and tick the box.
+  if ((e.key === ' ' || e.key === 'Enter') && (e.target.tagName === 'BUTTON' || e.target.type === 'checkbox')) return;
+  if (guessing && guessKey(e)) {
+    // done
+  } else if (e.shiftKey && e.key.startsWith('Arrow')) {
     if (e.key === 'ArrowRight') nextCallback(1);
     if (e.key === 'ArrowLeft') nextCallback(-1);
   } else if (keys[e.key]) {
@@ -586,6 +704,11 @@ addEventListener('keydown', (e) => {
   }
   e.preventDefault();
 });
+// After a click, keys are for the page again.
+addEventListener('click', (e) => { if (e.detail > 0) e.target.closest('header button, footer button, .look')?.blur(); });
+$('smaller').onclick = () => resizeBy(1 / 1.12);
+$('larger').onclick = () => resizeBy(1.12);
+$('guess').onclick = () => guess(!guessing);
 $('first').onclick = () => go(0);
 $('last').onclick = () => go(steps.length - 1);
 $('back').onclick = () => go(at - 1);
@@ -607,4 +730,5 @@ const [id, step] = location.hash.slice(1).split('/');
 const named = runs.findIndex((r) => encodeURIComponent(r.id) === id);
 // Without a wish: the one that everybody knows, or the first of the first file.
 const known = runs.findIndex((r) => r.id === 'event-loop-order');
-choose(Math.max(0, named >= 0 ? named : known), named >= 0 ? Number(step || 1) - 1 : 0);
+guessing = step === 'guess';
+choose(Math.max(0, named >= 0 ? named : known), named >= 0 ? (Number(step) || 1) - 1 : 0);

@@ -3,6 +3,7 @@
 
 #include <rondo/actor/mailbox.hpp>
 #include <rondo/task/spawn.hpp>
+#include <rondo/task/wait.hpp>
 
 namespace rondo::detail {
 
@@ -19,7 +20,7 @@ class tell_awaiter : mail<Message>, public awaits<tell_awaiter<Message>> {
         if (result < 0) [[unlikely]]
             throw_mail_failure(result, "tell", *this->to);
     }
-    rondo::result<void> finish() const { return mail_result(result, "tell"); }
+    rondo::result<void> finish() const { return mail_result(result, "tell", *this->to); }
 
  private:
     friend awaits<tell_awaiter>;
@@ -41,7 +42,7 @@ class ask_awaiter : mail<Message>, public awaits<ask_awaiter<Message, T>> {
         if constexpr (!std::is_void_v<reply_type>) return std::move(*question_.reply);
     }
     rondo::result<reply_type> finish() {
-        if (result < 0) return mail_result(result, "ask").error();
+        if (result < 0) return mail_result(result, "ask", *this->to).failure();
         if constexpr (std::is_void_v<reply_type>) {
             return {};
         } else {
@@ -118,9 +119,8 @@ struct ending {
         Block::discard(f);
         Over::over(kept, {actor_exit::kind::cancelled, nullptr});
     }
-    static constexpr spawned_vtable<void> table = {{&start, &finish, &discard, &Block::error, &Block::free,
-                                                    Block::table.plain_granules},
-                                                   &Block::result_of};
+    static constexpr spawned_vtable<void> table = {
+        {&start, &finish, &discard, &Block::error, &Block::free, Block::table.plain_granules}, &Block::result_of};
 };
 
 template <class Over, class F, class First, class... Args>

@@ -22,12 +22,21 @@ struct actor_exit {
     std::exception_ptr error;  // of `failed`
 };
 
-struct actor_options;
-
 namespace detail {
 
 class mailbox_core;
-struct child_record;
+
+/// Whoever starts an actor anew when it has failed: a supervisor.
+struct actor_keeper {
+    /// Whether the actor goes on after an error in a behaviour as if the message had never come.
+    bool (*resumes_after)(const actor_keeper&, const std::exception_ptr& error) noexcept;
+};
+
+struct mailbox_options {
+    const char* name;
+    std::uint32_t capacity;
+    overflow when_full;
+};
 
 /// A wait to get rid of a message; if it asks, also for the reply.
 struct mail_wait : wait_op {
@@ -44,7 +53,7 @@ struct take_base : op {
     mailbox_core* from;
 };
 
-/// Is told once of an actor's end.
+/// Somebody who is told once of an actor's end.
 struct watcher : links {
     explicit watcher(void (*f)(watcher&, const actor_exit&) noexcept) noexcept : tell(f) {}
     void (*tell)(watcher&, const actor_exit&) noexcept;
@@ -54,7 +63,7 @@ struct watcher : links {
 /// one thread only.
 class RONDO_API mailbox_core {
  public:
-    explicit mailbox_core(const actor_options& options) noexcept;
+    explicit mailbox_core(const mailbox_options& options) noexcept;
     mailbox_core(const mailbox_core&) = delete;
     mailbox_core& operator=(const mailbox_core&) = delete;
 
@@ -65,6 +74,7 @@ class RONDO_API mailbox_core {
     void tell_watchers(const actor_exit& exit) noexcept;
     /// An error in a behaviour: whether it goes on as if the message had not been.
     bool resumes_after(const std::exception_ptr& error) const noexcept;
+    const char* shown_name() const noexcept { return name[0] != '\0' ? name : "an actor"; }
     void lost(std::string_view type, const char* why) const noexcept;
 
     std::uint32_t shares = 0;
@@ -78,7 +88,7 @@ class RONDO_API mailbox_core {
     bool ended = false;
     take_base* taker = nullptr;    // the actor, while it waits
     fiber* body = nullptr;         // the actor, while it runs
-    child_record* keeper = nullptr;  // who restarts it
+    actor_keeper* keeper = nullptr;  // null: nobody restarts it
     const char* name;
     wait_queue<mail_wait> senders;  // who waits for room
     ring<watcher> watchers;
@@ -88,7 +98,7 @@ class RONDO_API mailbox_core {
 };
 
 [[noreturn]] RONDO_API void throw_mail_failure(std::int32_t result, const char* operation, const mailbox_core& box);
-RONDO_API rondo::result<void> mail_result(std::int32_t result, const char* operation);
+RONDO_API rondo::result<void> mail_result(std::int32_t result, const char* operation, const mailbox_core& box);
 
 }  // namespace detail
 }  // namespace rondo

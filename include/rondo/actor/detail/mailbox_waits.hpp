@@ -3,6 +3,7 @@
 
 #include <rondo/actor/detail/mailbox_core.hpp>
 #include <rondo/base/detail/take.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <exception>
 #include <optional>
@@ -88,8 +89,7 @@ struct any_awaiter : take_wait<Message>, awaits<any_awaiter<Message>> {
 
 template <class Message, class Chooses>
 struct choosing_awaiter : take_wait<Message>, awaits<choosing_awaiter<Message, Chooses>> {
-    choosing_awaiter(mailbox<Message>& box, Chooses f)
-        : take_wait<Message>(box, &wanted), chooses(std::move(f)) {}
+    choosing_awaiter(mailbox<Message>& box, Chooses f) : take_wait<Message>(box, &wanted), chooses(std::move(f)) {}
     std::optional<Message> await_resume() {
         this->check();
         if (error) std::rethrow_exception(error);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <rondo/actor/actor.hpp>
+#include <rondo/base/detail/hook.hpp>
 #include <rondo/base/detail/take.hpp>
 #include <rondo/task/group.hpp>
 #include <rondo/task/scope.hpp>
+#include <rondo/task/wait.hpp>
 
 #include <stdexcept>
 #include <string>
@@ -38,6 +40,7 @@ enum class child_state : std::uint8_t {
     removed,     // and forgotten
 };
 
+/// What start() and start_actor() take first, if anything has to be said.
 struct child_options {
     std::string_view name = {};
     rondo::restart restart = rondo::restart::permanent;
@@ -45,16 +48,16 @@ struct child_options {
     /// cancelled; zero: cancelled at once, as other functions always are. `duration::max()`: never.
     duration shutdown = std::chrono::seconds(5);
     bool significant = false;  // for auto_shutdown; not of a permanent child
-    /// Null: restart. Called with what the child has failed with; must not throw.
-    decision (*decide)(const std::exception_ptr& error) noexcept = nullptr;
+    /// Called with what the child has failed with: a function, or a lambda that captures at most two references or
+    /// pointers. It must not throw. Null: restart.
+    detail::hook<decision(const std::exception_ptr& error)> decide = nullptr;
     /// A restart waits: so long, and each time twice as long up to the second. Then longer by a random part,
     /// at most `jitter` of it. It begins anew after a child has run for `backoff_max`.
     duration backoff_min = duration::zero();
     duration backoff_max = duration::zero();
     double jitter = 0;
-    // of an actor
-    std::uint32_t capacity = 64;
-    overflow when_full = overflow::wait;
+    std::uint32_t capacity = 64;          // of an actor: messages that wait in its mailbox
+    overflow when_full = overflow::wait;  // and what happens to one for which there is no room
     std::source_location place = std::source_location::current();
 };
 static_assert(std::is_trivially_copyable_v<child_options>);
@@ -67,7 +70,9 @@ class supervisor_core;
 
 /// The wait of one task for what another one says through `slot`, where it stands meanwhile.
 struct RONDO_API slot_wait : op, awaits<slot_wait> {
-    slot_wait(op*& place, const char* text) noexcept : op(table), slot(&place), what(text) {}
+    /// `text` and `name` are for reports, and must stay; `name` may be empty.
+    slot_wait(op*& place, const char* text, const char* name = "") noexcept
+        : op(table), slot(&place), what(text), of(name) {}
     bool start() noexcept {
         RONDO_ASSERT(*slot == nullptr, "two tasks of a child wait until it is asked to stop");
         *slot = this;
@@ -85,10 +90,13 @@ struct RONDO_API slot_wait : op, awaits<slot_wait> {
     static const op_vtable table;
     op** slot;
     const char* what;
+    const char* of;
 };
 inline void wake_slot(op*& slot) noexcept {
     if (slot != nullptr) current->complete(*take(slot), 0);
 }
+
+struct child_record;
 
 }  // namespace detail
 
@@ -112,7 +120,7 @@ class RONDO_API supervised {
 
 namespace detail {
 
-struct RONDO_API child_record : links, supervised {
+struct RONDO_API child_record : links, supervised, actor_keeper {
     explicit child_record(const child_options& o);
     virtual ~child_record();
     child_record(const child_record&) = delete;
@@ -125,12 +133,14 @@ struct RONDO_API child_record : links, supervised {
     virtual void body_ended() noexcept {}
     /// It will not be started again.
     virtual void end_for_good() noexcept {}
-    /// It is to be, though. False: it cannot.
+    /// It is to be started again, after all. False: it cannot be.
     virtual bool revive() noexcept { return true; }
 
+    const char* shown_name() const noexcept { return name.empty() ? "a child" : name.c_str(); }
     void share() noexcept { ++shares; }
     void release() noexcept;
     void over(const actor_exit& exit) noexcept;
+    static bool resumes_after(const actor_keeper& self, const std::exception_ptr& error) noexcept;
 
     std::string name;
     child_options options;
@@ -159,9 +169,52 @@ struct child_over {
     static void over(child_record* c, const actor_exit& exit) noexcept { c->over(exit); }
 };
 
+/// How the function of a child is called, at each start: with references to its arguments, and before these, but
+/// behind the object of a member function, with the supervised& if it takes one.
+template <class F, class... Args>
+struct child_call {
+    static constexpr bool wants_supervised = std::is_invocable_v<F&, supervised&, Args&...>;
+    static constexpr bool fits = wants_supervised || std::is_invocable_v<F&, Args&...>;
+    static auto call(F& fn, supervised& self, Args&... args) {
+        if constexpr (wants_supervised) {
+            return fn(self, args...);
+        } else {
+            return fn(args...);
+        }
+    }
+};
+template <class F, class Object, class... Args>
+    requires std::is_member_pointer_v<F>
+struct child_call<F, Object, Args...> {
+    static constexpr bool wants_supervised = std::is_invocable_v<F&, Object&, supervised&, Args&...>;
+    static constexpr bool fits = wants_supervised || std::is_invocable_v<F&, Object&, Args&...>;
+    static auto call(F& fn, supervised& self, Object& object, Args&... args) {
+        if constexpr (wants_supervised) {  // (apply calls as std::invoke does, and comes without <functional>)
+            return std::apply(fn, std::tuple<Object&, supervised&, Args&...>(object, self, args...));
+        } else {
+            return std::apply(fn, std::tuple<Object&, Args&...>(object, args...));
+        }
+    }
+};
+
+template <class F, class... Args>
+constexpr void assert_child() noexcept {
+    using how = child_call<F, Args...>;
+    static_assert(!is_task<F>, "give the function, not its task: start(child, 1) instead of start(child(1))");
+    static_assert(is_task<F> || how::fits,
+                  "the function of a child cannot be called with these arguments, which are kept and given to it as "
+                  "lvalues");
+    if constexpr (how::fits)
+        static_assert(
+            std::is_same_v<
+                decltype(how::call(std::declval<F&>(), std::declval<supervised&>(), std::declval<Args&>()...)), task<>>,
+            "the function of a child must give a task<>");
+}
+
 template <class F, class... Args>
 struct child_task final : child_record {
-    static constexpr bool wants_supervised = std::is_invocable_v<F&, supervised&, Args&...>;
+    using how = child_call<F, Args...>;
+    static constexpr bool wants_supervised = how::wants_supervised;
 
     template <class G, class... A>
     explicit child_task(const child_options& o, G&& f, A&&... a)
@@ -170,11 +223,7 @@ struct child_task final : child_record {
     }
     struct call {
         task<> operator()(child_task* c) const {
-            if constexpr (wants_supervised) {
-                return std::apply([c](Args&... a) { return c->fn(static_cast<supervised&>(*c), a...); }, c->args);
-            } else {
-                return std::apply([c](Args&... a) { return c->fn(a...); }, c->args);
-            }
+            return std::apply([c](Args&... a) { return how::call(c->fn, *c, a...); }, c->args);
         }
     };
     fiber& spawn(scope& home) override { return make_ending_child<child_over>(home, options.place, call(), this); }
@@ -193,7 +242,9 @@ template <class Message, class F, class... Args>
 struct child_actor final : child_record {
     template <class G, class... A>
     explicit child_actor(const child_options& o, G&& f, A&&... a)
-        : child_record(o), fn(std::forward<G>(f)), args(std::forward<A>(a)...),
+        : child_record(o),
+          fn(std::forward<G>(f)),
+          args(std::forward<A>(a)...),
           box(*new mailbox<Message>({.name = name.c_str(), .capacity = o.capacity, .when_full = o.when_full})) {
         box->core().keeper = this;
     }
@@ -246,7 +297,7 @@ struct RONDO_API command_wait : wait_op {
 /// A supervisor but for what it does.
 class RONDO_API supervisor_core : public group {
  protected:
-    explicit supervisor_core(loop& l, ended_hook hook) noexcept;
+    explicit supervisor_core(scheduler& l, ended_hook hook) noexcept;
     ~supervisor_core();
     /// One of the children is gone.
     void note_end(child_record& c) noexcept;
@@ -287,7 +338,7 @@ class child_handle {
     }
     explicit operator bool() const noexcept { return of_ != nullptr; }
 
-    // Of a child: an empty handle asserts.
+    // What follows is about the child, and asserts that the handle is not empty.
 
     const std::string& name() const noexcept { return child().name; }
     child_state state() const noexcept { return child().state; }
@@ -334,7 +385,7 @@ struct command_awaiter : command_wait, awaits<command_awaiter> {
 /// The child that an actor is.
 template <class Message>
 child_handle child_of(const actor_ref<Message>& actor) noexcept {
-    child_record* const c = actor.box().core().keeper;
+    child_record* const c = static_cast<child_record*>(actor.box().core().keeper);
     return c != nullptr ? child_handle(*c) : child_handle();
 }
 

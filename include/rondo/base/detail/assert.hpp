@@ -12,11 +12,9 @@ namespace rondo::detail {
 RONDO_API extern bool debug_enabled;
 
 /// Prints `what`, `condition` if any, the running task and `place`, then aborts.
-[[noreturn]] RONDO_API void assertion_failed(
-    const char* what, const char* condition,
-    std::source_location place = std::source_location::current()) noexcept;
+[[noreturn]] RONDO_API void assertion_failed(const char* what, const char* condition,
+                                             std::source_location place = std::source_location::current()) noexcept;
 
 }  // namespace rondo::detail
 
-#define RONDO_ASSERT(condition, what) \
-    ((condition) ? void() : ::rondo::detail::assertion_failed(what, #condition))
+#define RONDO_ASSERT(condition, what) ((condition) ? void() : ::rondo::detail::assertion_failed(what, #condition))

@@ -90,7 +90,7 @@ struct links {
         unlink_for_good();
         prev = next_link = nullptr;
     }
-    /// The same, of a node that nobody asks again.
+    /// unlink() for a node that nobody asks again whether it is linked.
     void unlink_for_good() noexcept {
         prev->next_link = next_link;
         next_link->prev = prev;
@@ -117,6 +117,12 @@ class ring {
 
     void push_back(Node& node) noexcept { insert_before(node, head_); }
     void push_front(Node& node) noexcept { insert_before(node, *head_.next_link); }
+
+    /// Moves `node`, which is in this list, to the place in front of `where`.
+    void move_before(Node& node, Node& where) noexcept {
+        node.unlink_for_good();
+        insert_before(node, where);
+    }
 
     Node& pop_front() noexcept {
         Node& node = front();

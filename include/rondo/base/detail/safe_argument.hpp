@@ -7,19 +7,25 @@
 
 namespace rondo::detail {
 
-/// For functions that take values and are awaited. GCC 12 destroys a temporary twice that braces or
-/// captures have made, if it stands in an awaiting statement.
+/// Of a value that a function takes which is awaited. GCC 12 destroys a temporary twice that braces or captures have
+/// made, if it stands in an awaiting statement; and a type does not tell std::move(name) from a temporary.
+#if RONDO_GCC12
+template <class Value>
+inline constexpr bool made_by_captures = requires { &Value::operator(); } && !std::is_default_constructible_v<Value>;
+template <class U, class Value = std::remove_reference_t<U>>
+inline constexpr bool safe_argument = std::is_lvalue_reference_v<U&&> || std::is_trivially_destructible_v<Value> ||
+                                      !(std::is_aggregate_v<Value> || made_by_captures<Value>);
+#else
+template <class U>
+inline constexpr bool safe_argument = true;
+#endif
+
+/// For functions that have no other spelling to offer.
 template <class U>
 constexpr void assert_safe_argument() noexcept {
-#if RONDO_GCC12
-    using value = std::remove_reference_t<U>;
-    constexpr bool made_by_captures =
-        requires { &value::operator(); } && !std::is_default_constructible_v<value>;
-    static_assert(std::is_lvalue_reference_v<U&&> || std::is_trivially_destructible_v<value> ||
-                      !(std::is_aggregate_v<value> || made_by_captures),
-                  "GCC 12 destroys this temporary twice: give the value a name first; channels also build it "
-                  "in place by emplace(args...), and move it from its place by send_from(name)");
-#endif
+    static_assert(safe_argument<U>,
+                  "GCC 12 destroys this value twice if it is a temporary, and cannot tell std::move(name) from one: "
+                  "give it a name, and pass the name as it is, or pass what its constructor takes");
 }
 
 }  // namespace rondo::detail

@@ -39,9 +39,8 @@ auto as_call(C&& child) {
 }
 
 template <class C>
-concept child_source = is_task<std::remove_cvref_t<C>> || requires(std::decay_t<C>& call) {
-    requires is_task<std::remove_cvref_t<decltype(call())>>;
-};
+concept child_source = is_task<std::remove_cvref_t<C>> ||
+                       requires(std::decay_t<C>& call) { requires is_task<std::remove_cvref_t<decltype(call())>>; };
 
 template <class C>
 constexpr void assert_safe_child() {
@@ -62,9 +61,9 @@ inline constexpr bool owns_elements = !std::is_lvalue_reference_v<Range> && !std
 template <class Range>
 auto as_calls(Range&& range) {
     using element = decltype(*std::begin(range));
-    static_assert(!is_task<std::remove_cvref_t<element>> || !std::is_reference_v<element> ||
-                      !std::is_lvalue_reference_v<Range>,
-                  "a range of tasks is handed over: std::move it");
+    static_assert(
+        !is_task<std::remove_cvref_t<element>> || !std::is_reference_v<element> || !std::is_lvalue_reference_v<Range>,
+        "a range of tasks is handed over: std::move it");
     constexpr bool moves = owns_elements<Range> || is_task<std::remove_cvref_t<element>>;
     const auto call_of = [](element&& e) -> decltype(auto) {
         if constexpr (moves && std::is_lvalue_reference_v<element>) {

@@ -1,6 +1,7 @@
 // Callbacks the loop keeps: one block each, the callable inside it.
 #pragma once
 
+#include <rondo/base/detail/crossing.hpp>
 #include <rondo/base/detail/pool.hpp>
 #include <rondo/loop/op.hpp>
 #include <rondo/base/time.hpp>
@@ -11,12 +12,13 @@
 
 namespace rondo::detail {
 
+class engine;
+
 /// A callable that runs once: ticks, microtasks, posts, close callbacks.
 struct callback : ready_node {
     enum class act : std::uint8_t { run, drop };  // both free the block
 
-    explicit callback(void (*f)(callback&, act), std::source_location made) noexcept
-        : invoke(f), place(made) {
+    explicit callback(void (*f)(callback&, act), std::source_location made) noexcept : invoke(f), place(made) {
         what = kind::callback;
     }
 
@@ -87,7 +89,7 @@ struct handle_node : linked_op {
 
     bool is_timer() const noexcept { return what <= sort::interval; }
 
-    loop* of = nullptr;  // null once the loop is gone, or nothing can start it again
+    engine* of = nullptr;  // null once the loop is gone, or nothing can start it again
     std::uint32_t count = 0;  // handles, plus one while its callback runs
     std::uint32_t slot = 0;   // of a timer, as long as it lives
     sort what = sort::timer;
@@ -100,8 +102,7 @@ struct handle_node : linked_op {
 template <class F>
 struct handle_node_of final : handle_node {
     template <class G>
-    handle_node_of(G&& g, std::source_location made)
-        : handle_node(&call, made), fn(std::forward<G>(g)) {}
+    handle_node_of(G&& g, std::source_location made) : handle_node(&call, made), fn(std::forward<G>(g)) {}
 
     static void call(handle_node& base, act what) {
         auto& self = static_cast<handle_node_of&>(base);

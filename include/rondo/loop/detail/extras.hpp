@@ -31,7 +31,7 @@ struct extras {
 /// A task has ended as the owner of `lock`: nobody could unlock it any more.
 [[noreturn]] RONDO_API void ended_with_lock(const owned_lock& lock) noexcept;
 
-/// Those of `f`, made if it has none. Throws bad_alloc.
+/// The extras of `f`, made if it has none. Throws bad_alloc.
 RONDO_API extras& extras_of(fiber& f);
 /// A child gets what its parent has that is inherited. Throws bad_alloc, and then the child is freed.
 RONDO_API void inherit_extras(fiber& child, const fiber& parent);

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <utility>
 
 namespace rondo::detail {
 
@@ -17,117 +18,162 @@ namespace rondo::detail {
 /// own. Not movable: its tasks point to it. Its loop knows those that hold tasks, for reports.
 class RONDO_API scope : links {
  public:
-    /// What a scope does when one of its fibers has ended; the outcome is still in the fiber. Of plain
-    /// successes it hears only if `hears_successes`.
+    /// What a scope does when one of its tasks has ended; the outcome is still in the fiber. Of plain successes it
+    /// hears if it wants to, or if there is a line.
     using ended_hook = void (*)(scope&, fiber&) noexcept;
 
     /// `kind` is for reports, a literal.
-    explicit scope(loop& l, ended_hook hook, const char* kind = "scope") noexcept
-        : of(l), on_ended(hook), label(kind) {}
+    explicit scope(scheduler& l, ended_hook hook, const char* kind = "scope") noexcept
+        : its_loop(l), on_ended_(hook), kind_(kind) {}
     ~scope() {
-        if (count != 0) [[unlikely]]
+        if (count_ != 0) [[unlikely]]
             destroyed_with_tasks();
         if (linked()) unlink();
     }
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
 
+    scheduler& its_loop;
+
+    // --- who is in it
+
     /// Makes this the innermost scope of `f`, a running task, until leave().
     void enter(fiber& f) noexcept;
     void leave() noexcept;
+    /// The task that has entered it; null for a root.
+    fiber* holder() const noexcept { return holder_; }
+    /// The coroutine of that task which did; it may be gone.
+    const promise_base* entered_by() const noexcept { return entered_by_; }
+    /// What the holder was in before; null for a root.
+    scope* parent() const noexcept { return parent_; }
 
-    /// A task of it that may not start yet, and the one that is next.
-    void wait_for_turn(fiber& f) noexcept {
-        waiting_to_start.push(f);
-        ++waiting_count;
-    }
-    fiber& next_in_turn() noexcept {
-        --waiting_count;
-        return static_cast<fiber&>(waiting_to_start.pop());
-    }
-    /// From now on its hook is told about plain successes.
-    void hear_successes() noexcept {
-        hears_successes = true;
-        ends_plainly = false;
-    }
-    /// Whether what waits in it is cancelled; a task of it may be so for itself (is_cancelled). O(1): whoever
-    /// cancels, or moves a shield, has told every scope below.
-    bool is_cut() const noexcept { return cancelled || (cancelled_outside && !shielded); }
-    void is_cancelled_outside(bool is) noexcept {
-        cancelled_outside = is;
-        was_cancelled_outside |= is;
-    }
-    /// Whether as many run as may.
-    bool is_full() const noexcept { return count - waiting_count >= max_running; }
+    const ring<fiber>& tasks() const noexcept { return tasks_; }
+    std::size_t size() const noexcept { return count_; }
+    /// `waits` is completed with 0 when the last task has ended.
+    void tell_when_empty(op& waits) noexcept { awaited_by_ = &waits; }
+
+    // --- cancelling
 
     /// Asks every task in it to end; tasks spawned later are cancelled at birth. O(tasks below it).
     void cancel() noexcept;
+    bool cancelled() const noexcept { return cancelled_; }
+    /// What is cancelled outside does not reach in.
+    bool is_shielded() const noexcept { return shielded_; }
+    /// Puts the shield up or down; who does so while the scope is entered renews the cancellation below it.
+    void shield(bool up) noexcept { shielded_ = up; }
+    /// Whether the task that has entered it is cancelled where it came from; and whether it was so for a moment at
+    /// least, since it entered it or since that was forgotten.
+    bool cancelled_outside() const noexcept { return cancelled_outside_; }
+    bool was_cancelled_outside() const noexcept { return was_cancelled_outside_; }
+    void forget_cancelled_outside() noexcept { was_cancelled_outside_ = false; }
+    /// Whether what waits in it is cancelled; a task of it may be so for itself (is_cancelled). O(1): whoever
+    /// cancels, or moves a shield, has told every scope below.
+    bool is_cut() const noexcept { return cancelled_ || (cancelled_outside_ && !shielded_); }
 
-    loop& of;
-    ended_hook on_ended;
-    ring<fiber> fibers;
-    queue<ready_node> waiting_to_start;      // of `fibers`, those that are one too many
-    std::size_t waiting_count = 0;
-    std::size_t max_running = ~std::size_t{0};
-    std::size_t count = 0;
-    op* joiner = nullptr;                    // completed with 0 when `count` falls to 0
-    scope* parent = nullptr;                 // what the holder was in before; null for a root
-    fiber* holder = nullptr;                 // the task that has entered it; null for a root
-    const promise_base* entered_by = nullptr;  // the coroutine that did; only compared
-    scope* next_visited = nullptr;           // during cancel()
-    time_point deadline = never;             // for current_deadline()
-    const char* label;                       // "task group"
-    const char* reason = "";                 // why it was cancelled, if anyone said
-    bool closed = false;                     // nothing may be spawned into it
-    bool cancelled = false;
-    bool shielded = false;                   // what is cancelled outside does not reach in
-    bool cancelled_outside = false;          // the task that has entered it is cancelled where it came from
-    bool was_cancelled_outside = false;      // that was so for a moment at least, since it was entered
-    bool hears_successes = true;
-    /// What is spawned into it needs no second look: it is known to its loop, not cancelled, and without a limit.
-    bool open_wide = false;
-    /// Nobody need hear of a plain success.
-    bool ends_plainly = false;
+    // --- for reports
+
+    const char* kind() const noexcept { return kind_; }      // "task group"
+    const char* reason() const noexcept { return reason_; }  // why it was cancelled, if anyone said
+    time_point deadline() const noexcept { return deadline_; }
+
+ protected:
+    static constexpr std::size_t no_limit = ~std::size_t{0};
+
+    /// So many tasks run at once; the others stand in line. Before the first one is spawned.
+    void limit_running(std::size_t most) noexcept { max_running_ = most; }
+    void hear_of_successes(bool hears) noexcept {
+        hears_successes_ = hears;
+        ends_plainly_ = false;
+    }
+    /// Closed, nothing may be spawned into it.
+    void close() noexcept {
+        closed_ = true;
+        open_wide_ = false;
+    }
+    void open() noexcept { closed_ = false; }
+    bool is_closed() const noexcept { return closed_; }
+    /// It is cancelled before anyone has entered it.
+    void begin_cancelled() noexcept { cancelled_ = true; }
+    void set_reason(const char* why) noexcept { reason_ = why; }
+    void set_deadline(time_point deadline) noexcept { deadline_ = deadline; }
 
  private:
     friend class ring<scope>;
-    friend class rondo::loop;
+    friend class scheduler;
+    friend class engine;
+    friend class cancel_walk;
     [[noreturn]] void destroyed_with_tasks() const noexcept;
-};
 
-class start_op;
-
-/// A loop's: during a walk that cancels, the start()s it met.
-struct asked_starts {
-    start_op* first = nullptr;
-    bool walking = false;
-};
-
-/// Waits until a scope that the task has entered is empty. Shielded by nature: who cancels this task
-/// cancels the scope's.
-class RONDO_API empty_awaiter : op {
- public:
-    explicit empty_awaiter(scope& s) noexcept;
-    bool await_ready() const noexcept { return scope_.count == 0; }
-    template <rondo_promise Promise>
-    void await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        begin_shielded(*this, h.promise(), site);
-        state = armed;
-        scope_.joiner = this;
+    // The line of those that may not start yet, which are the last of its tasks: a task takes its place at the end, the
+    // first one has its turn, or one of them gives its place up (false if it had none). O(1) each.
+    void wait_for_turn(fiber& f) noexcept {
+        f.waiting = &in_line;
+        if (in_line_++ == 0) first_in_line_ = &f;
     }
-    void await_resume() const noexcept {}
+    fiber& next_in_turn() noexcept {
+        --in_line_;
+        first_in_line_->waiting = nullptr;
+        return *std::exchange(first_in_line_, tasks_.after(*first_in_line_));
+    }
+    bool gives_up_turn(fiber& f) noexcept {
+        if (f.waiting != &in_line) return false;
+        if (&f == first_in_line_) return next_in_turn(), true;
+        --in_line_;
+        f.waiting = nullptr;
+        tasks_.move_before(f, *first_in_line_);
+        return true;
+    }
+    /// Whether as many run as may.
+    bool is_full() const noexcept { return count_ - in_line_ >= max_running_; }
 
- private:
-    static void describe(const op& o, char* text, std::size_t size) noexcept;
-    static const op_vtable table;
-    scope& scope_;
+    void set_cancelled_outside(bool is) noexcept {
+        cancelled_outside_ = is;
+        was_cancelled_outside_ |= is;
+    }
+
+    ended_hook on_ended_;
+    ring<fiber> tasks_;
+    fiber* first_in_line_ = nullptr;  // only if `in_line_` says so
+    std::size_t in_line_ = 0;
+    std::size_t max_running_ = no_limit;
+    std::size_t count_ = 0;
+    op* awaited_by_ = nullptr;
+    scope* parent_ = nullptr;
+    fiber* holder_ = nullptr;
+    const promise_base* entered_by_ = nullptr;
+    scope* next_visited_ = nullptr;  // while a cancellation walks
+    time_point deadline_ = never;
+    const char* kind_;
+    const char* reason_ = "";
+    bool closed_ = false;
+    bool cancelled_ = false;
+    bool shielded_ = false;
+    bool cancelled_outside_ = false;
+    bool was_cancelled_outside_ = false;
+    bool hears_successes_ = true;
+    // These two are computed when a task is spawned into it and one of them is false: each spares every spawn, and
+    // every end, several questions. It is known to its loop, not cancelled, and without a limit, so what is spawned
+    // into it needs no second look; and nobody need hear of a plain success.
+    bool open_wide_ = false;
+    bool ends_plainly_ = false;
+};
+
+/// A task that is to be cancelled because the one that waits for it is, although it is in no scope of that one.
+struct later_cancel {
+    fiber* target = nullptr;
+    later_cancel* next = nullptr;
+};
+
+/// The cancels that a loop puts off while a walk that cancels goes on.
+struct postponed_cancels {
+    later_cancel* first = nullptr;
+    bool walking = false;
 };
 
 /// Whether what the task waits for now has to answer "cancelled".
 inline bool is_cancelled(const fiber& f) noexcept {
     const scope& in = *f.inside;
-    return in.is_cut() || (in.holder != &f && (f.flags & fiber::cancel_asked) != 0);
+    return in.is_cut() || (in.holder() != &f && f.cancel_asked != 0);
 }
 
 /// After a shield was put up or taken down: what every task below may wait for. O(tasks below it).
@@ -135,5 +181,8 @@ RONDO_API void renew_cancellation(scope& s) noexcept;
 
 /// Cancels one fiber: every later wait answers -ECANCELED, and the present one is asked to end.
 RONDO_API void cancel_fiber(fiber& f) noexcept;
+
+/// Cancels `c.target`: now, or at the end of the walk that goes on. `c` stays where it is until then.
+RONDO_API void cancel_later(later_cancel& c) noexcept;
 
 }  // namespace rondo::detail

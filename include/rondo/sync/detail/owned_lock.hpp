@@ -26,6 +26,16 @@ struct RONDO_API lock_wait : wait_op {
         : wait_op(vtable), wanted(l), shared(is_shared) {}
 };
 
+/// A condition's wait: first it stands in the condition's queue, then in that of the mutex; it completes once.
+struct RONDO_API condition_wait : lock_wait {
+    condition_wait(named_queue& condition_queue, owned_lock* l) noexcept
+        : lock_wait(table, nullptr, false), in(&condition_queue), lock(l) {}
+    bool start() noexcept;
+    named_queue* in;
+    owned_lock* lock;
+    static const op_vtable table;
+};
+
 class RONDO_API owned_lock {
  public:
     owned_lock(const char* kind, const char* name) noexcept : waits_(kind, name) {}
@@ -36,7 +46,7 @@ class RONDO_API owned_lock {
     owned_lock(const owned_lock&) = delete;
     owned_lock& operator=(const owned_lock&) = delete;
 
-    /// For start(): true, it waits; false, it has the lock, or `result` says why it never will.
+    /// What start() of a wait calls. True: it waits. False: it has the lock, or `result` says why it never will.
     bool start(lock_wait& w) noexcept {
         if (w.owner->more == nullptr && !may_own(w)) return false;
         return !try_lock(*w.owner, w.shared) && wait_or_refuse(w);
@@ -49,7 +59,7 @@ class RONDO_API owned_lock {
         own(f);
         return true;
     }
-    /// The same for the running task; there must be one. Throws bad_alloc.
+    /// Does the same for the running task, and asserts that there is one. Throws bad_alloc.
     bool try_lock_here(bool shared);
     void unlock() noexcept {
         if (owner_ != current_task()) [[unlikely]]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <rondo/task/detail/wait_queue.hpp>
+#include <rondo/task/wait.hpp>
 
 namespace rondo::detail {
 
@@ -18,7 +19,7 @@ class RONDO_API named_queue : public wait_queue<> {
 
     /// "semaphore 'db'".
     std::string title() const;
-    /// The same, cut at `size`; gives how much of it was written.
+    /// Writes the title to `text`, cut at `size`, and gives how much of it was written.
     std::size_t write_title(char* text, std::size_t size) const noexcept;
     /// "semaphore 'db', 14 waiting".
     void describe(char* text, std::size_t size) const noexcept;
@@ -32,12 +33,13 @@ class RONDO_API named_queue : public wait_queue<> {
 /// A wait in a named_queue for which nothing has to be put right when it is cancelled.
 struct RONDO_API queue_wait : wait_op {
     explicit queue_wait(named_queue& q) noexcept : wait_op(table), in(&q) {}
-    /// For start(): waits behind all others.
+    /// What start() of a wait calls: it waits behind all others.
     bool stand() noexcept {
         in->push(*this);
         return true;
     }
-    /// For await_resume(): throws `cancelled` if that is how it ended.
+    void give_back() noexcept {}  // to have stood in a queue leaves nothing behind
+    /// What await_resume() of a wait calls: throws `cancelled` if that is how it ended.
     void check() const {
         if (result < 0) [[unlikely]]
             throw_failure(result, "wait");

@@ -6,7 +6,7 @@
 // for less (tokio #6450, embassy #6964, x/sync #10 are that look forgotten).
 #pragma once
 
-#include <rondo/loop/loop.hpp>
+#include <rondo/loop/detail/scheduler.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -48,18 +48,18 @@ class wait_queue {
     /// Takes out `w` and completes it: its task is queued, not resumed. Only while the loop runs.
     void complete(Wait& w, std::int32_t result = 0) noexcept {
         remove(w);
-        this_loop().complete(w, result);
+        running().complete(w, result);
     }
     void complete_first(std::int32_t result = 0) noexcept { complete(front(), result); }
     /// Whether the first is an arm of a select_one(), so that its task has other waits to undo.
     bool first_is_arm() const noexcept { return front().vt->done != &wake_owner; }
-    /// As complete_first(0), where that costs; not for an arm.
+    /// Does what complete_first(0) does, in fewer instructions. The first wait must not be an arm of a select_one().
     void wake_first() noexcept {
         Wait& first = front();
         remove(first);
         first.result = 0;
         first.state = op::done;
-        this_loop().make_ready(*first.owner);
+        running().make_ready(*first.owner);
     }
     /// Takes out one that is cancelled. The owner looks at the queue again afterwards.
     void cancel(Wait& w) noexcept {
@@ -86,22 +86,6 @@ class wait_queue {
 
     ring<Wait> waits_;
     std::size_t count_ = 0;
-};
-
-/// Awaiting `Wait`, an op: its start() arms it and gives true, or finishes it at once and gives false.
-/// Owner and place are set then. select_one() starts its arms the same way.
-template <class Wait>
-struct awaits {
-    bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> h,
-                       std::source_location site = std::source_location::current()) noexcept {
-        auto& self = static_cast<Wait&>(*this);
-        if (!begin(self, promise_of(h), site)) return suspended(self);
-        if (self.start()) return true;
-        self.owner->waiting = nullptr;
-        return current->let_others_run(*self.owner);
-    }
 };
 
 }  // namespace rondo::detail

@@ -42,7 +42,7 @@ class timer_heap {
         owner_[s] = &owner;
         return s;
     }
-    /// Of a slot that is not armed.
+    /// Gives back a slot that is not armed.
     void release(slot s) noexcept {
         owner_[s] = nullptr;
         where_[s] = free_;

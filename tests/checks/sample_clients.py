@@ -1,0 +1,292 @@
+"""Puts clients that know nothing of rondo on the samples line_chat, tcp_proxy and udp_echo.
+
+    sample_clients.py FOLDER_OF_PROGRAMS [chat|proxy|udp]... [ROOMS]
+
+ROOMS: how many rooms of the chat have eight members each, 100 if it is not said.
+"""
+
+import atexit
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+PATIENCE = 120
+failures = 0
+
+
+def check(name, good, seen=""):
+    global failures
+    failures += not good
+    print(f"{'ok     ' if good else 'FAILED '} {name}" + ("" if good else f": {seen}"))
+
+
+class Program:
+    """A sample that says where it listens; ended by SIGTERM."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)  # when a check fails by an exception
+        line = self.process.stdout.readline()
+        self.port = int(re.search(r"listening on [^ ,]*:(\d+)", line).group(1))
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        out = self.process.communicate(timeout=PATIENCE)[0]
+        return self.process.returncode, out
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+def read_all(s):
+    parts = []
+    while part := s.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+# --- line_chat
+
+
+def chat(folder, rooms=100, members=8, lines=200):
+    server = Program(f"{folder}/line_chat", "--port", "0")
+
+    lazy = socket.socket()  # never reads what its room says
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    lazy.connect(("127.0.0.1", server.port))
+    lazy.sendall(b"busy\n")
+    busy = connect(server.port)
+    busy.sendall(b"busy\n")
+
+    clients = []
+    for room in range(rooms):
+        for _ in range(members):
+            s = connect(server.port)
+            s.sendall(b"room %d\n" % room)
+            clients.append(s)
+    # A first line of each, so that all are in their rooms before they talk.
+    for s in clients:
+        s.sendall(b"hello\n")
+    time.sleep(1)
+
+    text = b"".join(b"line %d\n" % i for i in range(lines))
+    poll = select.epoll()
+    by_fd = {s.fileno(): [s, text, 0, b""] for s in clients}
+    for s in clients:
+        s.setblocking(False)
+        poll.register(s.fileno(), select.EPOLLIN | select.EPOLLOUT)
+    talk = b"x" * 1000 + b"\n"
+    busy_got = [0]
+
+    def busy_talks():
+        for i in range(8000):
+            while busy_got[0] < (i - 100) * len(talk):  # it is no lazy one itself
+                time.sleep(0.001)
+            busy.sendall(talk)
+
+    busy_thread = threading.Thread(target=busy_talks, daemon=True)
+    busy_thread.start()
+
+    def busy_reads():
+        try:
+            while part := busy.recv(1 << 16):
+                busy_got[0] += len(part)
+        except OSError:
+            pass
+
+    threading.Thread(target=busy_reads, daemon=True).start()
+
+    wanted = members * lines
+    seen, waiting = 0, len(clients)
+    end = time.monotonic() + PATIENCE
+    while waiting and time.monotonic() < end:
+        for fd, events in poll.poll(1):
+            state = by_fd[fd]
+            if events & select.EPOLLOUT:
+                if state[1]:
+                    state[1] = state[1][state[0].send(state[1]):]
+                if not state[1]:
+                    poll.modify(fd, select.EPOLLIN)
+            if events & select.EPOLLIN:
+                part = state[0].recv(1 << 16)
+                if not part:
+                    poll.unregister(fd)
+                    continue
+                got = (state[3] + part).count(b"line ") - state[3].count(b"line ")
+                state[3] = part[-4:]
+                seen += got
+                before, state[2] = state[2], state[2] + got
+                waiting -= before < wanted <= state[2]
+    check(f"line_chat: {len(clients)} clients, all {len(clients) * wanted} deliveries", seen == len(clients) * wanted, seen)
+    busy_thread.join(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while busy_got[0] < 8000 * 1001 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    check("line_chat: a client that never reads harms nobody", busy_got[0] == 8000 * 1001, busy_got[0])
+    lazy.settimeout(PATIENCE)
+    try:
+        left = len(read_all(lazy))
+    except ConnectionError:
+        left = 0
+    check("line_chat: and is shown out", left < 8000 * 1001, left)
+    too_long = connect(server.port)
+    too_long.sendall(b"room\n" + b"y" * 10000)
+    too_long.settimeout(PATIENCE)
+    try:
+        read_all(too_long)
+        ended = True
+    except ConnectionError:
+        ended = True
+    except OSError:
+        ended = False
+    check("line_chat: a line without end ends only its client", ended)
+    for s in clients:
+        s.close()
+    code, out = server.end()
+    check("line_chat: SIGTERM ends it, and it says what it did", code == 0 and "deliveries" in out, (code, out))
+
+
+# --- tcp_proxy
+
+
+def listener():
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen(100)
+    return s
+
+
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+def is_reset(s):
+    try:
+        read_all(s)
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def proxy(folder):
+    target = listener()
+    server = Program(f"{folder}/tcp_proxy", "0", f"127.0.0.1:{target.getsockname()[1]}")
+
+    def pair():
+        near = connect(server.port)
+        near.settimeout(PATIENCE)
+        far = target.accept()[0]
+        far.settimeout(PATIENCE)
+        return near, far
+
+    near, far = pair()
+    near.sendall(b"question")
+    near.shutdown(socket.SHUT_WR)
+    question = read_all(far)
+    far.sendall(b"answer after the end")
+    far.close()
+    answer = read_all(near)
+    check("tcp_proxy: a half-closed connection goes on the other way", (question, answer) == (b"question", b"answer after the end"))
+
+    data = os.urandom(8_000_000)
+    near, far = pair()
+    received = []
+    reading = threading.Thread(target=lambda: received.append(read_all(far)))
+    reading.start()
+    near.sendall(data)
+    near.shutdown(socket.SHUT_WR)
+    reading.join(PATIENCE)
+    check("tcp_proxy: megabytes pass unchanged", received == [data])
+    far.close()
+
+    near, far = pair()
+    near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    text = b""
+    for i in range(500):
+        near.sendall(bytes([i % 256]))
+        text += far.recv(1)
+    check("tcp_proxy: single bytes pass at once", text == bytes(i % 256 for i in range(500)))
+
+    near, far = pair()
+    near.sendall(b"half a mess")
+    got = far.recv(100)
+    reset(near)
+    check("tcp_proxy: a reset of the client is one for the server", got == b"half a mess" and is_reset(far))
+    near, far = pair()
+    far.sendall(b"half an ans")
+    got = near.recv(100)
+    reset(far)
+    check("tcp_proxy: a reset of the server is one for the client", got == b"half an ans" and is_reset(near))
+
+    target.close()
+    try:
+        refused = is_reset(connect(server.port))
+    except ConnectionResetError:  # while it was connecting
+        refused = True
+    check("tcp_proxy: when nobody listens there, the client is reset", refused)
+    code, out = server.end()
+    check("tcp_proxy: SIGTERM ends it, and it says what it did", code == 0 and "bytes there" in out, (code, out))
+    wrong = [["1"], ["x", "127.0.0.1:1"], ["70000", "127.0.0.1:1"], ["1", "host:1"], ["1", "127.0.0.1"]]
+    refused = [subprocess.run([f"{folder}/tcp_proxy", *each], capture_output=True, text=True) for each in wrong]
+    check("tcp_proxy: a wrong command line is said", all(r.returncode == 2 and "usage" in r.stderr for r in refused))
+
+
+# --- udp_echo
+
+
+def udp(folder):
+    for backend in ["epoll", "auto"]:
+        server = Program(f"{folder}/udp_echo", "--backend", backend, "--port", "0")
+        there = ("127.0.0.1", server.port)
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(PATIENCE)
+
+        sizes = [1, 0, 2048, 100, 0, 1472]
+        for size in sizes:
+            s.sendto(b"x" * size, there)
+        seen = [len(s.recvfrom(65536)[0]) for _ in sizes]
+        check(f"udp_echo: datagrams come back whole, in order, empty ones as well ({backend})", seen == sizes, seen)
+        s.sendto(b"y" * 3000, there)
+        check(f"udp_echo: a longer one is cut ({backend})", len(s.recv(65536)) == 2048)
+
+        gone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for _ in range(50):
+            gone.sendto(b"I am not here any more", there)
+        gone.close()  # the answers are refused by its host
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(100)]
+        for i, each in enumerate(sockets):
+            each.settimeout(PATIENCE)
+            each.sendto(b"%d" % i, there)
+        answers = [each.recv(100) for each in sockets]
+        check(f"udp_echo: a client that vanishes harms none of a hundred ({backend})",
+              answers == [b"%d" % i for i in range(100)])
+        code, out = server.end()
+        check(f"udp_echo: SIGTERM ends it, and it says what it did ({backend})",
+              code == 0 and "1 truncated" in out, (code, out))
+    wrong = subprocess.run([f"{folder}/udp_echo", "--port", "x"], capture_output=True, text=True)
+    check("udp_echo: a wrong command line is said", wrong.returncode == 2 and "--port" in wrong.stderr)
+
+
+def main():
+    folder, which = sys.argv[1], [each for each in sys.argv[2:] if not each.isdigit()] or ["chat", "proxy", "udp"]
+    rooms = next((int(each) for each in sys.argv[2:] if each.isdigit()), 100)
+    if "chat" in which:
+        chat(folder, rooms)
+    if "proxy" in which:
+        proxy(folder)
+    if "udp" in which:
+        udp(folder)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
