@@ -901,16 +901,15 @@ void engine::fire_once(handle_node& node) noexcept {
     call(node);
 }
 
-void engine::on_unhandled(loop::error_hook hook, void* context) noexcept {
+void engine::on_unhandled(hook<loop::error_hook> to) noexcept {
     check_thread("on_unhandled");
-    hook_ = hook;
-    hook_context_ = context;
+    error_hook_ = std::move(to);
 }
 
 void engine::report_unhandled(std::exception_ptr error, std::source_location place) noexcept {
-    if (hook_ != nullptr) {
+    if (const auto to = error_hook_; to.call != nullptr) {
         try {
-            hook_(std::move(error), place, hook_context_);
+            to.call(std::move(error), place, to.context);
         } catch (...) {
             if (escaped_) {
                 log_lost(std::current_exception(), place);

@@ -24,6 +24,14 @@ class clock_watch;
 class left_behind;
 struct remote_state;
 
+/// What a program wants to be called with. Who calls it holds a copy: it may set another one meanwhile.
+template <class Function>
+struct hook {
+    Function call = nullptr;
+    void* context = nullptr;
+    std::shared_ptr<void> kept = nullptr;  // the callable, unless the program keeps it itself
+};
+
 class RONDO_API engine final : public scheduler {
  public:
     engine(rondo::loop& l, const loop_options& options);
@@ -47,17 +55,14 @@ class RONDO_API engine final : public scheduler {
     std::vector<alive_entry> why_alive(std::source_location called_at) const;
     loop_stats stats() const noexcept;
     std::string backend_info() const;
-    void on_unhandled(loop::error_hook hook, void* context) noexcept;
+    void on_unhandled(hook<loop::error_hook> to) noexcept;
 
     bool is_running() const noexcept { return running_; }
     bool stopped() const noexcept { return stopped_; }
     phase current_phase() const noexcept { return phase_; }
     backend_kind kind() const noexcept { return backend_->kind(); }
     void refresh_now() noexcept { now_ = backend_->now(); }
-    void on_dead_letter(loop::dead_letter_hook hook, void* context) noexcept {
-        dead_letter_hook_ = hook;
-        dead_letter_context_ = context;
-    }
+    void on_dead_letter(hook<loop::dead_letter_hook> to) noexcept { dead_letter_hook_ = std::move(to); }
     rondo::remote remote(std::source_location place);
 
     handle_node& add_timer_node(handle_node& node, delay after, bool repeats);
@@ -268,10 +273,8 @@ class RONDO_API engine final : public scheduler {
     time_point give_up_at_{};             // of drain_root(): when no task has taken a step until then
     std::uint64_t steps_when_asked_ = 0;
     std::uint64_t bytes_when_asked_ = 0;
-    loop::error_hook hook_ = nullptr;
-    void* hook_context_ = nullptr;
-    loop::dead_letter_hook dead_letter_hook_ = nullptr;
-    void* dead_letter_context_ = nullptr;
+    hook<loop::error_hook> error_hook_;
+    hook<loop::dead_letter_hook> dead_letter_hook_;
     std::exception_ptr escaped_;
     const void* const thread_;  // whose it is
     const int thread_id_;       // the kernel's number of that thread, for messages

@@ -103,7 +103,7 @@ void scheduler::report_unhandled(std::exception_ptr error, std::source_location 
 void scheduler::add_dead_letter(const dead_letter& letter) noexcept {
     engine& self = engine::of(*this);
     ++self.stats_.dead_letters;
-    if (self.dead_letter_hook_ != nullptr) self.dead_letter_hook_(letter, self.dead_letter_context_);
+    if (const auto to = self.dead_letter_hook_; to.call != nullptr) to.call(letter, to.context);
 }
 
 // --- time

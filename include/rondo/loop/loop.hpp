@@ -13,9 +13,11 @@
 #include <rondo/loop/remote.hpp>
 #include <rondo/loop/stats.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -177,15 +179,40 @@ class RONDO_API loop {
     /// it throws ends run(), after this turn. Only one exception can: what it throws for further errors
     /// of the turn, or while run() unwinds the last tasks, is logged (level error).
     using error_hook = void (*)(std::exception_ptr error, std::source_location place, void* context);
-    void on_unhandled(error_hook hook, void* context = nullptr) noexcept;
+    void on_unhandled(error_hook hook, void* context = nullptr) noexcept { on_unhandled(hook, context, nullptr); }
+    /// Any callable instead, as f(error, place). The loop keeps it until it gets another hook, or ends.
+    /// Throws bad_alloc.
+    template <std::invocable<std::exception_ptr, std::source_location> F>
+    void on_unhandled(F f) {
+        auto kept = std::make_shared<F>(std::move(f));
+        void* const context = kept.get();
+        const error_hook hook = [](std::exception_ptr error, std::source_location place, void* callable) {
+            (*static_cast<F*>(callable))(std::move(error), place);
+        };
+        on_unhandled(hook, context, std::move(kept));
+    }
 
     /// Called with each dead letter, after it was counted (loop_stats::dead_letters). It must not throw, and
     /// must not touch the actor. Null, the default, only counts.
     using dead_letter_hook = void (*)(const dead_letter& letter, void* context) noexcept;
-    void on_dead_letter(dead_letter_hook hook, void* context = nullptr) noexcept;
+    void on_dead_letter(dead_letter_hook hook, void* context = nullptr) noexcept {
+        on_dead_letter(hook, context, nullptr);
+    }
+    /// Any callable instead, as f(letter), which is kept likewise. Throws bad_alloc.
+    template <std::invocable<const dead_letter&> F>
+    void on_dead_letter(F f) {
+        auto kept = std::make_shared<F>(std::move(f));
+        void* const context = kept.get();
+        const dead_letter_hook hook = [](const dead_letter& letter, void* callable) noexcept {
+            (*static_cast<F*>(callable))(letter);
+        };
+        on_dead_letter(hook, context, std::move(kept));
+    }
 
  private:
     friend class detail::scheduler;
+    void on_unhandled(error_hook hook, void* context, std::shared_ptr<void> kept) noexcept;
+    void on_dead_letter(dead_letter_hook hook, void* context, std::shared_ptr<void> kept) noexcept;
     timer start_timer(detail::handle_node& node, delay after);
     timer start_interval(detail::handle_node& node, delay period);
     immediate_handle start_immediate(detail::handle_node& node) noexcept;
