@@ -14,17 +14,6 @@ rondo::task<> process(int item) {
     if (item % 20 == 13) throw std::runtime_error("item " + std::to_string(item) + " is broken");
 }
 
-// try/finally in Python: whatever becomes of the item, it is done when this goes.
-class done_at_end {
- public:
-    explicit done_at_end(rondo::queue<int>& q) : queue_(q) {}
-    done_at_end(const done_at_end&) = delete;
-    ~done_at_end() { queue_.task_done(); }
-
- private:
-    rondo::queue<int>& queue_;
-};
-
 struct report {
     std::map<std::string, int> items_of;  // per worker
     int failed = 0;
@@ -34,7 +23,7 @@ rondo::task<> worker(std::string name, rondo::queue<int>& queue, report& r) {
     for (;;) {
         const auto item = co_await queue.get();
         if (!item) co_return;  // shut down, and nothing is left
-        done_at_end guard(queue);
+        const auto done = queue.done_at_exit();  // try/finally in Python: done, whatever becomes of the item
         try {
             co_await process(*item);
             ++r.items_of[name];

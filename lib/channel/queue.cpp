@@ -78,3 +78,14 @@ void queue_core::wait::fail(const char* operation) const {
 }
 
 }  // namespace rondo::detail
+
+namespace rondo {
+
+task_done_guard::~task_done_guard() {
+    if (of_ == nullptr) return;
+    RONDO_ASSERT(of_->in_hand != 0,
+                 "a value of a queue was said to be done by a guard, and before that by task_done()");
+    of_->task_done();
+}
+
+}  // namespace rondo

@@ -210,6 +210,45 @@ TEST_CASE("queue: values that are still in it go with it") {
     }
 }
 
+TEST_CASE("queue: a guard says that a value is done, however its block is left") {
+    test::run([]() -> task<> {
+        queue<int> q(8);
+        const auto work = [](queue<int>& from) -> task<> {
+            while (auto next = co_await from.get()) {
+                const auto done = from.done_at_exit();
+                if (*next == 1) continue;
+                if (*next == 2) throw std::runtime_error("two");
+                co_await sleep_for(1h);
+            }
+        };
+        for (int i = 1; i <= 3; ++i) co_await q.put(i);
+        auto first = spawn(work, std::ref(q));
+        bool failed = false;
+        try {
+            co_await first;
+        } catch (const std::runtime_error&) {
+            failed = true;
+        }
+        CHECK(failed);
+        CHECK(q.unfinished() == 1);
+        auto second = spawn(work, std::ref(q));
+        co_await test::others_first();
+        CHECK(q.size() == 0);
+        CHECK(q.unfinished() == 1);
+        second.cancel();
+        co_await q.join();
+        CHECK(q.unfinished() == 0);
+        co_await q.put(1);
+        static_cast<void>(q.try_get());
+        {
+            task_done_guard one = q.done_at_exit();
+            const task_done_guard moved = std::move(one);
+            CHECK(q.unfinished() == 1);
+        }
+        CHECK(q.unfinished() == 0);
+    });
+}
+
 TEST_CASE("queue: errors say which queue") {
     test::run([]() -> task<> {
         queue<int> q(1, "jobs");

@@ -3,8 +3,8 @@
 //
 //     rondo::queue<job> jobs(100, "jobs");
 //     while (auto next = co_await jobs.get()) {  // a worker
+//         const auto done = jobs.done_at_exit();  // also if work() throws
 //         co_await work(*next);
-//         jobs.task_done();
 //     }
 //
 // queue<T> gives the oldest value, lifo_queue<T> the newest, priority_queue<T> the smallest. Who waits is
@@ -17,6 +17,7 @@
 
 #include <rondo/task/detail/named_queue.hpp>
 #include <rondo/base/detail/safe_argument.hpp>
+#include <rondo/base/detail/take.hpp>
 
 #include <concepts>
 #include <memory>
@@ -88,6 +89,26 @@ class [[nodiscard]] queue_core::join_awaiter : public wait, public awaits<join_a
     }
     rondo::result<void> finish() const { return await_resume(), rondo::result<void>(); }
 };
+
+}  // namespace detail
+
+/// Calls task_done() when it goes, however its block is left: for one value that was got. See queue<T>::done_at_exit().
+class RONDO_API task_done_guard {
+ public:
+    explicit task_done_guard(detail::queue_core& of) noexcept : of_(&of) {}
+    task_done_guard(task_done_guard&& other) noexcept : of_(detail::take(other.of_)) {}
+    task_done_guard& operator=(task_done_guard other) noexcept {
+        detail::trade(of_, other.of_);
+        return *this;
+    }
+    /// Asserts that the value was not said to be done before. O(1), or O(those who join).
+    ~task_done_guard();
+
+ private:
+    detail::queue_core* of_;
+};
+
+namespace detail {
 
 template <class T>
 struct get_wait : queue_core::wait {
@@ -221,6 +242,9 @@ class queue_of : queue_core {
     /// Says that all that was to be done with one of the values that were got is done. Throws logic_error when that has
     /// been said of all of them. O(1), or O(those who join).
     void task_done() { queue_core::task_done(); }
+    /// Calls task_done() when what it gives goes: at the end of the block, also by an exception or a cancel. The queue
+    /// must outlive it.
+    [[nodiscard]] task_done_guard done_at_exit() noexcept { return task_done_guard(*this); }
     /// Waits until nothing is unfinished: everything that was put has been got, and is done. Returns at once if
     /// that is so already. Cancel: nothing is lost. O(1).
     join_awaiter join() noexcept { return join_awaiter(*this); }
