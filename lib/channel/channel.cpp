@@ -46,15 +46,24 @@ channel_core::~channel_core() {
     RONDO_ASSERT(senders.empty() && receivers.empty(), "a channel was destroyed while a task waits on it");
 }
 
-void channel_core::close() noexcept {
+void channel_core::close(std::exception_ptr why) noexcept {
+    if (ended != 0) return;
     ended = 1;
-    while (!senders.empty()) senders.complete_first(-EPIPE);
-    while (!receivers.empty()) receivers.complete_first();
+    cause = std::move(why);
+    while (!senders.empty()) senders.complete_first(closed_result());
+    while (!receivers.empty()) receivers.complete_first(end_result());
 }
 
-void channel_core::fail(std::int32_t result, const char* operation) {
-    if (result == -ECANCELED) throw_failure(result, operation);
-    throw io_error(errno_code(-result), operation, "a closed channel");
+void channel_core::fail(const channel_wait& w, const char* operation) {
+    if (w.result == -ECANCELED) throw_failure(w.result, operation);
+    if (w.result == -ESHUTDOWN) std::rethrow_exception(w.of->cause);
+    throw io_error(errno_code(-w.result), operation, "a closed channel");
+}
+
+failure channel_core::failure_of_cause(const channel_wait& w) {
+    failure why = failure_of(w.of->cause);
+    if (!why.code()) why.raise();
+    return why;
 }
 
 }  // namespace rondo::detail

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -190,6 +191,89 @@ TEST_CASE("channel: sending on a closed one is an error, and the value stays (Go
         } catch (const io_error& e) {
             CHECK(std::string(e.operation()) == "send");
             CHECK(e.subject() == "a closed channel");
+        }
+    });
+}
+
+TEST_CASE("channel: the cause of a close comes behind what is buffered (Kotlin: close(cause))") {
+    test::run([]() -> task<> {
+        channel<int> c(1);
+        CHECK_FALSE(c.cause());
+        co_await c.send(1);
+        c.close(std::make_exception_ptr(io_error(std::make_error_code(std::errc::io_error), "read", "disk 3")));
+        c.close(std::make_exception_ptr(std::runtime_error("later")));  // the first one stays
+        CHECK(c.closed());
+        CHECK(c.cause());
+        const auto first = co_await c.receive();
+        CHECK(first == 1);
+        CHECK(c.finished());
+        CHECK_FALSE(c.try_receive());
+        CHECK(c.try_send(2).error() == std::errc::broken_pipe);
+        for (int i = 0; i < 2; ++i) {  // each who asks gets it
+            const auto got = co_await attempt(c.receive());
+            CHECK(got.failure().message() == "read disk 3: Input/output error");
+            const auto sent = co_await attempt(c.emplace(2));
+            CHECK(sent.failure().message() == "read disk 3: Input/output error");
+            const auto thrown = co_await failure_of(c.receive());
+            CHECK(thrown == std::errc::io_error);
+        }
+        auto chosen = co_await attempt(select_one(c.receive(), sleep_for(1h)));
+        CHECK(chosen.error() == std::errc::io_error);
+    });
+}
+
+TEST_CASE("channel: a cause that is no system_error is thrown in both spellings; a plain close has none") {
+    test::run([]() -> task<> {
+        channel<int> c;
+        c.close(std::make_exception_ptr(std::logic_error("odd")));
+        int thrown = 0;
+        const auto count_throw = [&](auto wait) -> task<> {
+            try {
+                static_cast<void>(co_await std::move(wait));
+            } catch (const std::logic_error&) {
+                ++thrown;
+            }
+        };
+        co_await count_throw(c.receive());
+        co_await count_throw(attempt(c.receive()));
+        co_await count_throw(c.emplace(1));
+        co_await count_throw(attempt(c.emplace(1)));
+        CHECK(thrown == 4);
+        channel<int> plain;
+        plain.close(nullptr);
+        const auto nothing = co_await plain.receive();
+        CHECK_FALSE(nothing);
+        CHECK_FALSE(plain.cause());
+    });
+}
+
+TEST_CASE("channel: a cause reaches all who wait, on both sides, and leaves values with their senders") {
+    test::run([]() -> task<> {
+        no_parcel_left check;
+        const auto cause =
+            std::make_exception_ptr(io_error(std::make_error_code(std::errc::host_unreachable), "connect", "a feed"));
+        for (const bool receiving : {true, false}) {
+            channel<parcel> c;
+            int told = 0;
+            const auto receive = [](channel<parcel>& from, int& n) -> task<> {
+                const auto r = co_await attempt(from.receive());
+                n += r.error() == std::errc::host_unreachable;
+            };
+            const auto send = [](channel<parcel>& to, int& n) -> task<> {
+                parcel mine(3);
+                const auto r = co_await attempt(to.send_from(mine));
+                n += r.error() == std::errc::host_unreachable && mine.number() == 3;
+            };
+            const auto body = [&](task_group& group) -> task<> {
+                for (int i = 0; i < 3; ++i) {
+                    if (receiving) group.spawn(receive, std::ref(c), std::ref(told)).discard();
+                    if (!receiving) group.spawn(send, std::ref(c), std::ref(told)).discard();
+                }
+                co_await test::others_first();
+                c.close(cause);
+            };
+            co_await with_task_group(body);
+            CHECK(told == 3);
         }
     });
 }

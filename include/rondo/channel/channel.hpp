@@ -13,7 +13,9 @@
 #include <rondo/task/detail/wait_queue.hpp>
 #include <rondo/task/wait.hpp>
 
+#include <cerrno>
 #include <concepts>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -59,8 +61,14 @@ class RONDO_API channel_core {
         --count;
         return i;
     }
-    void close() noexcept;
-    [[noreturn]] static void fail(std::int32_t result, const char* operation);
+    /// With a cause, if it is not null. The first one stays.
+    void close(std::exception_ptr why) noexcept;
+    /// With what a send ends when it is closed, and a receive when nothing is left.
+    std::int32_t closed_result() const noexcept { return cause ? -ESHUTDOWN : -EPIPE; }
+    std::int32_t end_result() const noexcept { return cause ? -ESHUTDOWN : 0; }
+    [[noreturn]] static void fail(const channel_wait& w, const char* operation);
+    /// The cause, for a wait that ends by it. Throws it instead, if it has no code.
+    static rondo::failure failure_of_cause(const channel_wait& w);
     static const op_vtable sending;
     static const op_vtable receiving;
 
@@ -74,6 +82,7 @@ class RONDO_API channel_core {
     std::size_t ended = 0;     // or 1; as wide as what it is looked at together with
     const scheduler* const made_on;  // null: made before any loop ran
     const char* const name;
+    std::exception_ptr cause;  // why it was closed; null: it is open, or has just ended
 
  protected:
     ~channel_core();
@@ -85,10 +94,14 @@ struct receive_wait : channel_wait {
 
     std::optional<T> await_resume() {
         if (result < 0) [[unlikely]]
-            channel_core::fail(result, "receive");
+            channel_core::fail(*this, "receive");
         return std::move(value);
     }
-    rondo::result<std::optional<T>> finish() { return await_resume(); }
+    rondo::result<std::optional<T>> finish() {
+        if (result == -ESHUTDOWN) [[unlikely]]
+            return channel_core::failure_of_cause(*this);
+        return await_resume();
+    }
 
     std::optional<T> value;
 };
@@ -99,11 +112,12 @@ struct send_wait : channel_wait {
 
     void await_resume() const {
         if (result < 0) [[unlikely]]
-            channel_core::fail(result, "send");
+            channel_core::fail(*this, "send");
     }
     rondo::result<void> finish() const {
         if (result == -ECANCELED) [[unlikely]]
-            channel_core::fail(result, "send");
+            channel_core::fail(*this, "send");
+        if (result == -ESHUTDOWN) return channel_core::failure_of_cause(*this);
         if (result < 0) return failure_thrown_by(errno_code(-result), [this] { await_resume(); });
         return {};
     }
@@ -194,8 +208,8 @@ class channel : detail::channel_core {
     // --- sending
     //
     // Waits until there is room, or for an unbuffered channel until a receiver takes the value. Throws
-    // io_error(broken_pipe) when the channel is closed, before or meanwhile. Cancel, and any failure: the
-    // value was not sent; where it is then is said of each. O(1).
+    // io_error(broken_pipe), or the cause, when the channel is closed, before or meanwhile. Cancel, and any
+    // failure: the value was not sent; where it is then is said of each. O(1).
 
     /// Sends T(args...), which is built at once. When it was not sent it is destroyed.
     template <class... Args>
@@ -234,6 +248,7 @@ class channel : detail::channel_core {
     ///
     ///     while (auto item = co_await items.receive()) use(*item);
     ///
+    /// If it was closed with a cause, that is thrown then.
     /// Cancel: nothing is lost. A value that was faster than the cancel is received all the same. O(1).
     [[nodiscard]] detail::receive_awaiter<T> receive() noexcept { return detail::receive_awaiter<T>(*this); }
 
@@ -245,7 +260,10 @@ class channel : detail::channel_core {
 
     /// Nothing can be sent any more. Sends that wait fail and keep their values, receives that wait end empty;
     /// what is buffered can still be received. O(waits).
-    void close() noexcept { channel_core::close(); }
+    void close() noexcept { channel_core::close(nullptr); }
+    /// The same because of an error, which receivers then get instead of the end, when they have had what is buffered,
+    /// and senders instead of broken_pipe. Who waits must still find the channel. Once it is closed, nothing changes.
+    void close(std::exception_ptr cause) noexcept { channel_core::close(std::move(cause)); }
     /// Closes, and destroys what is buffered, when nobody will receive any more. Gives how many values were sent but
     /// never received.
     std::size_t discard() noexcept {
@@ -259,6 +277,8 @@ class channel : detail::channel_core {
     /// How many values are buffered.
     std::size_t size() const noexcept { return count; }
     bool closed() const noexcept { return ended != 0; }
+    /// With which error it was closed; null if with none, and while it is open.
+    std::exception_ptr cause() const noexcept { return channel_core::cause; }
     /// Whether it is closed and everything has been received.
     bool finished() const noexcept { return ended != 0 && count == 0; }
     /// How many tasks wait to send; waiting_receivers(): to receive.
@@ -396,7 +416,7 @@ std::size_t channel<T>::drop_buffered() noexcept {
 template <class T>
 [[gnu::noinline]] bool channel<T>::start(detail::send_wait<T>& w) noexcept {
     if (ended) {
-        w.result = -EPIPE;
+        w.result = closed_result();
         return false;
     }
     if (give(*w.value, w.owner)) return false;
@@ -406,7 +426,11 @@ template <class T>
 
 template <class T>
 bool channel<T>::start(detail::receive_wait<T>& w) noexcept {
-    if (take(w.value, w.owner) || ended) return false;
+    if (take(w.value, w.owner)) return false;
+    if (ended) {
+        w.result = end_result();
+        return false;
+    }
     receivers.push(w);
     return true;
 }
