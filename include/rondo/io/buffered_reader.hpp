@@ -13,7 +13,6 @@
 #include <rondo/io/stream.hpp>
 #include <rondo/task/task.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <optional>
@@ -39,7 +38,7 @@ class buffered_reader {
 
     /// The buffer is made by the first read, and grows beyond `capacity` only for a read that needs more.
     explicit buffered_reader(Stream& stream, std::size_t capacity = default_capacity) noexcept
-        : stream_(&stream), capacity_(std::max<std::size_t>(capacity, 1)) {}
+        : stream_(&stream), capacity_(capacity != 0 ? capacity : 1) {}
 
     /// The next line without its end, "\n" or "\r\n"; the last one need not have an end. Empty at the end of the
     /// stream. A line of more than `limit` bytes throws io_error(message_size), and stays in the buffer.
@@ -55,7 +54,7 @@ class buffered_reader {
     [[nodiscard]] task<bool> read_line(std::string& into, std::size_t limit = default_limit) {
         into.clear();
         constexpr std::size_t most = std::string::npos - 2;
-        const std::size_t size = co_await find("\n", std::min(limit, most) + 2, "read_line");
+        const std::size_t size = co_await find("\n", less(limit, most) + 2, "read_line");
         std::string_view line = buffer_.text().substr(0, size);
         if (line.ends_with('\n')) line.remove_suffix(1);
         if (size != line.size() && line.ends_with('\r')) line.remove_suffix(1);
@@ -118,13 +117,16 @@ class buffered_reader {
     Stream& stream() const noexcept { return *stream_; }
 
  private:
+    /// std::min without <algorithm>, which costs every program that includes this a tenth of its time to compile.
+    static constexpr std::size_t less(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
+
     /// Reads until so many bytes are in the buffer; how many of them are, fewer only at the end.
     task<std::size_t> fill(std::size_t wanted) {
         while (buffer_.size() < wanted) {
             const bool more = co_await read_more(wanted - buffer_.size());
             if (!more) break;
         }
-        co_return std::min(wanted, buffer_.size());
+        co_return less(wanted, buffer_.size());
     }
 
     /// How many bytes lie before the end of the first `delimiter`; all there are if the stream ends before.
@@ -135,7 +137,7 @@ class buffered_reader {
             const std::size_t at = text.find(delimiter, looked_at);
             if (at != text.npos && at + delimiter.size() <= limit) co_return at + delimiter.size();
             if (at != text.npos || text.size() >= limit) detail::throw_too_long(operation, limit);
-            looked_at = text.size() - std::min(text.size(), delimiter.size() - 1);
+            looked_at = text.size() - less(text.size(), delimiter.size() - 1);
             const bool more = co_await read_more(1);
             if (!more) co_return buffer_.size();
         }
@@ -144,14 +146,15 @@ class buffered_reader {
     /// At least one byte more, `hoped` if they are there at once; false at the end of the stream.
     task<bool> read_more(std::size_t hoped) {
         const std::size_t usual = buffer_.size() < capacity_ ? capacity_ - buffer_.size() : 1;
-        const std::span<std::byte> room = buffer_.room(std::max(usual, std::min(hoped, 16 * capacity_)));
+        const std::size_t most = less(hoped, 16 * capacity_);
+        const std::span<std::byte> room = buffer_.room(most < usual ? usual : most);
         const std::size_t got = co_await stream_->read_some(room);
         buffer_.filled(got);
         co_return got != 0;
     }
 
     std::size_t take(writable_bytes into, std::size_t count) noexcept {
-        count = std::min(count, into.size());
+        count = less(count, into.size());
         if (count != 0) std::memcpy(into.data(), buffer_.bytes().data(), count);
         buffer_.drop(count);
         return count;

@@ -14,7 +14,6 @@
 #include <rondo/sync/event.hpp>
 #include <rondo/task/task.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -51,8 +50,7 @@ class buffered_writer {
     /// it), or the stream has failed. Does not wait: the bytes go out when someone writes, flushes or runs. Throws
     /// bad_alloc.
     bool try_write(bytes_view from) {
-        if (failure_ || (buffered() != 0 && from.size() > marks_.high - std::min(buffered(), marks_.high)))
-            return false;
+        if (failure_ || (buffered() != 0 && buffered() + from.size() > marks_.high)) return false;
         append(from);
         return true;
     }
