@@ -1,5 +1,6 @@
 // Fifty transfers, eight at a time, from a server that is sometimes busy, slow or broken: limits, retries, a summary.
 #include <rondo/rondo.hpp>
+#include <rondo/io.hpp>
 
 #include <cstdio>
 #include <string>

@@ -1,5 +1,6 @@
 // A chat for nc: your first line names a room, each further one goes to everybody in it. --port N (0: any).
 #include <rondo/rondo.hpp>
+#include <rondo/io.hpp>
 
 #include <cstdio>
 #include <map>

@@ -1,5 +1,6 @@
 // A transparent TCP proxy: tcp_proxy LISTEN_PORT TARGET_ADDRESS:PORT. Half-closes and resets pass through, too.
 #include <rondo/rondo.hpp>
+#include <rondo/io.hpp>
 
 #include <charconv>
 #include <cstdio>

@@ -1,5 +1,6 @@
 // A UDP echo server, in batches: --backend NAME, --host ADDRESS, --port N (0: any); Ctrl-C ends it.
 #include <rondo/os/signal.hpp>
+#include <rondo/net/udp.hpp>
 #include <rondo/rondo.hpp>
 
 #include "options.hpp"

@@ -13,39 +13,39 @@ namespace rondo::detail {
 class signal_list {
  public:
     void add(signal_watch& who) noexcept {
-        who.next.store(nullptr);
-        end().store(&who);
+        set(who.next, nullptr);
+        signal_watch** at = &first_;
+        while (*at != nullptr) at = &(*at)->next;
+        set(*at, &who);
     }
     /// False: it is not in the list.
     bool remove(signal_watch& who) noexcept {
-        for (std::atomic<signal_watch*>* at = &first_; at->load() != nullptr; at = &at->load()->next) {
-            if (at->load() != &who) continue;
-            at->store(who.next.load());
+        for (signal_watch** at = &first_; *at != nullptr; at = &(*at)->next) {
+            if (*at != &who) continue;
+            set(*at, who.next);
             return true;
         }
         return false;
     }
-    void clear() noexcept { first_.store(nullptr); }
+    void clear() noexcept { set(first_, nullptr); }
 
     /// In the order in which they came. False: nobody watches it. Async-signal-safe.
-    bool tell(int signal) const noexcept { return tell(signal, false) || tell(signal, true); }
+    bool tell(int signal) noexcept { return tell(signal, false) || tell(signal, true); }
 
  private:
-    bool tell(int signal, bool last_resort) const noexcept {
+    bool tell(int signal, bool last_resort) noexcept {
         bool told = false;
-        for (signal_watch* at = first_.load(); at != nullptr; at = at->next.load()) {
+        for (signal_watch* at = get(first_); at != nullptr; at = get(at->next)) {
             if ((at->signals & signal_watch::bit(signal)) == 0 || at->last_resort != last_resort) continue;
             told = true;
             at->notify(*at, signal);
         }
         return told;
     }
-    std::atomic<signal_watch*>& end() noexcept {
-        std::atomic<signal_watch*>* at = &first_;
-        while (at->load() != nullptr) at = &at->load()->next;
-        return *at;
-    }
-    std::atomic<signal_watch*> first_{nullptr};
+    static signal_watch* get(signal_watch*& link) noexcept { return std::atomic_ref(link).load(); }
+    static void set(signal_watch*& link, signal_watch* to) noexcept { std::atomic_ref(link).store(to); }
+
+    signal_watch* first_ = nullptr;
 };
 
 }  // namespace rondo::detail

@@ -38,9 +38,11 @@ std::string loop::backend_info() const { return engine::of(*this).backend_info()
 backend_kind loop::kind() const noexcept { return engine::of(*this).kind(); }
 phase loop::current_phase() const noexcept { return engine::of(*this).current_phase(); }
 
+void loop::on_unhandled(error_hook hook, void* context) noexcept { on_unhandled(hook, context, nullptr); }
 void loop::on_unhandled(error_hook hook, void* context, std::shared_ptr<void> kept) noexcept {
     engine::of(*this).on_unhandled({hook, context, std::move(kept)});
 }
+void loop::on_dead_letter(dead_letter_hook hook, void* context) noexcept { on_dead_letter(hook, context, nullptr); }
 void loop::on_dead_letter(dead_letter_hook hook, void* context, std::shared_ptr<void> kept) noexcept {
     engine::of(*this).on_dead_letter({hook, context, std::move(kept)});
 }

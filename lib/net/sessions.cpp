@@ -247,12 +247,12 @@ sessions::sessions(scheduler& l, const serve_options& o, serve_stats& counts, st
     : scope(l, &ended, "sessions"),
       counts_(counts),
       limit_(o.max_connections != 0 ? o.max_connections : default_limit(l)),
-      limits_(session_limits::are_asked_for(o) ? std::make_unique<session_limits>(l, o) : nullptr),
+      limits_(session_limits::are_asked_for(o) ? new session_limits(l, o) : nullptr),
       accepts_per_turn_(std::max(o.accepts_per_turn, 1u)),
       refuses_(o.refuse_when_full),
       place_(place) {}
 
-sessions::~sessions() = default;
+sessions::~sessions() { delete limits_; }
 
 void sessions::check_descriptor(int descriptor) const {
     connection_info none;

@@ -80,9 +80,8 @@ struct main_signals::state {
     signal_notice notice;
 };
 
-main_signals::main_signals(scheduler& on, fiber& main, bool wanted)
-    : state_(wanted ? std::make_unique<state>(on, main) : nullptr) {}
-main_signals::~main_signals() = default;
+main_signals::main_signals(scheduler& on, fiber& main, bool wanted) : state_(wanted ? new state(on, main) : nullptr) {}
+main_signals::~main_signals() { delete state_; }
 
 int main_signals::ended_by() const noexcept {
     if (state_ == nullptr || (state_->main.flags & (fiber::has_value | fiber::has_error))) return 0;

@@ -23,7 +23,6 @@
 #include <rondo/loop/oracle.hpp>
 #include <rondo/base/time.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -251,7 +250,7 @@ struct signal_watch {
     notice notify;
     std::uint64_t signals = 0;  // which: bit n - 1 is signal n
     bool last_resort = false;  // told only of a signal that nobody else watches
-    std::atomic<signal_watch*> next{nullptr};  // the backend's
+    signal_watch* next = nullptr;  // the backend's; changed while a signal handler may walk there
 };
 
 /// A finished op, as `backend::wait` reports it.

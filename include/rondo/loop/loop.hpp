@@ -179,7 +179,7 @@ class RONDO_API loop {
     /// it throws ends run(), after this turn. Only one exception can: what it throws for further errors
     /// of the turn, or while run() unwinds the last tasks, is logged (level error).
     using error_hook = void (*)(std::exception_ptr error, std::source_location place, void* context);
-    void on_unhandled(error_hook hook, void* context = nullptr) noexcept { on_unhandled(hook, context, nullptr); }
+    void on_unhandled(error_hook hook, void* context = nullptr) noexcept;
     /// Any callable instead, as f(error, place). The loop keeps it until it gets another hook, or ends.
     /// Throws bad_alloc.
     template <std::invocable<std::exception_ptr, std::source_location> F>
@@ -195,9 +195,7 @@ class RONDO_API loop {
     /// Called with each dead letter, after it was counted (loop_stats::dead_letters). It must not throw, and
     /// must not touch the actor. Null, the default, only counts.
     using dead_letter_hook = void (*)(const dead_letter& letter, void* context) noexcept;
-    void on_dead_letter(dead_letter_hook hook, void* context = nullptr) noexcept {
-        on_dead_letter(hook, context, nullptr);
-    }
+    void on_dead_letter(dead_letter_hook hook, void* context = nullptr) noexcept;
     /// Any callable instead, as f(letter), which is kept likewise. Throws bad_alloc.
     template <std::invocable<const dead_letter&> F>
     void on_dead_letter(F f) {

@@ -4,7 +4,6 @@
 #include <rondo/loop/loop.hpp>
 #include <rondo/task/spawn.hpp>
 
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -37,7 +36,7 @@ class RONDO_API main_signals {
 
  private:
     struct state;
-    std::unique_ptr<state> state_;
+    state* const state_;  // its own; null: not wanted
 };
 
 /// Ends the process by the signal, as if nobody had caught it. Returns only if it is blocked or ignored: the exit code

@@ -13,7 +13,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <source_location>
 #include <span>
@@ -59,7 +58,7 @@ class RONDO_API sessions : public scope {
 
     serve_stats& counts_;
     std::size_t limit_;
-    std::unique_ptr<session_limits> limits_;  // null: there are none but that one
+    session_limits* const limits_;  // its own; null: there are none but that one
     wait_queue<> waiting_;  // acceptors, for room
     std::uint64_t turn_ = 0;  // of the loop, in which the latest was accepted
     std::uint32_t accepted_in_turn_ = 0;
