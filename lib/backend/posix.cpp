@@ -3,6 +3,7 @@
 #include "adopt.hpp"
 #include "base/fork.hpp"
 #include "datagrams.hpp"
+#include "files.hpp"
 #include "process_signals.hpp"
 #include "tcp_info.hpp"
 #include "unix_names.hpp"
@@ -138,10 +139,10 @@ std::int32_t poll_result(int found, std::uint32_t mask) noexcept {
     return static_cast<std::int32_t>(there & (mask | poll_mask::error));
 }
 
-span_cursor::span_cursor(const io_op& what) noexcept
-    : at_(static_cast<const std::span<const std::byte>*>(what.data)), end_(at_ + what.size) {
+span_cursor::span_cursor(std::span<const std::span<const std::byte>> spans, std::size_t moved) noexcept
+    : at_(spans.data()), end_(at_ + spans.size()) {
     skip_empty();
-    if (what.moved > 0) advance(what.moved);
+    if (moved > 0) advance(moved);
 }
 
 span_cursor::filled span_cursor::fill(std::span<iovec> window, std::size_t most) const noexcept {
@@ -322,6 +323,15 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::unix_local_name: return unix_local_name(what.fd, *static_cast<raw_unix_name*>(what.data));
         case sys_op::call::unix_peer_name: return unix_peer_name(what.fd, *static_cast<raw_unix_name*>(what.data));
         case sys_op::call::unix_credentials: return look_at_peer(what.fd, *static_cast<peer_credentials*>(what.data));
+        case sys_op::call::pipe_pair:
+        case sys_op::call::pipe_capacity:
+        case sys_op::call::adopt_pipe:
+        case sys_op::call::fifo_make:
+        case sys_op::call::fifo_open:
+        case sys_op::call::standard_stream:
+        case sys_op::call::terminal_pair:
+        case sys_op::call::terminal_number:
+        case sys_op::call::terminal_window: return call_for_files(what);
     }
     return -EINVAL;
 }

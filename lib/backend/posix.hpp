@@ -107,7 +107,9 @@ void refuse_connection(int fd) noexcept;
 class span_cursor {
  public:
     /// Stands behind the `moved` bytes that are through.
-    explicit span_cursor(const io_op& what) noexcept;
+    explicit span_cursor(const io_op& what) noexcept
+        : span_cursor({static_cast<const std::span<const std::byte>*>(what.data), what.size}, what.moved) {}
+    span_cursor(std::span<const std::span<const std::byte>> spans, std::size_t moved) noexcept;
 
     bool at_end() const noexcept { return at_ == end_ || left_ == 0; }
     /// What a window describes: so many pieces, and their bytes.

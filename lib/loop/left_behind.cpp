@@ -43,6 +43,7 @@ int left_behind::control(sys_op& what) noexcept {
         case sys_op::call::unix_local_name:
         case sys_op::call::unix_peer_name:
         case sys_op::call::unix_credentials:
+        case sys_op::call::terminal_number:
         case sys_op::call::close: silence(); return forwarding_backend::control(what);
         default: break;
     }
@@ -50,6 +51,11 @@ int left_behind::control(sys_op& what) noexcept {
     if (what.what == sys_op::call::tcp_socket || what.what == sys_op::call::stream_pair ||
         what.what == sys_op::call::udp_socket || what.what == sys_op::call::unix_socket)
         used_in_child("making a socket");
+    if (what.what == sys_op::call::pipe_pair) used_in_child("making a pipe");
+    if (what.what == sys_op::call::fifo_open) used_in_child("opening a FIFO");
+    if (what.what == sys_op::call::fifo_make) used_in_child("making a FIFO");
+    if (what.what == sys_op::call::standard_stream) used_in_child("opening a standard stream");
+    if (what.what == sys_op::call::terminal_pair) used_in_child("making a terminal");
     if (what.what == sys_op::call::watch_clock) used_in_child("waiting for the wall clock");
     char text[48];
     std::snprintf(text, sizeof text, "a call on descriptor %d", what.fd);

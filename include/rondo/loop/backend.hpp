@@ -158,6 +158,16 @@ struct peer_credentials {
     friend bool operator==(const peer_credentials&, const peer_credentials&) = default;
 };
 
+/// How large the window of a terminal is.
+struct window_size {
+    std::uint16_t rows = 0;  // 0: unknown
+    std::uint16_t columns = 0;
+    std::uint16_t width = 0;  // in pixels; most terminals leave this and the height at 0
+    std::uint16_t height = 0;
+
+    friend bool operator==(const window_size&, const window_size&) = default;
+};
+
 /// What never blocks, answered at once: result >= 0, or -errno.
 struct sys_op {
     enum class call : std::uint8_t {
@@ -195,6 +205,16 @@ struct sys_op {
         unix_local_name,   // into the raw_unix_name at `data`
         unix_peer_name,    // likewise
         unix_credentials,  // of the peer, into the peer_credentials at `data`; -ENOTCONN if there is none
+        pipe_pair,  // whose buffer has `value` bytes, 0: as usual; result 0; who reads, and who writes, in fds
+        pipe_capacity,  // result: the size of the buffer of the pipe; it becomes `value` before, if that is not 0
+        adopt_pipe,  // `fd` becomes one of rondo's, if it is an end of a pipe: to read (`value` 0), or to write (1)
+        fifo_make,   // a file at the path at `data`, which ends with a zero; its mode is `value`
+        fifo_open,  // the one at the path at `data`, to read (`value` 0), or to write (1), -ENXIO: nobody reads;
+        // result: a descriptor, with which reading waits until somebody has opened it for writing
+        standard_stream,  // result: a descriptor of its own for standard input, output or error (`value` 0, 1 or 2)
+        terminal_pair,  // raw, if `value` is 1; result 0; the master and the terminal in fds
+        terminal_number,  // of a master; result: which terminal is its own
+        terminal_window,  // into the window_size at `data`; or set to it, if `value` is 1
     };
     enum class option : std::uint8_t {
         no_delay,        // TCP_NODELAY

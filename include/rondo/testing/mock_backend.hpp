@@ -134,8 +134,10 @@ class mock_backend final : public backend {
     int control(sys_op& what) noexcept override {
         using enum sys_op::call;
         if (what.what == unwatch) end_all_of(what.fd);
-        const bool makes =
-            what.what == tcp_socket || what.what == udp_socket || what.what == unix_socket || what.what == watch_clock;
+        if (what.what == stream_pair || what.what == pipe_pair || what.what == terminal_pair)
+            for (int& each : what.fds) each = next_fd_++;
+        const bool makes = what.what == tcp_socket || what.what == udp_socket || what.what == unix_socket ||
+                           what.what == watch_clock || what.what == fifo_open || what.what == standard_stream;
         return makes && what.fd < 0 ? next_fd_++ : 0;
     }
     int watch_signals(signal_watch&) noexcept override { return 0; }

@@ -91,6 +91,13 @@ std::int32_t epoll_backend::attempt_datagrams(record& r, io_op& what) noexcept {
     return result;
 }
 
+std::int32_t epoll_backend::attempt_file(record& r, io_op& what) noexcept {
+    const std::int32_t result = move_file_bytes(what, r.kind, budget_, buffers_);
+    if (result == out_of_share) return go_on_later(r);
+    if (result == would_block) r.bits |= is_reader(what.kind) ? record::dry : record::full;
+    return result;
+}
+
 std::int32_t epoll_backend::attempt_poll(record& r, io_op& what) noexcept {
     if (r.bits & record::foreign && what.state == op::armed) return 0;  // the event says so
     const bool in = what.kind == io_kind::poll_in;

@@ -3,6 +3,7 @@
 
 #include "backend/buffers.hpp"
 #include "backend/descriptors.hpp"
+#include "backend/files.hpp"
 #include "backend/posix.hpp"
 
 #include <rondo/loop/backend.hpp>
@@ -29,6 +30,7 @@ struct record {
         asked = 256,      // an op that waits was cancelled
         udp = 512,        // datagrams: fewer than asked for empty it
         room = 1024,      // of these: it is watched for writing, too
+        file = 2048,      // it is no socket of ours: `kind` says what; read and written until EAGAIN
     };
 
     io_op* reader;
@@ -39,6 +41,7 @@ struct record {
     std::uint16_t generation;
     std::uint16_t bits;
     bool queued;
+    enum file_kind kind;  // with `file`
 };
 
 /// What epoll keeps for us: the record, which never moves, and in the upper bits, which no address
@@ -90,6 +93,7 @@ class epoll_backend final : public posix_backend {
     [[gnu::noinline]] bool send_the_rest(io_op& what, ssize_t n) noexcept;
     [[gnu::noinline]] bool submit_any(io_op& what) noexcept;
     [[gnu::noinline]] bool submit_rare(record& r, io_op& what) noexcept;
+    bool submit_file(record& r, io_op& what) noexcept;
     bool submit_poll(record& r, io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
     void begin_close(record& r, int fd) noexcept;
@@ -108,6 +112,7 @@ class epoll_backend final : public posix_backend {
     std::int32_t attempt_poll(record& r, io_op& what) noexcept;
     std::int32_t attempt_datagrams(record& r, io_op& what) noexcept;
     std::int32_t attempt_watch(const io_op& what) noexcept;
+    std::int32_t attempt_file(record& r, io_op& what) noexcept;
 
     std::int32_t go_on_later(record& r) noexcept;
     bool must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept;
@@ -117,6 +122,7 @@ class epoll_backend final : public posix_backend {
     int watch_room(record& r, int fd) noexcept;
     int change(int first, record& r, int fd, std::uint32_t events) noexcept;
     record* forget(int fd, std::uint16_t bits) noexcept;
+    int make_files(sys_op& what) noexcept;
     void strand(io_op*& slot) noexcept;
     void unwatch(record& r, int fd) noexcept;
     void unregister(record& r, int fd) noexcept;

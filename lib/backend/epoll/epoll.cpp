@@ -88,7 +88,7 @@ bool epoll_backend::submit(io_op& what) noexcept {
             return park(what);
         }
     } else if (what.kind == io_kind::send) {
-        constexpr auto mask = record::foreign | record::ending;
+        constexpr auto mask = record::foreign | record::ending | record::file;
         // Not empty, and small.
         if (!(r.bits & mask) && r.writer == nullptr && what.size - 1 < byte_budget::small) [[likely]]
             return submit_send(what);
@@ -118,6 +118,8 @@ bool epoll_backend::submit_any(io_op& what) noexcept {
     if (r == nullptr || r->bits & record::ending) [[unlikely]]
         return finish(what, r != nullptr ? -EBADF : table_.why_none(what.fd));
     what.moved = 0;
+    if (r->bits & record::file && moves_bytes(what.kind)) [[unlikely]]
+        return submit_file(*r, what);
     switch (what.kind) {
         case io_kind::borrow: return begin<&epoll_backend::attempt>(*r, r->reader, what);
         case io_kind::receive:
@@ -128,6 +130,11 @@ bool epoll_backend::submit_any(io_op& what) noexcept {
             return begin<&epoll_backend::attempt_send>(*r, r->writer, what);
         default: return submit_rare(*r, what);
     }
+}
+
+bool epoll_backend::submit_file(record& r, io_op& what) noexcept {
+    if (what.kind != io_kind::borrow && what.size == 0) return finish(what, 0);
+    return begin<&epoll_backend::attempt_file>(r, is_reader(what.kind) ? r.reader : r.writer, what);
 }
 
 bool epoll_backend::submit_rare(record& r, io_op& what) noexcept {
@@ -154,7 +161,9 @@ bool epoll_backend::begin(record& r, io_op*& slot, io_op& what) noexcept {
         if (result != would_block) return finish(what, result);
     }
     if (!(r.bits & record::registered)) [[unlikely]] {
-        if (const int error = enroll(r, what.fd)) return finish(what, error);
+        const int error = enroll(r, what.fd);
+        // What epoll refuses, as files on a disk, is ready always: it waits only for its turn.
+        if (error != 0 && !(error == -EPERM && r.queued && r.bits & record::file)) return finish(what, error);
     }
     slot = &what;
     return park(what);
@@ -240,10 +249,12 @@ int epoll_backend::control(sys_op& what) noexcept {
         case sys_op::call::try_send:
         case sys_op::call::try_send_datagrams:
             if (r != nullptr && r->writer != nullptr) return -EAGAIN;  // bytes must not interleave
+            if (r != nullptr && r->bits & record::file) return try_file_bytes(what, r->kind, budget_);
             return call(what);
         case sys_op::call::try_receive:
         case sys_op::call::try_receive_datagrams:
             if (r != nullptr && r->reader != nullptr) return -EAGAIN;
+            if (r != nullptr && r->bits & record::file) return try_file_bytes(what, r->kind, budget_);
             return call(what);
         case sys_op::call::tcp_socket: {
             const int fd = call(what);
@@ -285,8 +296,21 @@ int epoll_backend::control(sys_op& what) noexcept {
         case sys_op::call::set_any_option:  // perhaps one that puts something on top of TCP
             if (r != nullptr) r->bits &= static_cast<std::uint16_t>(~record::plain);
             return call(what);
-        default: return call(what);
+        default: return makes_files(what.what) ? make_files(what) : call(what);
     }
+}
+
+int epoll_backend::make_files(sys_op& what) noexcept {
+    if (what.what == sys_op::call::adopt_pipe) {
+        const record* const r = table_.get(what.fd);
+        if (r == nullptr) return table_.why_none(what.fd);
+        if (r->reader != nullptr || r->writer != nullptr || r->bits & record::ending) return -EBUSY;
+    }
+    return keep_files(what, call(what), [this](int fd, file_kind kind) {
+        record* const r = forget(fd, record::known | record::file);
+        if (r != nullptr) r->kind = kind;
+        return r != nullptr;
+    });
 }
 
 void epoll_backend::give_back(void* data, std::uint32_t, std::uint16_t) noexcept { buffers_.give_back(data); }
@@ -325,6 +349,7 @@ std::string epoll_backend::describe() const {
 // One try
 
 std::int32_t epoll_backend::attempt(record& r, io_op& what) noexcept {
+    if (r.bits & record::file && moves_bytes(what.kind)) return attempt_file(r, what);
     switch (what.kind) {
         case io_kind::borrow: return attempt_borrow(r, what);
         case io_kind::receive: return attempt_receive(r, what);
@@ -496,7 +521,7 @@ void epoll_backend::settle(io_op*& slot, record& r, std::uint16_t blocked, compl
     record& r = record_of(event.data.u64);
     if (r.generation != event.data.u64 >> address_bits) [[unlikely]]
         return;
-    constexpr auto mask = record::registered | record::ending | record::asked;
+    constexpr auto mask = record::registered | record::ending | record::asked | record::file;
     if (event.events != plain_events_ || (r.bits & mask) != record::registered || r.reader == nullptr ||
         r.reader->kind != io_kind::borrow || r.writer != nullptr || !take_buffer(*r.reader))
         return on_other_event(r, event.events, done);

@@ -24,6 +24,8 @@
 //   - A datagram that is larger than the packets of a link travels in pieces, each of which may be lost; but they
 //     leave and arrive together.
 //   - Multicast needs no router: every host whose sockets have joined a group hears it, if the TTL is not 0.
+//   - A pipe is a connection within a machine, of which one end only reads and the other only writes. It holds so many
+//     bytes, while Linux counts pages.
 //   - A Unix socket's path is a name of its machine and no file: it has no directory and no mode, and is gone when the
 //     socket is. Connecting takes no time.
 #pragma once
@@ -144,6 +146,9 @@ class RONDO_API network {
     /// A descriptor that is readable when the calendar of `m` was set, until watch_clock_anew().
     int watch_clock(machine& m) noexcept;
     int watch_clock_anew(socket& s) noexcept;
+    // Pipes: pipes.cpp.
+    int pipe(machine& m, int (&fds)[2], int capacity) noexcept;
+    int pipe_capacity(socket& s, int wanted) noexcept;
     // Unix sockets: unix.cpp.
     int open_unix(machine& m) noexcept;
     int bind_unix(socket& s, unix_binding& to) noexcept;
@@ -364,6 +369,7 @@ struct socket : detail::links {
     bool keep_alive = false;
     bool reset_on_close = false;
     bool watches_clock = false;  // it is no socket: see network::watch_clock
+    bool is_pipe = false;  // one end of it; the buffers of both have its capacity
     bool unreported = false;  // connected, and connect has not said so yet
     int error = 0;  // SO_ERROR
     raw_address local;  // v4-mapped addresses are kept as v4; bound if port != 0

@@ -557,7 +557,10 @@ int sim::call(sys_op& what) noexcept {
     if (what.what == unix_socket) return network_.open_unix(machine_);
     if (what.what == watch_clock && what.fd < 0) return network_.watch_clock(machine_);
     if (what.what == udp_socket) return network_.open(machine_, what.address->kind, true);
-    if (what.what == adopt) return -ENOSYS;
+    if (what.what == pipe_pair) return network_.pipe(machine_, what.fds, what.value);
+    if (what.what == adopt || what.what == adopt_pipe || what.what == fifo_make || what.what == fifo_open ||
+        what.what == standard_stream || what.what == terminal_pair)
+        return -ENOSYS;
     if (what.what == unwatch) return 0;
 
     socket* s = machine_.find(what.fd);
@@ -599,6 +602,15 @@ int sim::call(sys_op& what) noexcept {
             *static_cast<raw_unix_name*>(what.data) = s->peer->name;
             return 0;
         case unix_credentials: return network_.unix_credentials(*s, *static_cast<peer_credentials*>(what.data));
+        case pipe_capacity: return network_.pipe_capacity(*s, what.value);
+        case terminal_number:
+        case terminal_window: return -ENOTTY;
+        case pipe_pair:
+        case adopt_pipe:
+        case fifo_make:
+        case fifo_open:
+        case standard_stream:
+        case terminal_pair: break;
         case udp_socket:
         case tcp_socket:
         case unix_socket:

@@ -22,6 +22,7 @@ inline int take_error(socket& s, int otherwise) {
 
 /// How many bytes more it may be given to send.
 inline std::uint32_t space(const socket& s) {
+    if (s.is_pipe) return s.send_buffer - std::min(s.send_buffer, s.peer->bytes.size());
     const std::uint32_t used = s.peer->bytes.size() - s.peer->arrived + s.peer->unacknowledged;
     return s.send_buffer > used ? s.send_buffer - used : 0;
 }

@@ -214,6 +214,7 @@ int network::receive(socket& s, void* into, std::size_t size) noexcept {
     s.sent -= count;
     transmit(s);
     update(s);
+    if (s.is_pipe) update(*s.peer);  // what has arrived takes room until it is read
     return static_cast<int>(count);
 }
 
@@ -324,7 +325,7 @@ void network::abort(socket& s) noexcept {
 void network::reset_arrived(socket& to) noexcept {
     if (to.dead) return;
     to.dead = true;
-    to.error = to.end_arrived ? EPIPE : ECONNRESET;  // what has arrived can still be read before
+    to.error = to.end_arrived || to.is_pipe ? EPIPE : ECONNRESET;  // what has arrived can still be read before
     to.undelivered = to.peer->bytes.size() - to.peer->arrived + to.peer->unacknowledged;
     to.peer->bytes.clear();
     to.peer->arrived = to.peer->sent = 0;

@@ -3,6 +3,7 @@
 
 #include "backend/buffers.hpp"
 #include "backend/descriptors.hpp"
+#include "backend/files.hpp"
 #include "backend/posix.hpp"
 #include "buffer_ring.hpp"
 #include "ring.hpp"
@@ -75,7 +76,9 @@ struct record {
     std::uint16_t wanted;
     std::uint8_t bits;
     bool queued;
+    enum file_kind kind;  // with any, the kernel is asked for nothing but polls
 
+    bool is_file() const noexcept { return kind != file_kind::none; }
     bool is(std::uint16_t request) const noexcept { return ((kernel | wanted) & request) != 0; }
     bool is_handed_over() const noexcept { return closer != nullptr && closer->flags & io_op::hand_over; }
 };
@@ -112,6 +115,8 @@ class uring_backend final : public posix_backend {
     bool submit_write(record& r, io_op& what) noexcept;
     bool submit_datagrams(record& r, io_op& what) noexcept;
     std::int32_t attempt_datagrams(record& r, io_op& what) noexcept;
+    bool submit_file(record& r, io_op& what) noexcept;
+    std::int32_t attempt_file(record& r, io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
     void begin_close(record& r) noexcept;
 
@@ -135,7 +140,8 @@ class uring_backend final : public posix_backend {
     void store(record& r, chunk& received) noexcept;
     chunk& unstore(record& r) noexcept;
     void recycle(chunk& back) noexcept;
-    record* forget(int fd) noexcept;
+    record* forget(int fd, file_kind kind = file_kind::none) noexcept;
+    int make_files(sys_op& what) noexcept;
     void unwatch(record& r) noexcept;
     int hand_over(record& r) noexcept;
     int release(record& r) noexcept;

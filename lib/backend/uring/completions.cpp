@@ -222,6 +222,7 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
     if (result == -EINTR || result == -EAGAIN) return cancelled ? ended(what) : would_block;
     if (result == -EPIPE && !is_reader(what.kind)) return broken_pipe(r);
     if (result < 0) return result;
+    if (r.is_file() && moves_bytes(what.kind)) return cancelled ? ended(what) : attempt_file(r, what);
     switch (what.kind) {
         case io_kind::receive: budget_.spend(static_cast<std::size_t>(result)); [[fallthrough]];
         case io_kind::send: {

@@ -21,7 +21,7 @@ bool uring_backend::issue(record& r, std::uint16_t request) noexcept {
     switch (request) {
         case record::read: {
             io_op& what = *r.reader;
-            if (what.kind == io_kind::receive) {
+            if (what.kind == io_kind::receive && !r.is_file()) {
                 // Not MSG_WAITALL: with it a reset after some bytes is reported as a short read, and
                 // the error is gone.
                 io_uring_prep_recv(sqe, r.fd, static_cast<std::byte*>(what.data) + what.moved,
@@ -90,6 +90,7 @@ bool uring_backend::issue_fill(record& r) noexcept {
 
 void uring_backend::fill_writer(io_uring_sqe& sqe, record& r) noexcept {
     io_op& what = *r.writer;
+    if (r.is_file()) return io_uring_prep_poll_add(&sqe, r.fd, POLLOUT);
     // Not MSG_WAITALL, as with receiving: with it a reset after some bytes is a short write, and the
     // error is gone. The next try would find a broken pipe.
     // The kernel does the work of all requests in one go when they are handed over, so a write spends its
@@ -141,6 +142,7 @@ void uring_backend::on_stopped(record& r) noexcept {
 void uring_backend::drive(record& r) noexcept {
     if (r.reader == nullptr || r.reader->state != op::armed || r.bits & record::ending) return;
     if (r.is(record::read | record::fill | record::take)) return;
+    if (r.is_file()) return start(r, record::read);
     switch (r.reader->kind) {
         case io_kind::borrow: return start(r, record::fill);
         case io_kind::accept: return start(r, record::take);

@@ -119,6 +119,7 @@ bool uring_backend::submit(io_op& what) noexcept {
                   io_kind::close > io_kind::poll);
     if (what.kind >= io_kind::close)
         return what.kind == io_kind::close ? submit_close(*r, what) : submit_datagrams(*r, what);
+    if (r->is_file() && moves_bytes(what.kind)) return submit_file(*r, what);
     return is_reader(what.kind) ? submit_read(*r, what) : submit_write(*r, what);
 }
 
@@ -188,6 +189,25 @@ std::int32_t uring_backend::attempt_datagrams(record& r, io_op& what) noexcept {
     return result;
 }
 
+// Pipes, terminals and files likewise: see file_bytes.hpp.
+bool uring_backend::submit_file(record& r, io_op& what) noexcept {
+    const bool reading = is_reader(what.kind);
+    io_op*& slot = reading ? r.reader : r.writer;
+    if (what.kind != io_kind::borrow && what.size == 0) return finish(what, 0);
+    if (slot != nullptr) return finish(what, -EBUSY);
+    const std::int32_t result = attempt_file(r, what);
+    if (result != would_block) return finish(what, result);
+    slot = &what;
+    park(what);
+    start(r, reading ? record::read : record::write);
+    return false;
+}
+
+std::int32_t uring_backend::attempt_file(record& r, io_op& what) noexcept {
+    const std::int32_t result = move_file_bytes(what, r.kind, budget_, heap_);
+    return result == out_of_share ? would_block : result;
+}
+
 bool uring_backend::submit_close(record& r, io_op& what) noexcept {
     const bool in_use = r.reader != nullptr || r.writer != nullptr;
     if (what.flags & io_op::hand_over && in_use) return finish(what, -EBUSY);
@@ -250,11 +270,13 @@ int uring_backend::control(sys_op& what) noexcept {
             return release(*r);
         case sys_op::call::try_send:
             if (r != nullptr && r->writer != nullptr) return -EAGAIN;  // bytes must not interleave
+            if (r != nullptr && r->is_file()) return try_file_bytes(what, r->kind, budget_);
             if (const int result = call(what); result != -EPIPE || r == nullptr) return result;
             return broken_pipe(*r);
         case sys_op::call::try_receive: {
             if (r == nullptr) return call(what);
             if (r->reader != nullptr) return -EAGAIN;
+            if (r->is_file()) return try_file_bytes(what, r->kind, budget_);
             static constexpr op_vtable none{nullptr, nullptr, nullptr};
             io_op receive(none, io_kind::receive, what.fd);
             receive.data = what.data;
@@ -301,8 +323,17 @@ int uring_backend::control(sys_op& what) noexcept {
             if (result >= 0) forget(what.fd);  // there is a record of it
             return result;
         }
-        default: return call(what);
+        default: return makes_files(what.what) ? make_files(what) : call(what);
     }
+}
+
+int uring_backend::make_files(sys_op& what) noexcept {
+    if (what.what == sys_op::call::adopt_pipe) {
+        const record* const r = table_.get(what.fd);
+        if (r == nullptr) return table_.why_none(what.fd);
+        if (r->reader || r->writer || r->kernel != 0 || r->wanted != 0 || r->bits & record::ending) return -EBUSY;
+    }
+    return keep_files(what, call(what), [this](int fd, file_kind kind) { return forget(fd, kind) != nullptr; });
 }
 
 void uring_backend::give_back(void* data, std::uint32_t, std::uint16_t buffer) noexcept {
@@ -417,7 +448,7 @@ void uring_backend::recycle(chunk& back) noexcept {
 
 // A number fresh from the kernel. An op on record is a poll on a foreign descriptor that was closed
 // under it; it ends when its request, which keeps the old file, does.
-record* uring_backend::forget(int fd) noexcept {
+record* uring_backend::forget(int fd, file_kind kind) noexcept {
     record* r = table_.get(fd);
     if (r == nullptr) return nullptr;
     for (io_op** slot : {&r->reader, &r->writer}) {
@@ -430,6 +461,7 @@ record* uring_backend::forget(int fd) noexcept {
     RONDO_ASSERT(!r->is(record::fill | record::take), "a descriptor was closed behind its owner");
     r->kernel = r->wanted = 0;
     r->bits = 0;
+    r->kind = kind;
     r->ended = 0;
     r->fd = fd;
     return r;
@@ -471,6 +503,7 @@ int uring_backend::hand_over(record& r) noexcept {
     if (r.first != nullptr || r.accepted != nullptr || r.ended < 0) return -EAGAIN;
     drop_content(r);
     r.bits = 0;
+    r.kind = file_kind::none;
     r.ended = 0;  // the kernel says it again
     r.wanted = 0;
     return 0;
@@ -479,6 +512,7 @@ int uring_backend::hand_over(record& r) noexcept {
 int uring_backend::release(record& r) noexcept {
     drop_content(r);
     r.bits = 0;
+    r.kind = file_kind::none;
     r.ended = 0;
     r.wanted = 0;
     // Linux frees the number before anything can interrupt: EINTR is no reason to try again.
