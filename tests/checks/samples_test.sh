@@ -112,6 +112,40 @@ check "an address that is none is refused" \
     refuses "takes an IP address" "$samples/echo_load" --host localhost --port 1
 
 
+# A filter as a shell uses it.
+filters() {  # filters EXPECTED ARGS...: what becomes of standard input
+    local expected=$1
+    shift
+    [[ $(timeout 20 "$samples/pipeline" "$@"; printf '\ncode %d' $?) == "$expected"$'\ncode 0' ]]
+}
+ends_with_its_reader() {  # ends_with_its_reader BACKEND: when `head` has had enough
+    local first
+    first=$(yes | { timeout 20 "$samples/pipeline" --backend "$1" --number; echo "$?" >"$work/code"; } | head -n 1)
+    [[ $first == $'1\ty' && $(<"$work/code") == 0 ]]
+}
+copies_a_file() {  # copies_a_file BACKEND: through pipes that are soon full
+    seq 200000 >"$work/numbers"
+    cat "$work/numbers" | timeout 20 "$samples/pipeline" --backend "$1" | cmp - "$work/numbers" &&
+        timeout 20 "$samples/pipeline" --backend "$1" <"$work/numbers" >"$work/copy" && cmp "$work/copy" "$work/numbers"
+}
+for backend in epoll auto; do
+    check "pipeline numbers, and keeps an end without a newline ($backend)" \
+        filters $'1\tONE\n2\tTWO' --backend "$backend" --upper --number --match o < <(printf 'one\nthree\ntwo')
+    check "pipeline on /dev/null is at its end at once ($backend)" \
+        eval "timeout 20 \"$samples/pipeline\" --backend $backend </dev/null"
+    check "pipeline passes pipes and files on unchanged ($backend)" copies_a_file "$backend"
+    check "pipeline ends when nobody reads on ($backend)" ends_with_its_reader "$backend"
+done
+fails_to_write() {  # standard output is closed, or full
+    local code=0
+    "$samples/pipeline" </dev/null 2>"$work/err" >&- || code=$?
+    [[ $code == 1 ]] && grep -q 'open standard output: Bad file descriptor' "$work/err" || return
+    code=0
+    echo line | "$samples/pipeline" 2>"$work/err" >/dev/full || code=$?
+    [[ $code == 1 ]] && grep -q 'write standard output: No space left on device' "$work/err"
+}
+check "pipeline says what is wrong with its output" fails_to_write
+
 # What the tree looks like is for tests/task/await_tree_test.cpp; here, that the program shows it.
 shows_its_tree() {  # shows_its_tree BACKEND
     RONDO_BACKEND=$1 "$samples/await_tree" >"$work/tree" || return
