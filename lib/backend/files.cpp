@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <initializer_list>
 
 namespace rondo::detail {
 namespace {

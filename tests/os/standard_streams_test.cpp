@@ -13,8 +13,12 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 using namespace rondo;
@@ -240,6 +244,76 @@ TEST_CASE("standard streams: what may not be opened once more is asked before it
     CHECK(got.ends_with(line));
     CHECK(filter.ended() == 0);
     CHECK(is_blocking(out.fds[0]));
+}
+
+/// From now on the kernel is one that does not know how to read or write a pipe with flags.
+bool forget_flags() {
+    sock_filter filter_program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{sizeof filter_program / sizeof filter_program[0], filter_program};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST_CASE("standard streams: on an older kernel a write to a pipe that nobody reads raises no SIGPIPE either") {
+    if (skipped_in_sim()) return;
+    constexpr int no_filter = 77;
+    for (const bool other_user : {false, true}) {
+        CAPTURE(other_user);
+        if (other_user && ::getuid() != 0) continue;
+        pipe_ends in, out;
+        auto writes = [other_user]() -> task<> {
+            std::signal(SIGPIPE, SIG_DFL);
+            if (!forget_flags()) std::_Exit(no_filter);
+            if (other_user && ::setuid(65534) != 0) std::_Exit(no_filter);
+            standard_input from = standard_input::open();
+            standard_output to = standard_output::open();
+            std::array<char, 5> word{};
+            co_await from.read_exactly(word);
+            co_await to.write_all(word);
+            std::array<char, 1> one{};
+            const std::size_t end = co_await from.read_some(one);
+            if (end != 0) std::_Exit(90);
+            const std::string much(300'000, 'z');
+            const auto broken = co_await attempt(to.write_all(much));
+            if (broken.error() != std::errc::broken_pipe) std::_Exit(91);
+            sigset_t pending, blocked;
+            sigpending(&pending);
+            pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+            if (sigismember(&pending, SIGPIPE) != 0 || sigismember(&blocked, SIGPIPE) != 0) std::_Exit(92);
+        };
+        const program filter(writes, in.fds[0], out.fds[1]);
+        out.close(1);
+        write_text(in.fds[1], "hello");
+        CHECK(read_count(out.fds[0], 5) == "hello");
+        in.close(1);
+        std::this_thread::sleep_for(20ms);  // until it waits for room
+        out.close(0);
+        const int status = filter.ended();
+        REQUIRE(WIFEXITED(status));
+        if (WEXITSTATUS(status) == no_filter) return;
+        CHECK(WEXITSTATUS(status) == 0);
+    }
+}
+
+TEST_CASE("standard streams: a terminal of another user is asked first as well") {
+    if (skipped_in_sim()) return;
+    if (::getuid() != 0) return;
+    terminal_ends terminal;
+    auto other_user = []() -> task<> {
+        if (::setuid(65534) != 0) std::_Exit(40);
+        return capitals();
+    };
+    const program filter(other_user, terminal.fds[1], terminal.fds[1]);
+    write_text(terminal.fds[0], "abc\n");
+    CHECK(read_count(terminal.fds[0], 10) == "abc\r\nABC\r\n");
+    CHECK(is_blocking(terminal.fds[1]));
+    write_text(terminal.fds[0], "\x04");
+    CHECK(filter.ended() == 0);
 }
 
 TEST_CASE("standard streams: a pipe that is not read makes who writes to it wait, and a reader that is gone ends it") {

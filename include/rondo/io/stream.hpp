@@ -2,7 +2,7 @@
 //
 // Bytes go in at one end and come out at the other in the same order, without borders between them; a stream ends,
 // which is no error. Code that takes any stream asks for the concepts byte_reader, byte_writer or byte_stream; code
-// that only meets sockets, pipes and terminals may take a descriptor_stream&, and is then no template.
+// that only meets sockets and terminals may take a descriptor_stream&, and is then no template.
 //
 // One task reads and one task writes a stream at a time; a second one gets device_or_resource_busy.
 // A stream must outlive the waits on it, may be moved while nobody waits, and belongs to the loop that was running

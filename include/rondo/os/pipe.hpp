@@ -4,6 +4,8 @@
 //
 // Each end is a stream that goes one way: what it can do is in io/stream.hpp. A writer whose reader has gone gets an
 // error (broken_pipe), and its process no SIGPIPE, whatever it does with that signal.
+//
+// Where all names of rondo are used (`using namespace rondo`), the system's function is to be called ::pipe.
 #pragma once
 
 #include <rondo/base/detail/config.hpp>
