@@ -60,14 +60,19 @@ rondo::task<> write_lines(rondo::channel<std::string>& from) {
 rondo::task<> app(work what) {
     rondo::channel<std::string> lines(lines_between);
     rondo::channel<std::string> results(lines_between);
+    rondo::result<void> read;
+    rondo::result<void> written;
     co_await rondo::with_task_group([&](rondo::task_group& group) -> rondo::task<> {
-        group.spawn(read_lines, sender(lines)).discard();
+        // When reading fails, what was read before still goes out.
+        auto reads = [&]() -> rondo::task<> { read = co_await rondo::attempt(read_lines(sender(lines))); };
+        group.spawn(reads).discard();
         group.spawn(transform, std::ref(lines), sender(results), std::cref(what)).discard();
-        // Who reads our output may have had enough, as `head` has: then there is nothing left to do, and no error.
-        const auto written = co_await rondo::attempt(write_lines(results));
-        if (!written && written.error() != std::errc::broken_pipe) written.value();
+        written = co_await rondo::attempt(write_lines(results));
         group.cancel();
     });
+    read.value();
+    // Who reads our output may have had enough, as `head` has: then there is nothing left to do, and no error.
+    if (!written && written.error() != std::errc::broken_pipe) written.value();
 }
 
 }  // namespace

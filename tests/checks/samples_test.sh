@@ -144,7 +144,13 @@ fails_to_write() {  # standard output is closed, or full
     echo line | "$samples/pipeline" 2>"$work/err" >/dev/full || code=$?
     [[ $code == 1 ]] && grep -q 'write standard output: No space left on device' "$work/err"
 }
+fails_behind_the_good_lines() {  # a line that is too long is an error, and those before it are there
+    local code=0
+    { seq 1000; head -c 2000000 /dev/zero; } | "$samples/pipeline" >"$work/out_lines" 2>"$work/err" || code=$?
+    [[ $code == 1 ]] && seq 1000 | cmp - "$work/out_lines" && grep -q 'no end within 1048576 bytes' "$work/err"
+}
 check "pipeline says what is wrong with its output" fails_to_write
+check "pipeline says what is wrong with its input, and loses nothing before it" fails_behind_the_good_lines
 
 # What the tree looks like is for tests/task/await_tree_test.cpp; here, that the program shows it.
 shows_its_tree() {  # shows_its_tree BACKEND
