@@ -3,6 +3,7 @@
 #include "support/net.hpp"
 
 #include <rondo/observe/stall_watchdog.hpp>
+#include <rondo/os.hpp>
 
 #include <algorithm>
 #include <csignal>
@@ -633,6 +634,11 @@ TEST_CASE("fork: whatever else a child does with the parent's loop is told") {
             {"a call on descriptor", [&] { static_cast<void>(c.client.try_no_delay(true)); }},
             {"making a socket", [&] { static_cast<void>(test::listen()); }},
             {"making a socket", [&] { static_cast<void>(udp_socket::try_unbound_v4()); }},
+            {"making a pipe", [&] { static_cast<void>(pipe::try_make()); }},
+            {"making a terminal", [&] { static_cast<void>(pty::try_make()); }},
+            {"making a FIFO", [&] { static_cast<void>(try_make_fifo("f")); }},
+            {"opening a FIFO", [&] { static_cast<void>(try_open_fifo_reader("f")); }},
+            {"opening a standard stream", [&] { static_cast<void>(standard_input::try_open()); }},
             {"a post", [&] { static_cast<void>(r.post([] {})); }},
             {"a blocking send", [&] { static_cast<void>(out.send(2)); }},
             {"poll_fd()", [&] { static_cast<void>(l.poll_fd()); }},
