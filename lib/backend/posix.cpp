@@ -82,6 +82,8 @@ option_name name_of_option(sys_op::option which) noexcept {
     return {-1, -1};
 }
 
+int type_of(const sys_op& what) noexcept { return unix_socket_type(static_cast<unix_type>(what.value)); }
+
 /// getsockname or getpeername into a raw_address.
 template <class Call>
 int address_of(sys_op& what, Call call) noexcept {
@@ -284,7 +286,7 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::shutdown_write: return or_errno(::shutdown(what.fd, SHUT_WR));
         case sys_op::call::reset_on_close: return or_errno(reset_on_close(what.fd));
         case sys_op::call::stream_pair:
-            return or_errno(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, what.fds));
+            return or_errno(::socketpair(AF_UNIX, type_of(what) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, what.fds));
         case sys_op::call::try_send:
         case sys_op::call::try_receive: {
             const std::uint32_t size = budget_.portion(what.size);
@@ -314,9 +316,9 @@ int posix_backend::call(sys_op& what) noexcept {
             return result < 0 ? result : static_cast<int>(size);
         }
         case sys_op::call::unwatch: return 0;
-        case sys_op::call::adopt: return make_ours(what.fd, what.value != 0);
+        case sys_op::call::adopt: return make_ours(what.fd, what.name, what.value != 0);
         case sys_op::call::unix_socket:
-            return or_errno(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+            return or_errno(::socket(AF_UNIX, type_of(what) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
         case sys_op::call::unix_bind: return bind_unix(what.fd, *static_cast<unix_binding*>(what.data));
         case sys_op::call::unix_unlink: return unlink_unix(*static_cast<const unix_binding*>(what.data));
         case sys_op::call::unix_connect: return connect_unix(what.fd, *static_cast<const raw_unix_name*>(what.data));
@@ -332,6 +334,8 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::terminal_pair:
         case sys_op::call::terminal_number:
         case sys_op::call::terminal_window: return call_for_files(what);
+        case sys_op::call::try_send_message:
+        case sys_op::call::try_receive_message: break;  // descriptors may come: for who knows of these
     }
     return -EINVAL;
 }

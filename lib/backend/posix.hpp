@@ -24,7 +24,7 @@ inline constexpr std::int32_t would_block = std::numeric_limits<std::int32_t>::m
 /// Readers and writers of a descriptor are served independently: one of each at a time.
 inline bool is_reader(io_kind kind) noexcept {
     return kind == io_kind::receive || kind == io_kind::borrow || kind == io_kind::accept || kind == io_kind::poll_in ||
-           kind == io_kind::poll || kind == io_kind::receive_datagrams;
+           kind == io_kind::poll || kind == io_kind::receive_datagrams || kind == io_kind::receive_message;
 }
 
 /// A poll_mask as poll(2) has it, and epoll and io_uring likewise; and what was found, as a result.

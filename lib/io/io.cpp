@@ -18,8 +18,10 @@ static const char* verb_of(io_kind kind) noexcept {
         case io_kind::poll_in: return "readable";
         case io_kind::poll_out: return "writable";
         case io_kind::close: return "close";
-        case io_kind::receive_datagrams: return "receive on";
-        case io_kind::send_datagrams: return "send on";
+        case io_kind::receive_datagrams:
+        case io_kind::receive_message: return "receive on";
+        case io_kind::send_datagrams:
+        case io_kind::send_message: return "send on";
         case io_kind::poll: return "ready";
     }
     return "?";

@@ -52,21 +52,57 @@ struct raw_datagram {
     raw_address address;  // to whom (of no family: to whom the socket is connected), or from whom
 };
 
+/// The name of a Unix socket: a path, or a zero byte and an abstract name. Not ended by a zero; no bytes are no name.
+struct raw_unix_name {
+    static constexpr std::size_t capacity = 108;
+
+    std::uint8_t size = 0;
+    char bytes[capacity] = {};
+};
+
+/// What a Unix socket moves.
+enum class unix_type : std::uint8_t { stream, datagram, packet };  // bytes, messages to names, messages of a connection
+
+/// A place for a descriptor that comes with a message, or the descriptor.
+struct raw_descriptor {
+    std::uint32_t loop = 0;  // whose it is; backends leave that alone
+    int fd = -1;
+};
+
+/// A message of a Unix socket, or bytes of a stream, and what goes along with them.
+struct raw_message {
+    static constexpr std::uint16_t most_descriptors = 253;  // as on Linux
+
+    void* data = nullptr;  // bytes to send, or a place for some
+    std::uint32_t size = 0;  // how many there are, or how many have room
+    bool of_stream = false;  // they may move in parts
+    bool truncated = false;  // what has come was longer than its place
+    bool ended = false;  // nothing has come, and nothing will come any more
+    std::uint16_t descriptor_count = 0;  // of those to send, or of the places; then of those that have come
+    const int* descriptors = nullptr;  // to send: their copies go with the first byte
+    raw_descriptor* places = nullptr;  // to receive; without any, what comes is closed
+    raw_unix_name* name = nullptr;  // to whom; or where to say from whom. Null: to the peer, or nobody asks
+};
+
 enum class io_kind : std::uint8_t {
-    accept,     // result: a new descriptor (CLOEXEC, non-blocking)
-    connect,    // to *address; result 0
+    accept,  // result: a new descriptor (CLOEXEC, non-blocking)
+    connect,  // to *address; result 0
     // The next four move bytes by recv(2) and send(2), or read(2) and write(2) where the descriptor is no socket.
-    receive,    // into {data, size}; result: bytes, 0 at end of stream
-    borrow,     // into a buffer of the backend's, which sets {data, size, buffer}; result likewise
-    send,       // {data, size}; result: bytes
+    receive,  // into {data, size}; result: bytes, 0 at end of stream
+    borrow,  // into a buffer of the backend's, which sets {data, size, buffer}; result likewise
+    send,  // {data, size}; result: bytes
     send_vector,  // `size` spans at `data` (std::span<const std::byte>); result: bytes
-    poll_in,    // until the descriptor is readable (or hung up); result 0
-    poll_out,   // until it is writable; result 0
-    poll,       // until something of `size` (poll_mask) is there; result: what is, of these, and `error`
+    poll_in,  // until the descriptor is readable (or hung up); result 0
+    poll_out,  // until it is writable; result 0
+    poll,  // until something of `size` (poll_mask) is there; result: what is, of these, and `error`
     close,
     // Datagrams: `size` raw_datagrams at `data`.
     receive_datagrams,  // those that are there, 64 at most; result: how many, at least 1
     send_datagrams,  // all of them; result: how many, and so is `moved`, however it ends
+    // Unix sockets: one raw_message at `data`.
+    receive_message,  // result: bytes. -EMSGSIZE: more descriptors have come than there is room for, or -EMFILE: than
+    // the process may have; they are closed, and `moved` bytes have come all the same
+    send_message,  // result: bytes. To a name it does not wait, -EAGAIN: nobody tells when that receiver has room
 };
 
 /// What io_kind::poll waits for.
@@ -82,12 +118,12 @@ struct poll_mask {
 /// One I/O operation. `fd`, buffers and address stay valid until it is reported.
 struct io_op : op {
     enum : std::uint8_t {
-        all = 1,         // receive: until `size` bytes or the end; send: until all is written
-        closing = 2,     // (backend) ended by close: report -EBADF
-        foreign = 4,     // poll_*: not a descriptor of rondo's; nothing is cached about it
+        all = 1,  // receive: until `size` bytes or the end; send: until all is written
+        closing = 2,  // (backend) ended by close: report -EBADF
+        foreign = 4,  // poll_*: not a descriptor of rondo's; nothing is cached about it
         segments = 8,  // receive_datagrams: several of one sender may come in one place (raw_datagram::segment)
         hand_over = 16,  // close: lets go of it instead. -EBUSY: an op waits; -EAGAIN: something has come from the
-                         // kernel that nobody has asked for yet
+        // kernel that nobody has asked for yet
     };
 
     io_op(const op_vtable& table, io_kind k, int descriptor) noexcept : op(table), fd(descriptor), kind(k) {}
@@ -98,7 +134,7 @@ struct io_op : op {
     io_kind kind;
     std::uint8_t flags = 0;  // `all` and the others
     std::uint16_t buffer = in_no_ring;  // borrow: which buffer of the ring, if there is one
-    void* data = nullptr;      // bytes, spans, or a raw_address (connect)
+    void* data = nullptr;  // bytes, spans, or a raw_address (connect)
     std::uint32_t size = 0;
     std::uint32_t moved = 0;  // with `all`: bytes (or datagrams) already through, also when it ends early
 };
@@ -106,47 +142,39 @@ struct io_op : op {
 /// What TCP is doing with a connection (RFC 9293), numbered as on Linux.
 enum class tcp_state : std::uint8_t {
     established = 1,  // bytes may move, both ways
-    syn_sent,     // it was asked for, and the peer has not answered
+    syn_sent,  // it was asked for, and the peer has not answered
     syn_received,  // the peer has asked for it
     fin_wait_1,  // the end was sent, and not acknowledged yet
     fin_wait_2,  // the peer has acknowledged the end, and not ended its own side
-    time_wait,   // both ends have come; late segments are waited for
-    closed,      // over, in peace or by a reset
+    time_wait,  // both ends have come; late segments are waited for
+    closed,  // over, in peace or by a reset
     close_wait,  // the peer's end has come
-    last_ack,    // both ends were sent, and ours was not acknowledged yet
-    listening,   // no connection, but a listener
-    closing,     // both sides have ended at the same time
+    last_ack,  // both ends were sent, and ours was not acknowledged yet
+    listening,  // no connection, but a listener
+    closing,  // both sides have ended at the same time
 };
 
 /// How a TCP connection gets on, as this side's host knows it.
 struct connection_info {
     tcp_state state = tcp_state::closed;
-    duration rtt{};            // of a segment and its acknowledgement, smoothed
+    duration rtt{};  // of a segment and its acknowledgement, smoothed
     duration rtt_variation{};
-    std::uint32_t retransmits = 0;        // of what is not acknowledged, in a row; 0 when an answer has come
+    std::uint32_t retransmits = 0;  // of what is not acknowledged, in a row; 0 when an answer has come
     std::uint32_t total_retransmits = 0;  // segments, since the connection began
     std::uint32_t congestion_window = 0;  // segments; 0 in a simulated world, which has none
     std::uint64_t bytes_acknowledged = 0;  // Linux counts both ends of a stream as a byte
-    std::uint64_t bytes_received = 0;      // read or not
-    std::uint64_t unacknowledged = 0;      // written, but not acknowledged; the end of the stream is one of these
-    std::uint64_t unsent = 0;              // those of them that were not even sent
-};
-
-/// The name of a Unix socket: a path, or a zero byte and an abstract name. Not ended by a zero; no bytes are no name.
-struct raw_unix_name {
-    static constexpr std::size_t capacity = 108;
-
-    std::uint8_t size = 0;
-    char bytes[capacity] = {};
+    std::uint64_t bytes_received = 0;  // read or not
+    std::uint64_t unacknowledged = 0;  // written, but not acknowledged; the end of the stream is one of these
+    std::uint64_t unsent = 0;  // those of them that were not even sent
 };
 
 /// A Unix socket that is bound, and the file that its path has become.
 struct unix_binding {
     raw_unix_name name;
     std::uint16_t mode = 0600;  // of the file
-    bool replace = true;        // the file of a socket that nobody listens at makes room
-    std::uint64_t device = 0;   // which file it is; 0 and 0: none
-    std::uint64_t inode = 0;    // likewise
+    bool replace = true;  // the file of a socket that nobody listens at makes room
+    std::uint64_t device = 0;  // which file it is; 0 and 0: none
+    std::uint64_t inode = 0;  // likewise
 };
 
 /// Whom the kernel saw at the other end of a Unix socket when the connection was made.
@@ -171,19 +199,19 @@ struct window_size {
 /// What never blocks, answered at once: result >= 0, or -errno.
 struct sys_op {
     enum class call : std::uint8_t {
-        tcp_socket,      // `address->kind` chooses the family; result: a descriptor
-        bind,            // to *address
-        listen,          // backlog `value`
-        local_address,   // into *address
-        peer_address,    // into *address
-        set_option,      // `option` to `value`
-        get_option,      // result in `value`
+        tcp_socket,  // `address->kind` chooses the family; result: a descriptor
+        bind,  // to *address
+        listen,  // backlog `value`
+        local_address,  // into *address
+        peer_address,  // into *address
+        set_option,  // `option` to `value`
+        get_option,  // result in `value`
         shutdown_write,  // shutdown(2): the peer reads to the end
         reset_on_close,  // SO_LINGER 0: closing sends RST
-        stream_pair,     // of Unix sockets; result 0; two connected descriptors in fds
-        try_send,        // {data, size}, or a part, without waiting: bytes or -EAGAIN
+        stream_pair,  // of Unix sockets of the unix_type `value`; result 0; two connected descriptors in fds
+        try_send,  // {data, size}, or a part, without waiting: bytes or -EAGAIN
         try_receive,
-        close,           // of a descriptor no op was ever submitted for
+        close,  // of a descriptor no op was ever submitted for
         watch_clock,  // fd -1: makes a descriptor that poll_in finds ready when the wall clock was set, or when the
         // machine has slept, after this call. One of these: what was before is forgotten
         udp_socket,  // as tcp_socket
@@ -193,17 +221,19 @@ struct sys_op {
         join_group,  // the multicast group *address, on the interface of number `value`; 0: the usual one
         leave_group,  // likewise
         shutdown_read,
-        tcp_info,        // into the connection_info at `data`; -EOPNOTSUPP of what is no TCP
+        tcp_info,  // into the connection_info at `data`; -EOPNOTSUPP of what is no TCP
         set_any_option,  // `level` and `name` to {data, size}
         get_any_option,  // into {data, size}; result: how many bytes
-        unwatch,         // every op about `fd` that is `foreign` ends with -EBADF: its owner is about to close it
-        adopt,           // `fd` becomes one of rondo's, if it is TCP, and listens (`value` 1) or is connected (0)
-        unix_socket,       // of streams; result: a descriptor
-        unix_bind,         // as the unix_binding at `data` says, which learns the file
-        unix_unlink,       // removes the file of the unix_binding at `data`, if it still is the same
-        unix_connect,      // to the raw_unix_name at `data`; -EAGAIN when the queue of the listener is full
-        unix_local_name,   // into the raw_unix_name at `data`
-        unix_peer_name,    // likewise
+        unwatch,  // every op about `fd` that is `foreign` ends with -EBADF: its owner is about to close it
+        adopt,  // `fd` becomes one of rondo's, if it is TCP (`name` 0), or a Unix socket of a unix_type (`name` 1 and
+        // more), and listens (`value` 1) or is connected (0); of datagrams, whatever it does
+        unix_socket,  // of the unix_type `value`; result: a descriptor
+        unix_bind,  // as the unix_binding at `data` says, which learns the file
+        unix_unlink,  // removes the file of the unix_binding at `data`, if it still is the same
+        unix_connect,  // to the raw_unix_name at `data`; -EAGAIN when the queue of the listener is full. Of
+        // datagrams: the one peer from now on; of no bytes: nobody is it any more
+        unix_local_name,  // into the raw_unix_name at `data`
+        unix_peer_name,  // likewise
         unix_credentials,  // of the peer, into the peer_credentials at `data`; -ENOTCONN if there is none
         pipe_pair,  // whose buffer has `value` bytes, 0: as usual; result 0; who reads, and who writes, in fds
         pipe_capacity,  // result: the size of the buffer of the pipe; it becomes `value` before, if that is not 0
@@ -215,25 +245,27 @@ struct sys_op {
         terminal_pair,  // raw, if `value` is 1; result 0; the master and the terminal in fds
         terminal_number,  // of a master; result: which terminal is its own
         terminal_window,  // into the window_size at `data`; or set to it, if `value` is 1
+        try_send_message,  // the raw_message at `data`, without waiting: bytes, or -EAGAIN
+        try_receive_message,  // likewise
     };
     enum class option : std::uint8_t {
-        no_delay,        // TCP_NODELAY
-        keep_alive,      // SO_KEEPALIVE
-        reuse_address,   // SO_REUSEADDR
-        reuse_port,      // SO_REUSEPORT
-        v6_only,         // IPV6_V6ONLY
+        no_delay,  // TCP_NODELAY
+        keep_alive,  // SO_KEEPALIVE
+        reuse_address,  // SO_REUSEADDR
+        reuse_port,  // SO_REUSEPORT
+        v6_only,  // IPV6_V6ONLY
         receive_buffer,  // SO_RCVBUF, in bytes
-        send_buffer,     // SO_SNDBUF, in bytes
-        error,           // SO_ERROR
-        broadcast,       // SO_BROADCAST
-        ttl,             // IP_TTL, IPV6_UNICAST_HOPS
+        send_buffer,  // SO_SNDBUF, in bytes
+        error,  // SO_ERROR
+        broadcast,  // SO_BROADCAST
+        ttl,  // IP_TTL, IPV6_UNICAST_HOPS
         multicast_ttl,
         multicast_loop,
         multicast_interface,  // its number; 0: the usual one. Can only be set
         receive_segments,  // see io_op::segments
-        keep_alive_idle,      // seconds
+        keep_alive_idle,  // seconds
         keep_alive_interval,  // seconds
-        keep_alive_count,     // of probes without an answer
+        keep_alive_count,  // of probes without an answer
         user_timeout,  // milliseconds; 0: the system's limits
         cork,
         late_port,  // bind to port 0 leaves the choice to connect

@@ -161,9 +161,20 @@ class mock_backend final : public backend {
     // A test that runs out of memory here may end.
     void add(waiting w) noexcept { waiting_.push_back(std::move(w)); }
     void hear(io_kind kind, int fd) noexcept {
-        constexpr const char* names[] = {"accept", "connect", "receive",           "receive",
-                                         "send",   "send",    "wait to read",      "wait to write",
-                                         "watch",  "close",   "receive datagrams", "send datagrams"};
+        constexpr const char* names[] = {"accept",
+                                         "connect",
+                                         "receive",
+                                         "receive",
+                                         "send",
+                                         "send",
+                                         "wait to read",
+                                         "wait to write",
+                                         "watch",
+                                         "close",
+                                         "receive datagrams",
+                                         "send datagrams",
+                                         "receive message",
+                                         "send message"};
         script_.heard.push_back(std::string(names[static_cast<std::size_t>(kind)]) + " " + std::to_string(fd));
     }
     void end_all_of(int fd) noexcept {
@@ -174,7 +185,16 @@ class mock_backend final : public backend {
             }
     }
     static void fill(io_op& what, const std::string& bytes) noexcept {
-        if (what.kind == io_kind::send_datagrams) return;
+        if (what.kind == io_kind::send_datagrams || what.kind == io_kind::send_message) return;
+        if (what.kind == io_kind::receive_message) {
+            auto& message = *static_cast<raw_message*>(what.data);
+            const std::size_t size = std::min<std::size_t>(bytes.size(), message.size);
+            message.truncated = size < bytes.size();
+            message.ended = bytes.empty();
+            message.descriptor_count = 0;
+            if (size != 0) std::memcpy(message.data, bytes.data(), size);
+            return;
+        }
         if (what.kind == io_kind::receive_datagrams) {  // one
             auto& one = *static_cast<raw_datagram*>(what.data);
             one.size = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), one.capacity));

@@ -2,6 +2,7 @@
 #include "backend.hpp"
 
 #include "backend/datagrams.hpp"
+#include "backend/messages.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -96,6 +97,19 @@ std::int32_t epoll_backend::attempt_file(record& r, io_op& what) noexcept {
     if (result == out_of_share) return go_on_later(r);
     if (result == would_block) r.bits |= is_reader(what.kind) ? record::dry : record::full;
     return result;
+}
+
+std::int32_t epoll_backend::attempt_message(record& r, io_op& what) noexcept {
+    if (budget_.spent() && what.state != op::armed && !message_is_small(what)) return go_on_later(r);
+    const bool receiving = what.kind == io_kind::receive_message;
+    const std::int32_t result = receiving ? take_message(what) : send_message(what, budget_);
+    if (result == out_of_share) return go_on_later(r);
+    if (result == would_block) r.bits |= receiving ? record::dry : record::full;
+    return result;
+}
+
+std::int32_t epoll_backend::take_message(io_op& what) noexcept {
+    return receive_message(what, budget_, [this](int fd) { return forget(fd, 0) != nullptr; });
 }
 
 std::int32_t epoll_backend::attempt_poll(record& r, io_op& what) noexcept {

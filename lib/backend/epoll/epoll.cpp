@@ -44,6 +44,8 @@
 
 #include "backend.hpp"
 
+#include "backend/messages.hpp"
+
 #include <sys/socket.h>
 #include <time.h>
 
@@ -145,6 +147,8 @@ bool epoll_backend::submit_rare(record& r, io_op& what) noexcept {
         case io_kind::close: return submit_close(r, what);
         case io_kind::receive_datagrams: return begin<&epoll_backend::attempt_datagrams>(r, r.reader, what);
         case io_kind::send_datagrams: return begin<&epoll_backend::attempt_datagrams>(r, r.writer, what);
+        case io_kind::receive_message: return begin<&epoll_backend::attempt_message>(r, r.reader, what);
+        case io_kind::send_message: return begin<&epoll_backend::attempt_message>(r, r.writer, what);
         default: return submit_poll(r, what);
     }
 }
@@ -256,6 +260,16 @@ int epoll_backend::control(sys_op& what) noexcept {
             if (r != nullptr && r->reader != nullptr) return -EAGAIN;
             if (r != nullptr && r->bits & record::file) return try_file_bytes(what, r->kind, budget_);
             return call(what);
+        case sys_op::call::try_send_message: {
+            if (r != nullptr && r->writer != nullptr) return -EAGAIN;
+            io_op op = message_op(what);
+            return message_answer(send_message(op, budget_), op);
+        }
+        case sys_op::call::try_receive_message: {
+            if (r != nullptr && r->reader != nullptr) return -EAGAIN;
+            io_op op = message_op(what);
+            return message_answer(take_message(op), op);
+        }
         case sys_op::call::tcp_socket: {
             const int fd = call(what);
             if (fd >= 0) forget(fd, record::known | record::plain);
@@ -359,6 +373,8 @@ std::int32_t epoll_backend::attempt(record& r, io_op& what) noexcept {
         case io_kind::connect: return attempt_connect(r, what);
         case io_kind::receive_datagrams:
         case io_kind::send_datagrams: return attempt_datagrams(r, what);
+        case io_kind::receive_message:
+        case io_kind::send_message: return attempt_message(r, what);
         case io_kind::poll: return attempt_watch(what);
         default: return attempt_poll(r, what);
     }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -59,7 +60,29 @@ machine* network::machine_for(machine& from, const raw_address& to) const noexce
     return from.somebody_has(to) ? &from : nullptr;
 }
 
+static int first_descriptor_of(const machine& m) {
+    return first_descriptor + static_cast<int>(m.index) * descriptors_per_machine;
+}
+
+/// One that has gone with the letter in which it was; null if there is none.
+static socket* only_in_letters(machine& m) {
+    socket* found = nullptr;
+    m.sockets.for_each([&](socket& s) {
+        const auto gone = [](const socket& x) { return x.closed() && x.packets == 0; };
+        if (gone(s) && (s.peer == nullptr || gone(*s.peer))) found = &s;
+    });
+    return found;
+}
+
 void network::crash(machine& m, bool silently) noexcept {
+    m.sockets.for_each([](socket& s) {
+        while (!s.letters.empty()) {
+            letter& lost = s.letters.pop();
+            for (socket* held : lost.rights()) --held->held;
+            std::free(&lost);
+        }
+        s.letter_count = s.letters_size = 0;
+    });
     while (!m.listeners.empty()) {
         socket& listener = *m.listeners.front();
         if (silently) {
@@ -94,9 +117,10 @@ void network::crash(machine& m, bool silently) noexcept {
     for (std::size_t i = 0; i < m.table.size(); ++i) {
         socket* const s = m.table[i];
         if (s == nullptr) continue;
-        leave_table(*s);
+        leave_table(*s, first_descriptor_of(m) + static_cast<int>(i));
         release(*s);
     }
+    while (socket* const lost = only_in_letters(m)) release(*lost);
     if (silently) watch_peers();
 }
 
@@ -148,7 +172,7 @@ socket* network::create(machine& m, family kind, bool datagrams) noexcept {
     return nullptr;
 }
 
-/// Gives `s` a number.
+/// Gives `s` a number, perhaps one more.
 int network::enter(socket& s) noexcept {
     machine& m = s.home;
     if (m.open >= m.descriptor_limit || lacks(s, &shortages::descriptors)) return -EMFILE;
@@ -160,18 +184,22 @@ int network::enter(socket& s) noexcept {
     }
     m.table[m.lowest_free] = &s;
     ++m.open;
-    s.fd = first_descriptor + static_cast<int>(m.index) * descriptors_per_machine + static_cast<int>(m.lowest_free++);
-    return s.fd;
+    ++s.numbers;
+    const int fd = first_descriptor_of(m) + static_cast<int>(m.lowest_free++);
+    if (s.fd < 0) s.fd = fd;
+    return fd;
 }
 
-void network::leave_table(socket& s) noexcept {
+void network::leave_table(socket& s, int fd) noexcept {
     machine& m = s.home;
-    const auto index =
-        static_cast<std::size_t>(s.fd - first_descriptor - static_cast<int>(m.index) * descriptors_per_machine);
+    const auto index = static_cast<std::size_t>(fd - first_descriptor_of(m));
     m.table[index] = nullptr;
     m.lowest_free = std::min(m.lowest_free, index);
     --m.open;
-    s.fd = -1;
+    --s.numbers;
+    if (s.fd != fd) return;
+    const auto other = s.numbers > 0 ? std::find(m.table.begin(), m.table.end(), &s) : m.table.end();
+    s.fd = other != m.table.end() ? first_descriptor_of(m) + static_cast<int>(other - m.table.begin()) : -1;
 }
 
 /// Whether the machine of `s` has just run out of something.
@@ -194,6 +222,7 @@ void network::discard(socket& s) noexcept {
     RONDO_ASSERT(!s.reader.linked() && !s.writer.linked() && !s.closer.linked(), "an op is left");
     s.home.take_port(s, 0);
     while (!s.inbox.empty()) message::drop(&s.inbox.pop());
+    while (!s.letters.empty()) std::free(&s.letters.pop());
     s.unlink();
     --all_count_;
     delete &s;
@@ -214,7 +243,7 @@ int network::open(machine& m, family kind, bool datagrams) noexcept {
     return fd;
 }
 
-int network::pair(machine& m, int (&fds)[2]) noexcept {
+int network::pair(machine& m, unix_type type, int (&fds)[2]) noexcept {
     socket* ends[2] = {create(m, family::none), create(m, family::none)};
     int result = ends[0] != nullptr && ends[1] != nullptr ? 0 : -ENOMEM;
     for (int i = 0; i < 2 && result >= 0; ++i) result = fds[i] = enter(*ends[i]);
@@ -229,9 +258,15 @@ int network::pair(machine& m, int (&fds)[2]) noexcept {
         return result;
     }
     for (int i = 0; i < 2; ++i) {
+        ends[i]->type = type;
+        if (type != unix_type::stream) ends[i]->send_buffer = message_buffer;
+        ends[i]->latency = duration::zero();
+        if (type == unix_type::datagram) {
+            ends[i]->aim = ends[1 - i];
+            continue;
+        }
         ends[i]->peer = ends[1 - i];
         ends[i]->state = phase::connected;
-        ends[i]->latency = duration::zero();
     }
     for (socket* s : ends) update(*s);
     return 0;
@@ -265,6 +300,15 @@ void network::set_wall_offset(machine& m, duration ahead) noexcept {
 
 void network::close(socket& s) noexcept {
     RONDO_ASSERT(!s.reader.op && !s.writer.op && !s.closer.op, "close while an op is armed");
+    end(s);
+    leave_table(s, s.fd);
+    release(s);
+}
+
+void network::close_number(socket& s, int fd) noexcept { leave_table(s, fd); }
+
+/// What its peers notice when nobody has it any more.
+void network::end(socket& s) noexcept {
     stop_probing(s);
     if (s.datagrams) {
         close_datagrams(s);
@@ -272,15 +316,15 @@ void network::close(socket& s) noexcept {
         close_listener(s);
     } else if (s.state == phase::connected) {
         // Bytes nobody has read will never be: the peer must not believe that they were.
-        if (s.reset_on_close || s.arrived > 0) {
+        if (s.reset_on_close || s.arrived > 0 || s.letter_count > 0) {
             abort(s);
         } else {
             s.peer->ending = true;
             transmit(*s.peer);
         }
     }
-    leave_table(s);
-    release(s);
+    if (s.is_unix()) forget_aim(s);
+    drop_letters(s);
 }
 
 /// Whoever was in its queue is told.
@@ -412,6 +456,7 @@ namespace {
 
 bool readable(const socket& s) {
     if (s.datagrams) return !s.inbox.empty() || s.error != 0;
+    if (s.type == unix_type::datagram) return !s.letters.empty() || s.read_ended;
     switch (s.state) {
         case phase::fresh:
         case phase::failed: return true;  // poll says "hung up"
@@ -419,11 +464,12 @@ bool readable(const socket& s) {
         case phase::connecting: return false;
         case phase::connected: break;
     }
-    return s.arrived > 0 || s.end_arrived || s.dead || s.read_ended;
+    return s.arrived > 0 || !s.letters.empty() || s.end_arrived || s.dead || s.read_ended;
 }
 
 bool writable(const socket& s) {
     if (s.datagrams) return s.unsent_size <= s.send_buffer / 2 || s.error != 0;
+    if (s.type == unix_type::datagram) return s.aim == nullptr || has_room(*s.aim, s);
     switch (s.state) {
         case phase::fresh:
         case phase::failed: return true;
@@ -432,6 +478,7 @@ bool writable(const socket& s) {
         case phase::connected: break;
     }
     if (s.dead || s.peer->ending) return true;
+    if (s.type == unix_type::packet) return has_room(*s.peer, s);
     // Only when a third is free, as on Linux: else each small read would wake the writer.
     return space(s) > 0 && space(s) >= s.send_buffer / 3;
 }

@@ -27,7 +27,9 @@
 //   - A pipe is a connection within a machine, of which one end only reads and the other only writes. It holds so many
 //     bytes, while Linux counts pages.
 //   - A Unix socket's path is a name of its machine and no file: it has no directory and no mode, and is gone when the
-//     socket is. Connecting takes no time.
+//     socket is. Connecting takes no time. Its messages fill the buffer of their receiver, not that of their sender.
+//   - Several numbers of one socket, by passing it on, have one reader and one writer together; and nobody frees what
+//     only sockets hold that are themselves under way, which is what a kernel's garbage collector is for.
 #pragma once
 
 #include <rondo/loop/backend.hpp>
@@ -42,11 +44,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace rondo::simulated {
 
 struct half;
+struct letter;
 struct message;
 struct packet;
 struct socket;
@@ -142,7 +146,7 @@ class RONDO_API network {
     // Calls. The descriptor they return is the lowest free one, as POSIX wants it: a program that
     // keeps using a stale number should meet the wrong socket here as it would in real life.
     int open(machine& m, raw_address::family family, bool datagrams = false) noexcept;
-    int pair(machine& m, int (&fds)[2]) noexcept;
+    int pair(machine& m, unix_type type, int (&fds)[2]) noexcept;
     /// A descriptor that is readable when the calendar of `m` was set, until watch_clock_anew().
     int watch_clock(machine& m) noexcept;
     int watch_clock_anew(socket& s) noexcept;
@@ -150,17 +154,25 @@ class RONDO_API network {
     int pipe(machine& m, int (&fds)[2], int capacity) noexcept;
     int pipe_capacity(socket& s, int wanted) noexcept;
     // Unix sockets: unix.cpp.
-    int open_unix(machine& m) noexcept;
+    int open_unix(machine& m, unix_type type) noexcept;
     int bind_unix(socket& s, unix_binding& to) noexcept;
-    int unlink_unix(socket& s) noexcept;
+    int unlink_unix(socket& s, const unix_binding& bound) noexcept;
     int connect_unix(socket& s, const raw_unix_name& to) noexcept;
     int unix_credentials(const socket& s, peer_credentials& into) const noexcept;
+    int unix_peer_name(const socket& s, raw_unix_name& into) const noexcept;
+    /// Whether `fd` is one of `kind` (see sys_op::call::adopt) that listens, or is connected: 0, or -errno.
+    int adopt(machine& m, int fd, int kind, bool listening) const noexcept;
+    // Their messages, and what goes along with these: unix_messages.cpp. Of a stream, what is left of it from `begin`
+    // on.
+    int send_message(socket& s, const raw_message& what, std::uint32_t begin) noexcept;
+    int receive_message(socket& s, raw_message& into, std::uint32_t& moved) noexcept;
     int bind(socket& s, const raw_address& address) noexcept;
     int listen(socket& s, int backlog) noexcept;
     /// -EINPROGRESS; then -EALREADY until `s.writer` is ready; then 0 or the error, once.
     int connect(socket& s, const raw_address& to) noexcept;
     int accept(socket& s) noexcept;
-    int receive(socket& s, void* into, std::size_t size) noexcept;
+    /// Descriptors that come go to the places of `with`; without it they end here.
+    int receive(socket& s, void* into, std::size_t size, raw_message* with = nullptr) noexcept;
     int send(socket& s, const void* from, std::size_t size) noexcept;
     int shutdown_write(socket& s) noexcept;
     int local_address(const socket& s, raw_address& out) const noexcept;
@@ -178,6 +190,8 @@ class RONDO_API network {
     int info(const socket& s, connection_info& into) const noexcept;
     /// Nobody may wait at `s`, which is gone afterwards.
     void close(socket& s) noexcept;
+    /// Takes one of its numbers away, at which nobody may wait, from a socket that somebody else holds, too.
+    void close_number(socket& s, int fd) noexcept;
 
     /// Links have been cut, or a machine has gone without a word: keep-alive begins to notice.
     void watch_peers() noexcept;
@@ -195,7 +209,8 @@ class RONDO_API network {
     // Sockets.
     socket* create(machine& m, raw_address::family family, bool datagrams = false) noexcept;
     int enter(socket& s) noexcept;
-    void leave_table(socket& s) noexcept;
+    void leave_table(socket& s, int fd) noexcept;
+    void end(socket& s) noexcept;
     void close_listener(socket& s) noexcept;
     void release(socket& s) noexcept;
     void discard(socket& s) noexcept;
@@ -228,6 +243,16 @@ class RONDO_API network {
     void datagram_arrived(packet& p) noexcept;
     void unreachable_arrived(const packet& p) noexcept;
     void close_datagrams(socket& s) noexcept;
+    // Unix messages: unix_messages.cpp.
+    int collect(machine& m, const raw_message& from, std::size_t bytes, letter*& made) noexcept;
+    int deliver_to(socket& s, letter& from, raw_message* into) noexcept;
+    void put_into(socket& s, letter& what) noexcept;
+    letter& take_from(socket& s) noexcept;
+    void drop(letter& what) noexcept;
+    void drop_letters(socket& s) noexcept;
+    void let_go(socket& held) noexcept;
+    void forget_aim(socket& gone) noexcept;
+    void update_senders(socket& s) noexcept;
     bool keep(socket& s, message& arrived) noexcept;
     // Keep-alive.
     void watch_peer(socket& s) noexcept;
@@ -349,7 +374,12 @@ struct socket : detail::links {
     }
 
     /// Closed by the program, which it had been given to. (The network may still be busy with it.)
-    bool closed() const noexcept { return fd < 0 && listener == nullptr; }
+    bool closed() const noexcept { return fd < 0 && listener == nullptr && held == 0; }
+    /// Only one number stands for it, and nothing else does.
+    bool is_alone() const noexcept { return numbers <= 1 && held == 0; }
+    bool is_unix() const noexcept { return family == raw_address::family::none; }
+    /// A Unix socket that moves messages, each whole.
+    bool has_letters() const noexcept { return type != unix_type::stream; }
     bool by_link() const noexcept { return &home != toward; }
 
     machine& home;
@@ -357,7 +387,9 @@ struct socket : detail::links {
     half reader{*this};  // accept, receive, borrow, poll_in
     half writer{*this};  // connect, send, poll_out
     half closer{*this};  // close, until the other two are free
-    int fd = -1;
+    int fd = -1;  // one of its numbers
+    std::uint32_t numbers = 0;  // as many descriptors stand for it ...
+    std::uint32_t held = 0;  // ... and it is in so many letters that are under way
     phase state = phase::fresh;
     const raw_address::family family;  // none: a Unix socket, or a clock
     const bool datagrams;  // UDP, and `fresh` for ever; connected if remote.port != 0
@@ -449,6 +481,27 @@ struct socket : detail::links {
     // A Unix socket.
     raw_unix_name name;  // of who listens, and of what was accepted there
     bool holds_name = false;  // nobody else can have it
+    unix_type type = unix_type::stream;
+    detail::queue<letter> letters;  // that nobody has received; of a stream, those bytes with which descriptors come
+    std::uint32_t letter_count = 0;
+    std::uint32_t letters_size = 0;  // bytes, with an overhead for each
+    socket* aim = nullptr;  // of datagrams: to whom they go ...
+    bool aim_gone = false;  // ... who has closed since
+
+    /// Of a stream: so many bytes were read.
+    std::uint64_t consumed() const noexcept { return received - arrived; }
+};
+
+/// A message of a Unix socket, or bytes of a stream with which descriptors come, under way.
+struct letter {
+    letter* next = nullptr;
+    raw_unix_name source;
+    std::uint64_t begin = 0;  // of a stream: of its bytes, counted since the connection began
+    std::uint32_t size = 0;
+    std::uint16_t count = 0;  // of its descriptors, which follow this; and behind them, if it is a message, its bytes
+
+    std::span<socket*> rights() noexcept { return {reinterpret_cast<socket**>(this + 1), count}; }
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1) + count * sizeof(socket*); }
 };
 
 /// A datagram, with its bytes behind it.

@@ -105,6 +105,10 @@ class sim final : public backend {
     int receive_datagrams(socket& s, io_op& op) noexcept;
     int send_datagrams(socket& s, io_op& op) noexcept;
     int try_datagrams(socket& s, const sys_op& what) noexcept;
+    int receive_message(socket& s, io_op& op) noexcept;
+    int send_message(socket& s, io_op& op) noexcept;
+    int try_message(socket& s, const sys_op& what) noexcept;
+    void close_number(socket& s, int fd) noexcept;
     int call(sys_op& what) noexcept;
 
     benign_oracle plain_;
@@ -136,6 +140,11 @@ constexpr std::uint32_t most = std::numeric_limits<std::int32_t>::max();
 
 bool finished(int result) { return result != -EAGAIN; }
 
+/// A message to a name: nobody tells when that receiver has room.
+bool never_waits(const io_op& op) {
+    return op.kind == io_kind::send_message && static_cast<const raw_message*>(op.data)->name != nullptr;
+}
+
 /// Waits for bytes to pass, and not only for the moment at which they could.
 bool transfers(const io_op* op) {
     return op != nullptr && op->kind != io_kind::poll_in && op->kind != io_kind::poll_out;
@@ -147,12 +156,14 @@ half& place_of(socket& s, io_kind kind) {
         case io_kind::receive:
         case io_kind::borrow:
         case io_kind::receive_datagrams:
+        case io_kind::receive_message:
         case io_kind::poll:
         case io_kind::poll_in: return s.reader;
         case io_kind::connect:
         case io_kind::send:
         case io_kind::send_vector:
         case io_kind::send_datagrams:
+        case io_kind::send_message:
         case io_kind::poll_out: return s.writer;
         case io_kind::close: break;
     }
@@ -171,6 +182,10 @@ bool sim::submit(io_op& op) noexcept {
     network_.take_time(machine_);
     socket* s = machine_.find(op.fd);
     if (s == nullptr || s->closer.op != nullptr) return finish_now(op, -EBADF);
+    if (op.kind == io_kind::close && !s->is_alone()) {
+        if (!left_) close_number(*s, op.fd);
+        return finish_now(op, 0);
+    }
     if (op.kind == io_kind::close) {
         if (!begin_close(*s)) return arm(s->closer, op);
         if (!left_) network_.close(*s);
@@ -189,7 +204,7 @@ bool sim::submit(io_op& op) noexcept {
     } else {
         result = attempt(*s, op);
     }
-    return finished(result) ? finish_now(op, result) : arm(place, op);
+    return finished(result) || never_waits(op) ? finish_now(op, result) : arm(place, op);
 }
 
 bool sim::arm(half& place, io_op& op) noexcept {
@@ -221,10 +236,26 @@ bool sim::begin_close(socket& s) noexcept {
     return alone;
 }
 
+/// What waits by this number ends; the socket is somebody else's, too, and stays.
+void sim::close_number(socket& s, int fd) noexcept {
+    for (half* place : {&s.reader, &s.writer}) {
+        if (place->op == nullptr || place->op->fd != fd) continue;
+        if (place->op->state == op::armed) {
+            place->op->flags |= io_op::closing;
+            place->op->state = op::cancelling;
+        }
+        network_.make_due(*place);
+    }
+    network_.close_number(s, fd);
+}
+
 void sim::reap(int fd) noexcept {
     socket* const s = crashed_ ? nullptr : machine_.find(fd);
     if (s == nullptr || s->closer.op != nullptr) return;
-    if (begin_close(*s)) {
+    if (!s->is_alone()) {
+        if (!left_) close_number(*s, fd);
+        network_.record(static_cast<std::uint32_t>(io_kind::close), fd, 0);
+    } else if (begin_close(*s)) {
         if (!left_) network_.close(*s);
         network_.record(static_cast<std::uint32_t>(io_kind::close), fd, 0);
     } else {
@@ -420,6 +451,8 @@ int sim::attempt(socket& s, io_op& op) noexcept {
         case io_kind::send_vector: return send_vector(s, op);
         case io_kind::receive_datagrams: return receive_datagrams(s, op);
         case io_kind::send_datagrams: return send_datagrams(s, op);
+        case io_kind::receive_message: return receive_message(s, op);
+        case io_kind::send_message: return send_message(s, op);
         case io_kind::poll_in: return s.reader.since != 0 ? 0 : -EAGAIN;
         case io_kind::poll_out: return s.writer.since != 0 ? 0 : -EAGAIN;
         case io_kind::poll:
@@ -533,6 +566,29 @@ int sim::try_datagrams(socket& s, const sys_op& what) noexcept {
     return result < 0 && op.moved > 0 ? static_cast<int>(op.moved) : result;
 }
 
+int sim::receive_message(socket& s, io_op& op) noexcept {
+    return network_.receive_message(s, *static_cast<raw_message*>(op.data), op.moved);
+}
+
+int sim::send_message(socket& s, io_op& op) noexcept {
+    const auto& message = *static_cast<const raw_message*>(op.data);
+    do {
+        const int n = network_.send_message(s, message, op.moved);
+        if (n < 0) return n;
+        op.moved += static_cast<std::uint32_t>(n);
+    } while (message.of_stream && op.moved < message.size);
+    return static_cast<int>(op.moved);
+}
+
+int sim::try_message(socket& s, const sys_op& what) noexcept {
+    const bool receives = what.what == sys_op::call::try_receive_message;
+    if (transfers(receives ? s.reader.op : s.writer.op)) return -EAGAIN;
+    io_op op(told_to_nobody, receives ? io_kind::receive_message : io_kind::send_message, what.fd);
+    op.data = what.data;
+    const int result = receives ? receive_message(s, op) : send_message(s, op);
+    return result < 0 && !receives && op.moved > 0 ? static_cast<int>(op.moved) : result;
+}
+
 // What never blocks.
 
 int sim::control(sys_op& what) noexcept {
@@ -553,14 +609,15 @@ int sim::control(sys_op& what) noexcept {
 int sim::call(sys_op& what) noexcept {
     using enum sys_op::call;
     if (what.what == tcp_socket) return network_.open(machine_, what.address->kind);
-    if (what.what == stream_pair) return network_.pair(machine_, what.fds);
-    if (what.what == unix_socket) return network_.open_unix(machine_);
+    if (what.what == stream_pair) return network_.pair(machine_, static_cast<unix_type>(what.value), what.fds);
+    if (what.what == unix_socket) return network_.open_unix(machine_, static_cast<unix_type>(what.value));
     if (what.what == watch_clock && what.fd < 0) return network_.watch_clock(machine_);
     if (what.what == udp_socket) return network_.open(machine_, what.address->kind, true);
     if (what.what == pipe_pair) return network_.pipe(machine_, what.fds, what.value);
     if (what.what == adopt || what.what == adopt_pipe || what.what == fifo_make || what.what == fifo_open ||
         what.what == standard_stream || what.what == terminal_pair)
         return -ENOSYS;
+    if (what.what == adopt) return network_.adopt(machine_, what.fd, what.name, what.value != 0);
     if (what.what == unwatch) return 0;
 
     socket* s = machine_.find(what.fd);
@@ -580,7 +637,7 @@ int sim::call(sys_op& what) noexcept {
         case try_receive:
             if (transfers(s->reader.op)) return -EAGAIN;
             return network_.receive(*s, what.data, std::min<std::size_t>(what.size, most));
-        case close: network_.close(*s); return 0;
+        case close: s->is_alone() ? network_.close(*s) : network_.close_number(*s, what.fd); return 0;
         case watch_clock: return network_.watch_clock_anew(*s);
         case udp_connect: return network_.connect_datagrams(*s, *what.address);
         case try_send_datagrams:
@@ -594,13 +651,10 @@ int sim::call(sys_op& what) noexcept {
         case unwatch:
         case adopt: return -ENOSYS;
         case unix_bind: return network_.bind_unix(*s, *static_cast<unix_binding*>(what.data));
-        case unix_unlink: return network_.unlink_unix(*s);
+        case unix_unlink: return network_.unlink_unix(*s, *static_cast<const unix_binding*>(what.data));
         case unix_connect: return network_.connect_unix(*s, *static_cast<const raw_unix_name*>(what.data));
         case unix_local_name: *static_cast<raw_unix_name*>(what.data) = s->name; return 0;
-        case unix_peer_name:
-            if (s->peer == nullptr) return -ENOTCONN;
-            *static_cast<raw_unix_name*>(what.data) = s->peer->name;
-            return 0;
+        case unix_peer_name: return network_.unix_peer_name(*s, *static_cast<raw_unix_name*>(what.data));
         case unix_credentials: return network_.unix_credentials(*s, *static_cast<peer_credentials*>(what.data));
         case pipe_capacity: return network_.pipe_capacity(*s, what.value);
         case terminal_number:
@@ -611,6 +665,8 @@ int sim::call(sys_op& what) noexcept {
         case fifo_open:
         case standard_stream:
         case terminal_pair: break;
+        case try_send_message:
+        case try_receive_message: return try_message(*s, what);
         case udp_socket:
         case tcp_socket:
         case unix_socket:

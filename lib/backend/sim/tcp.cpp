@@ -17,7 +17,7 @@ namespace rondo::simulated {
 int network::listen(socket& s, int backlog) noexcept {
     constexpr std::uint32_t backlog_limit = 4096;  // SOMAXCONN; also what -1 asks for
     const auto wanted = std::min(static_cast<std::uint32_t>(backlog), backlog_limit);
-    if (s.datagrams) return -EOPNOTSUPP;
+    if (s.datagrams || s.type == unix_type::datagram) return -EOPNOTSUPP;
     if (s.state != phase::fresh && s.state != phase::listening) return -EINVAL;
     machine& m = s.home;
     const bool by_name = s.family == family::none;
@@ -191,7 +191,12 @@ void network::admit_held_back(socket& listener) noexcept {
 
 // Bytes.
 
-int network::receive(socket& s, void* into, std::size_t size) noexcept {
+int network::receive(socket& s, void* into, std::size_t size, raw_message* with) noexcept {
+    if (s.has_letters()) {  // by read(2), so to speak
+        raw_message message{.data = into, .size = static_cast<std::uint32_t>(size)};
+        std::uint32_t moved = 0;
+        return receive_message(s, message, moved);
+    }
     switch (s.state) {
         case phase::fresh:
         case phase::listening: return -ENOTCONN;
@@ -208,17 +213,27 @@ int network::receive(socket& s, void* into, std::size_t size) noexcept {
     if (!make_room()) return -ENOMEM;
     auto count = static_cast<std::uint32_t>(std::min<std::size_t>(size, s.arrived));
     if (count == 0) return 0;
+    // What comes with descriptors ends a read, which has got them then.
+    const letter* const next = s.letters.front();
+    if (next != nullptr)
+        count = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, next->begin + next->size - s.consumed()));
     if (const auto fewer = oracle_.choose(choice::receive_size, count); fewer != 0) count = fewer;
+    const bool reaches = next != nullptr && s.consumed() + count > next->begin;
     s.bytes.take(into, count);
     s.arrived -= count;
     s.sent -= count;
+    const int lost = reaches ? deliver_to(s, take_from(s), with) : 0;
     transmit(s);
     update(s);
     if (s.is_pipe) update(*s.peer);  // what has arrived takes room until it is read
-    return static_cast<int>(count);
+    return lost < 0 ? lost : static_cast<int>(count);
 }
 
 int network::send(socket& s, const void* from, std::size_t size) noexcept {
+    if (s.has_letters()) {
+        const raw_message message{.data = const_cast<void*>(from), .size = static_cast<std::uint32_t>(size)};
+        return send_message(s, message, 0);
+    }
     if (s.state == phase::connecting) return -EAGAIN;
     if (s.state != phase::connected) return take_error(s, -EPIPE);
     if (s.dead || s.peer->ending) return take_error(s, -EPIPE);

@@ -57,6 +57,7 @@ struct record {
         from_ring = 4,   // the receive of ours is a multishot one
         crowd = 8,       // the latest try to accept found a connection
         dry = 32,        // the latest datagrams received were all there were
+        with_rights = 64,  // a Unix socket: descriptors may come with its bytes, so none are read ahead
         ending = 16,     // closes when no request and no op is left; `closer` waits for that, if anyone does
     };
 
@@ -113,10 +114,13 @@ class uring_backend final : public posix_backend {
  private:
     bool submit_read(record& r, io_op& what) noexcept;
     bool submit_write(record& r, io_op& what) noexcept;
-    bool submit_datagrams(record& r, io_op& what) noexcept;
+    bool submit_whole(record& r, io_op& what) noexcept;
     std::int32_t attempt_datagrams(record& r, io_op& what) noexcept;
     bool submit_file(record& r, io_op& what) noexcept;
     std::int32_t attempt_file(record& r, io_op& what) noexcept;
+    std::int32_t attempt_message(io_op& what) noexcept;
+    std::int32_t take_message(io_op& what) noexcept;
+    std::int32_t borrow_now(io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
     void begin_close(record& r) noexcept;
 
@@ -140,7 +144,7 @@ class uring_backend final : public posix_backend {
     void store(record& r, chunk& received) noexcept;
     chunk& unstore(record& r) noexcept;
     void recycle(chunk& back) noexcept;
-    record* forget(int fd, file_kind kind = file_kind::none) noexcept;
+    record* forget(int fd, std::uint8_t bits = 0, file_kind kind = file_kind::none) noexcept;
     int make_files(sys_op& what) noexcept;
     void unwatch(record& r) noexcept;
     int hand_over(record& r) noexcept;

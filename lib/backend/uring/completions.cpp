@@ -240,6 +240,9 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
         }
         case io_kind::receive_datagrams:
         case io_kind::send_datagrams: return cancelled ? ended(what) : attempt_datagrams(r, what);
+        case io_kind::receive_message:
+        case io_kind::send_message: return cancelled ? ended(what) : attempt_message(what);
+        case io_kind::borrow: return cancelled ? ended(what) : borrow_now(what);
         case io_kind::poll: {
             // Unlike poll(2), the kernel tells here unasked that the peer has ended its side.
             const std::int32_t there = poll_result(result, what.size);
@@ -297,7 +300,7 @@ void uring_backend::on_take(record& r, std::int32_t result, completions& done) n
     if (result >= 0) {
         r.bits |= record::crowd;
         const bool too_late = r.bits & record::ending && !r.is_handed_over();
-        r.accepted = too_late ? nullptr : forget(result);
+        r.accepted = too_late ? nullptr : forget(result, r.bits & record::with_rights);
         if (r.accepted == nullptr) refuse_connection(result);  // too late, or no memory to remember it
     } else if (result != -ECANCELED && result != -EAGAIN && r.reader != nullptr && r.reader->state == op::armed) {
         io_op& what = *r.reader;

@@ -144,7 +144,7 @@ void uring_backend::drive(record& r) noexcept {
     if (r.is(record::read | record::fill | record::take)) return;
     if (r.is_file()) return start(r, record::read);
     switch (r.reader->kind) {
-        case io_kind::borrow: return start(r, record::fill);
+        case io_kind::borrow: return start(r, r.bits & record::with_rights ? record::read : record::fill);
         case io_kind::accept: return start(r, record::take);
         default: return start(r, record::read);
     }

@@ -27,6 +27,9 @@
 // Never two: their bytes could arrive in either order. That is also why a plain receive, on a
 // descriptor that has such a request, waits for it and copies.
 //
+// A Unix socket is an exception: with its bytes descriptors may come, which whoever reads these bytes must get, or
+// which end there. So nothing is read ahead; a borrow polls, and then reads by a plain call.
+//
 // Inside another loop: with DEFER_TASKRUN the ring's descriptor does not wake a poll(2) that is
 // blocked already, since what happened becomes a completion only when we enter. A registered eventfd
 // hears of such work at once. It is the one that `wake` writes to, so one descriptor tells the host of
@@ -45,6 +48,7 @@
 #include "backend.hpp"
 
 #include "backend/datagrams.hpp"
+#include "backend/messages.hpp"
 
 #include <rondo/base/detail/pool.hpp>
 
@@ -115,10 +119,11 @@ bool uring_backend::submit(io_op& what) noexcept {
         return finish(what, -EBADF);
     r->fd = what.fd;
     what.moved = 0;
-    static_assert(io_kind::send_datagrams > io_kind::receive_datagrams && io_kind::receive_datagrams > io_kind::close &&
+    static_assert(io_kind::send_message > io_kind::receive_message && io_kind::receive_message > io_kind::close &&
+                  io_kind::send_datagrams > io_kind::receive_datagrams && io_kind::receive_datagrams > io_kind::close &&
                   io_kind::close > io_kind::poll);
     if (what.kind >= io_kind::close)
-        return what.kind == io_kind::close ? submit_close(*r, what) : submit_datagrams(*r, what);
+        return what.kind == io_kind::close ? submit_close(*r, what) : submit_whole(*r, what);
     if (r->is_file() && moves_bytes(what.kind)) return submit_file(*r, what);
     return is_reader(what.kind) ? submit_read(*r, what) : submit_write(*r, what);
 }
@@ -159,15 +164,16 @@ bool uring_backend::submit_write(record& r, io_op& what) noexcept {
     return false;
 }
 
-// Datagrams are moved by plain calls, and the ring is asked for nothing but a poll when these would have to wait: then
-// no datagram is ever in the hands of a request that is cancelled.
-bool uring_backend::submit_datagrams(record& r, io_op& what) noexcept {
+// Datagrams and messages are moved by plain calls, and the ring is asked for nothing but a poll when these would have
+// to wait: then none of them, and no descriptor, is ever in the hands of a request that is cancelled.
+bool uring_backend::submit_whole(record& r, io_op& what) noexcept {
     const bool receiving = is_reader(what.kind);
     io_op*& slot = receiving ? r.reader : r.writer;
     if (slot != nullptr) return finish(what, -EBUSY);
+    const bool message = what.kind >= io_kind::receive_message;
     const bool hopeless = receiving && r.bits & record::dry;
-    if (!hopeless && (!budget_.spent() || moves_little(what))) {
-        const std::int32_t result = attempt_datagrams(r, what);
+    if (!hopeless && (!budget_.spent() || (message ? message_is_small(what) : moves_little(what)))) {
+        const std::int32_t result = message ? attempt_message(what) : attempt_datagrams(r, what);
         if (result != would_block) return finish(what, result);
     }
     slot = &what;
@@ -206,6 +212,38 @@ bool uring_backend::submit_file(record& r, io_op& what) noexcept {
 std::int32_t uring_backend::attempt_file(record& r, io_op& what) noexcept {
     const std::int32_t result = move_file_bytes(what, r.kind, budget_, heap_);
     return result == out_of_share ? would_block : result;
+}
+
+std::int32_t uring_backend::attempt_message(io_op& what) noexcept {
+    if (what.kind == io_kind::receive_message) return take_message(what);
+    const std::int32_t result = send_message(what, budget_);
+    return result == out_of_share ? would_block : result;
+}
+
+std::int32_t uring_backend::take_message(io_op& what) noexcept {
+    return receive_message(what, budget_, [this](int fd) { return forget(fd) != nullptr; });
+}
+
+/// Reads into a buffer from malloc, after a poll.
+std::int32_t uring_backend::borrow_now(io_op& what) noexcept {
+    what.data = nullptr;
+    what.size = 0;
+    chunk* const taken = heap_.take();
+    if (taken == nullptr) return -ENOMEM;
+    ssize_t n;
+    do {
+        n = ::recv(what.fd, taken->data, budget_.portion(heap_.size()), MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        what.data = taken->data;
+        what.size = static_cast<std::uint32_t>(n);
+        what.buffer = chunk::heap;
+        budget_.spend(what.size);
+        return static_cast<std::int32_t>(n);
+    }
+    const int error = n < 0 ? errno : 0;
+    heap_.give_back(*taken);
+    return error == EAGAIN ? would_block : -error;
 }
 
 bool uring_backend::submit_close(record& r, io_op& what) noexcept {
@@ -292,17 +330,31 @@ int uring_backend::control(sys_op& what) noexcept {
         case sys_op::call::try_receive_datagrams:
             if (r != nullptr && r->reader != nullptr) return -EAGAIN;
             return call(what);
+        case sys_op::call::try_send_message: {
+            if (r != nullptr && r->writer != nullptr) return -EAGAIN;
+            io_op op = message_op(what);
+            return message_answer(send_message(op, budget_), op);
+        }
+        case sys_op::call::try_receive_message: {
+            if (r != nullptr && r->reader != nullptr) return -EAGAIN;
+            io_op op = message_op(what);
+            return message_answer(take_message(op), op);
+        }
         case sys_op::call::udp_socket:
-        case sys_op::call::tcp_socket:
-        case sys_op::call::unix_socket: {
+        case sys_op::call::tcp_socket: {
             const int fd = call(what);
             if (fd >= 0) forget(fd);
+            return fd;
+        }
+        case sys_op::call::unix_socket: {
+            const int fd = call(what);
+            if (fd >= 0) forget(fd, record::with_rights);
             return fd;
         }
         case sys_op::call::stream_pair: {
             const int result = call(what);
             if (result == 0)
-                for (const int fd : what.fds) forget(fd);
+                for (const int fd : what.fds) forget(fd, record::with_rights);
             return result;
         }
         case sys_op::call::watch_clock: {
@@ -320,7 +372,7 @@ int uring_backend::control(sys_op& what) noexcept {
             if (r != nullptr && in_use(*r)) return -EBUSY;
             if (table_.get(what.fd) == nullptr) return table_.why_none(what.fd);
             const int result = call(what);
-            if (result >= 0) forget(what.fd);  // there is a record of it
+            if (result >= 0) forget(what.fd, what.name != 0 ? record::with_rights : 0);  // there is a record of it
             return result;
         }
         default: return makes_files(what.what) ? make_files(what) : call(what);
@@ -333,7 +385,7 @@ int uring_backend::make_files(sys_op& what) noexcept {
         if (r == nullptr) return table_.why_none(what.fd);
         if (r->reader || r->writer || r->kernel != 0 || r->wanted != 0 || r->bits & record::ending) return -EBUSY;
     }
-    return keep_files(what, call(what), [this](int fd, file_kind kind) { return forget(fd, kind) != nullptr; });
+    return keep_files(what, call(what), [this](int fd, file_kind kind) { return forget(fd, 0, kind) != nullptr; });
 }
 
 void uring_backend::give_back(void* data, std::uint32_t, std::uint16_t buffer) noexcept {
@@ -417,7 +469,7 @@ std::int32_t uring_backend::serve_accept(record& r) noexcept { return std::excha
 std::int32_t uring_backend::try_accept(record& r) noexcept {
     if (!(r.bits & record::crowd) || r.is(record::take)) return would_block;
     const int fd = ::accept4(r.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0 && forget(fd) != nullptr) return fd;
+    if (fd >= 0 && forget(fd, r.bits & record::with_rights) != nullptr) return fd;
     r.bits &= static_cast<std::uint8_t>(~record::crowd);
     if (fd < 0) return would_block;
     refuse_connection(fd);
@@ -448,7 +500,7 @@ void uring_backend::recycle(chunk& back) noexcept {
 
 // A number fresh from the kernel. An op on record is a poll on a foreign descriptor that was closed
 // under it; it ends when its request, which keeps the old file, does.
-record* uring_backend::forget(int fd, file_kind kind) noexcept {
+record* uring_backend::forget(int fd, std::uint8_t bits, file_kind kind) noexcept {
     record* r = table_.get(fd);
     if (r == nullptr) return nullptr;
     for (io_op** slot : {&r->reader, &r->writer}) {
@@ -460,7 +512,7 @@ record* uring_backend::forget(int fd, file_kind kind) noexcept {
     }
     RONDO_ASSERT(!r->is(record::fill | record::take), "a descriptor was closed behind its owner");
     r->kernel = r->wanted = 0;
-    r->bits = 0;
+    r->bits = bits;
     r->kind = kind;
     r->ended = 0;
     r->fd = fd;
