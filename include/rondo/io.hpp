@@ -7,5 +7,6 @@
 #include <rondo/io/descriptor.hpp>
 #include <rondo/io/fd_watch.hpp>
 #include <rondo/io/listener.hpp>
+#include <rondo/io/owned_descriptor.hpp>
 #include <rondo/io/relay.hpp>
 #include <rondo/io/stream.hpp>

@@ -70,10 +70,10 @@ int release_awaiter::await_resume() {
     return socket_->release();
 }
 
-rondo::result<socket_handle> adopt_socket(int fd, bool listening) noexcept {
+rondo::result<socket_handle> adopt_socket(int fd, bool listening, int kind) noexcept {
     scheduler& l = running();
     l.check_thread("adopting a socket");
-    sys_op adopt{.what = sys_op::call::adopt, .fd = fd, .value = listening};
+    sys_op adopt{.what = sys_op::call::adopt, .fd = fd, .value = listening, .name = kind};
     if (const int answer = l.control(adopt); answer < 0) return errno_code(-answer);
     return socket_handle(l, fd);
 }

@@ -52,6 +52,7 @@ class RONDO_API stream_awaiter : public io_awaiter {
     rondo::failure why(const char* operation) const;
     [[noreturn]] void fail(const char* operation) const;
     inline bool has_stash() const noexcept;
+    inline detail::stash& stash() const noexcept;
     descriptor_stream* stream_;
 
  private:
@@ -324,6 +325,7 @@ inline stream_awaiter::stream_awaiter(io_kind k, descriptor_stream& stream, void
 }
 
 inline bool stream_awaiter::has_stash() const noexcept { return !stream_->stash_.empty(); }
+inline detail::stash& stream_awaiter::stash() const noexcept { return stream_->stash_; }
 
 }  // namespace detail
 

@@ -76,8 +76,9 @@ class RONDO_API release_awaiter : public io_awaiter, public awaits<release_await
     bool holds_something_;
 };
 
-/// Makes `fd` one of the running loop's: a socket that listens, or is connected.
-RONDO_API rondo::result<socket_handle> adopt_socket(int fd, bool listening) noexcept;
+/// Makes `fd` one of the running loop's: a socket that listens, or is connected. `kind` as sys_op::call::adopt has it.
+RONDO_API rondo::result<socket_handle> adopt_socket(int fd, bool listening, int kind = 0) noexcept;
+inline int adopt_kind(unix_type type) noexcept { return 1 + static_cast<int>(type); }
 
 /// What a call that never blocks has answered.
 inline rondo::result<void> as_result(int answer) noexcept {

@@ -4,13 +4,17 @@
 #include <rondo/base/detail/config.hpp>
 #include <rondo/base/detail/take.hpp>
 
+#include <rondo/io/owned_descriptor.hpp>
+
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace rondo::detail {
 
 /// Bytes, or an error, that a cancelled read_exactly or a losing arm of select_one() has left behind: the next read
-/// of the stream gets them first. An empty one is a null pointer.
+/// of the stream gets them first. Descriptors that came with them belong to the first byte: whoever reads that gets
+/// them, or closes them, if it has not asked for any. An empty one is a null pointer.
 ///
 /// A read that succeeds must not have a gap in front of it. So a stash that has no memory for what it must keep is
 /// poisoned: every read fails from then on.
@@ -27,8 +31,8 @@ class RONDO_API stash {
     bool empty() const noexcept { return kept_ == nullptr; }
     void clear() noexcept { replace(nullptr); }
 
-    /// Keeps a copy of the bytes. The stash is empty before.
-    void keep(const void* bytes, std::size_t count) noexcept;
+    /// Keeps a copy of the bytes, and takes the descriptors over. The stash is empty before.
+    void keep(const void* bytes, std::size_t count, std::span<owned_descriptor> with = {}) noexcept;
     /// The next read, and only that one, fails with this negative errno. The stash is empty before.
     void keep_error(std::int32_t error) noexcept;
     /// Every read fails with -ENOMEM, for ever.
@@ -36,6 +40,9 @@ class RONDO_API stash {
 
     /// What a read of `size` bytes gets: how many were copied to `into`, or the negative errno. It is not empty.
     std::int32_t take(void* into, std::size_t size) noexcept;
+    /// The same of a read that asks for descriptors, and how many there were. -EMSGSIZE: there is no place for them,
+    /// and they are closed; the bytes stay.
+    std::int32_t take(void* into, std::size_t size, std::span<owned_descriptor> places, std::uint16_t& count) noexcept;
     /// All bytes, in memory from malloc: how many, or the negative errno. It is not empty.
     std::int32_t take_all(void*& bytes) noexcept;
 
