@@ -7,3 +7,6 @@
 #include <rondo/net/tcp.hpp>
 #include <rondo/net/udp.hpp>
 #include <rondo/net/unix.hpp>
+#include <rondo/net/unix_address.hpp>
+#include <rondo/net/unix_datagram.hpp>
+#include <rondo/net/unix_seqpacket.hpp>

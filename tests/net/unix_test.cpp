@@ -1,11 +1,11 @@
-// Unix sockets: names, connections, who the peer is, the file of a listener, and the errors of each call.
+// Unix sockets: connections, who the peer is, the file of a listener, and the errors of each call.
+#include "support/directory.hpp"
 #include "support/net.hpp"
 #include "support/refusing_backend.hpp"
 
 #include <rondo/testing/every_step.hpp>
 
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 
 #include <fcntl.h>
@@ -17,31 +17,19 @@
 
 using namespace rondo;
 using namespace std::literals;
+using test::directory;
 using test::error_of;
+using test::is_socket;
 
 static_assert(byte_stream<unix_stream> && stream_listener<unix_listener>);
 static_assert(std::is_nothrow_move_constructible_v<unix_stream> && std::is_nothrow_move_assignable_v<unix_listener>);
 static_assert(!std::is_copy_constructible_v<unix_listener> && std::is_trivially_copyable_v<unix_listen_options>);
-static_assert(reversible_wait<detail::accept_awaiter<unix_stream>> && wait_operation<detail::unix_connect_awaiter>);
+static_assert(reversible_wait<detail::accept_awaiter<unix_stream>> &&
+              wait_operation<detail::unix_connect_awaiter<unix_stream>>);
 
 namespace {
 
 namespace files = std::filesystem;
-
-/// A directory of its own, gone at the end.
-struct directory {
-    directory() {
-        std::string at = (files::temp_directory_path() / "rondo-XXXXXX").string();
-        REQUIRE(::mkdtemp(at.data()) != nullptr);
-        path = at;
-    }
-    ~directory() {
-        std::error_code ignored;
-        files::remove_all(path, ignored);
-    }
-    std::string operator/(std::string_view name) const { return path + "/" + std::string(name); }
-    std::string path;
-};
 
 /// The length of the queue of clients: with a backlog of 0 one client has room.
 constexpr unix_listen_options room_for_one{.backlog = 0};
@@ -53,41 +41,6 @@ task<std::string> all_of(unix_stream& from) {
         if (part.empty()) co_return all;
         all += part.text();
     }
-}
-
-// --- names
-
-TEST_CASE("unix: a name is a path, or abstract, and at most 107 bytes") {
-    const unix_address path("/run/app.sock");
-    CHECK(path.is_path());
-    CHECK(path.to_string() == "/run/app.sock");
-    const unix_address abstract("@app");
-    CHECK(abstract.is_abstract());
-    CHECK_FALSE(abstract.is_path());
-    CHECK(abstract.to_string() == "@app");
-    CHECK(unix_address().is_unnamed());
-    CHECK(unix_address().to_string() == "(unnamed)");
-    CHECK(path == unix_address("/run/app.sock"s));
-    CHECK_FALSE(path == abstract);
-    CHECK(unix_address("./@app").is_path());
-    CHECK(unix_address("/a\nb").to_string() == "/a\\nb");
-
-    CHECK(unix_address(std::string(107, 'x')).name().size == 107);
-    CHECK(unix_address("@" + std::string(107, 'x')).name().size == 108);
-    CHECK(unix_address::try_parse(std::string(108, 'x')).error() == std::errc::filename_too_long);
-    CHECK(unix_address::try_parse("@" + std::string(108, 'x')).error() == std::errc::filename_too_long);
-    CHECK(unix_address::try_parse("").error() == std::errc::invalid_argument);
-    CHECK(unix_address::try_parse("@").error() == std::errc::invalid_argument);
-    CHECK(unix_address::try_parse("a\0b"sv).error() == std::errc::invalid_argument);
-    CHECK(unix_address::try_parse("@a\0b"sv).has_value());
-
-    std::string said;
-    try {
-        static_cast<void>(unix_address(std::string(130, 'y')));
-    } catch (const std::system_error& e) {
-        said = e.what();
-    }
-    CHECK(said.find("it has 130 bytes and 107 is the most: 'yyy") != std::string::npos);
 }
 
 // --- connections
@@ -287,11 +240,6 @@ TEST_CASE("unix: cancelled at every step it leaves nothing behind") {
 }
 
 // --- the file: a matter of real kernels, for a simulated machine has names and no files
-
-bool is_socket(const std::string& path) {
-    struct stat found;
-    return ::lstat(path.c_str(), &found) == 0 && S_ISSOCK(found.st_mode);
-}
 
 /// What a server that was killed leaves behind.
 void leave_stale(const std::string& path, int type = SOCK_STREAM) {
