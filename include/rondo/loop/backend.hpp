@@ -238,7 +238,7 @@ struct sys_op {
         pipe_pair,  // whose buffer has `value` bytes, 0: as usual; result 0; who reads, and who writes, in fds
         pipe_capacity,  // result: the size of the buffer of the pipe; it becomes `value` before, if that is not 0
         adopt_pipe,  // `fd` becomes one of rondo's, if it is an end of a pipe: to read (`value` 0), or to write (1)
-        fifo_make,   // a file at the path at `data`, which ends with a zero; its mode is `value`
+        fifo_make,  // a file at the path at `data`, which ends with a zero; its mode is `value`
         fifo_open,  // the one at the path at `data`, to read (`value` 0), or to write (1), -ENXIO: nobody reads;
         // result: a descriptor, with which reading waits until somebody has opened it for writing
         standard_stream,  // result: a descriptor of its own for standard input, output or error (`value` 0, 1 or 2)

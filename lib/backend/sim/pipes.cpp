@@ -17,7 +17,7 @@ constexpr std::uint32_t most_capacity = 1 << 20;  // without privileges
 }  // namespace
 
 int network::pipe(machine& m, int (&fds)[2], int capacity) noexcept {
-    if (const int error = pair(m, fds); error < 0) return error;
+    if (const int error = pair(m, unix_type::stream, fds); error < 0) return error;
     socket& reader = *m.find(fds[0]);
     socket& writer = *m.find(fds[1]);
     for (socket* end : {&reader, &writer}) {
