@@ -1,6 +1,6 @@
-"""Puts clients that know nothing of rondo on the samples line_chat, tcp_proxy and udp_echo.
+"""Puts clients that know nothing of rondo on the samples line_chat, tcp_proxy, udp_echo and unix_chat.
 
-    sample_clients.py FOLDER_OF_PROGRAMS [chat|proxy|udp]... [ROOMS]
+    sample_clients.py FOLDER_OF_PROGRAMS [chat|proxy|udp|unix]... [ROOMS]
 
 ROOMS: how many rooms of the chat have eight members each, 100 if it is not said.
 """
@@ -9,11 +9,14 @@ import atexit
 import os
 import re
 import select
+import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -33,8 +36,9 @@ class Program:
     def __init__(self, *command):
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)  # when a check fails by an exception
-        line = self.process.stdout.readline()
-        self.port = int(re.search(r"listening on [^ ,]*:(\d+)", line).group(1))
+        self.says = self.process.stdout.readline()
+        port = re.search(r"listening on [^ ,]*:(\d+)", self.says)
+        self.port = int(port.group(1)) if port else None
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
@@ -276,8 +280,67 @@ def udp(folder):
     check("udp_echo: a wrong command line is said", wrong.returncode == 2 and "--port" in wrong.stderr)
 
 
+# --- unix_chat
+
+
+def unix(folder):
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/chat"
+
+        def join(name):
+            s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            s.settimeout(PATIENCE)
+            s.connect(path)
+            s.send(name)
+            return s
+
+        def hears(s, line):
+            while heard := s.recv(65536):
+                if heard == line:
+                    return True
+            return False
+
+        first = Program(f"{folder}/unix_chat", "--path", path)
+        anna, ben = join(b"anna"), join(b"ben\n")
+        check("unix_chat: members hear of each other", hears(anna, b"ben: here I am\n"), first.says)
+        ben.send(b"hello")
+        check("unix_chat: and hear each other", hears(anna, b"ben: hello\n"))
+        check("unix_chat: only its user may come in", stat.S_IMODE(os.stat(path).st_mode) == 0o600)
+
+        # Somebody who wants to take over, and dies at once, changes nothing.
+        thief = join(b"/take-over")
+        thief.close()
+        ben.send(b"still here")
+        check("unix_chat: a successor that has gone harms nobody", hears(anna, b"ben: still here\n"))
+
+        ben.send(b"before")
+        second = Program(f"{folder}/unix_chat", "--path", path, "--take-over")
+        ben.send(b"after")
+        code = first.process.wait(PATIENCE)
+        check("unix_chat: the old process ends, the new one has its members", code == 0 and "2 members" in second.says,
+              (code, second.says))
+        check("unix_chat: nothing said meanwhile is lost, and names stay", hears(anna, b"ben: before\n") and
+              hears(anna, b"ben: after\n"))
+        if shutil.which("socat"):
+            socat = subprocess.run(["socat", "-t1", "-", f"UNIX-CONNECT:{path},socktype={socket.SOCK_SEQPACKET.value}"],
+                                   input=b"socat\n", capture_output=True, timeout=PATIENCE)
+            check("unix_chat: newcomers find the new process: socat", hears(anna, b"socat: here I am\n") and
+                  socat.stdout == b"socat: here I am\n", socat)
+        ben.close()
+        anna.send(b"alone")
+        check("unix_chat: who leaves is gone", hears(anna, b"anna: alone\n"))
+        code, _ = second.end()
+        check("unix_chat: SIGTERM ends it", code == 0, code)
+        third = Program(f"{folder}/unix_chat", "--path", path)
+        check("unix_chat: the file that it left makes room", third.end()[0] == 0)
+        check("unix_chat: and goes with who has made it", not os.path.exists(path))
+        nobody = subprocess.run([f"{folder}/unix_chat", "--path", path, "--take-over"], capture_output=True, text=True)
+        check("unix_chat: there must be somebody to take over from", nobody.returncode == 1 and path in nobody.stderr,
+              nobody)
+
+
 def main():
-    folder, which = sys.argv[1], [each for each in sys.argv[2:] if not each.isdigit()] or ["chat", "proxy", "udp"]
+    folder, which = sys.argv[1], [each for each in sys.argv[2:] if not each.isdigit()] or ["chat", "proxy", "udp", "unix"]
     rooms = next((int(each) for each in sys.argv[2:] if each.isdigit()), 100)
     if "chat" in which:
         chat(folder, rooms)
@@ -285,6 +348,8 @@ def main():
         proxy(folder)
     if "udp" in which:
         udp(folder)
+    if "unix" in which:
+        unix(folder)
     return 1 if failures else 0
 
 
