@@ -1,4 +1,4 @@
-// The samples' command line: `--name value` pairs, checked, with a clear error in one line.
+// The samples' command line: words, and `--name value` pairs behind them, checked, with a clear error in one line.
 #pragma once
 
 #include <rondo/loop/backend.hpp>
@@ -18,14 +18,32 @@ namespace sample {
 
 class options {
  public:
-    /// `usage` has a line for each option: what it is, in which unit, and the default.
-    options(int argc, char** argv, const char* usage) : program_(argv[0]) {
+    /// `usage` has a line for each option: what it is, in which unit, and the default. `words` names what comes before
+    /// the options.
+    options(int argc, char** argv, const char* usage, const char* words = "") : program_(argv[0]) {
         for (int i = 1; i < argc; ++i) {
             words_.emplace_back(argv[i]);
             if (words_.back() != "--help") continue;
-            std::printf("usage: %s [OPTION VALUE]...\n%s", program_.c_str(), usage);
+            std::printf("usage: %s %s%s[OPTION VALUE]...\n%s", program_.c_str(), words, *words != 0 ? " " : "", usage);
             std::exit(0);
         }
+    }
+
+    /// The next of the words before the options; to be asked for before these. `name` is for the error.
+    std::string word(std::string_view name) {
+        if (words_.empty() || words_.front().starts_with("--")) fail(std::string(name) + " is missing");
+        std::string value = std::move(words_.front());
+        words_.erase(words_.begin());
+        return value;
+    }
+    std::uint16_t port_word(std::string_view name, std::uint16_t least) {
+        return static_cast<std::uint16_t>(number_in(name, word(name), least, 65535));
+    }
+    rondo::endpoint endpoint_word(std::string_view name) {
+        const std::string value = word(name);
+        const auto parsed = rondo::endpoint::try_parse(value);
+        if (!parsed) fail(std::string(name) + " is an IP address and a port, as in [::1]:80, not '" + value + "'");
+        return *parsed;
     }
 
     /// An option without a value; to be asked for before those that have one.
@@ -45,13 +63,7 @@ class options {
     }
 
     long number(std::string_view name, long otherwise, long least, long most) {
-        const std::string value = text(name, std::to_string(otherwise));
-        long n = 0;
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
-        if (error != std::errc() || end != value.data() + value.size() || n < least || n > most)
-            fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " + std::to_string(most) +
-                 ", not '" + value + "'");
-        return n;
+        return number_in(name, text(name, std::to_string(otherwise)), least, most);
     }
 
     /// Any number of 64 bits, as reports write seeds: 0x1f or 31.
@@ -95,6 +107,15 @@ class options {
     }
 
  private:
+    long number_in(std::string_view name, const std::string& value, long least, long most) const {
+        long n = 0;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
+        if (error != std::errc() || end != value.data() + value.size() || n < least || n > most)
+            fail(std::string(name) + " takes a number from " + std::to_string(least) + " to " + std::to_string(most) +
+                 ", not '" + value + "'");
+        return n;
+    }
+
     std::string program_;
     std::vector<std::string> words_;
 };

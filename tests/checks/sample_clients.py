@@ -1,6 +1,6 @@
-"""Puts clients that know nothing of rondo on the samples line_chat, tcp_proxy, udp_echo and unix_chat.
+"""Puts clients that know nothing of rondo on the samples line_chat, tcp_proxy, chaos_proxy, udp_echo and unix_chat.
 
-    sample_clients.py FOLDER_OF_PROGRAMS [chat|proxy|udp|unix]... [ROOMS]
+    sample_clients.py FOLDER_OF_PROGRAMS [chat|proxy|chaos|udp|unix]... [ROOMS]
 
 ROOMS: how many rooms of the chat have eight members each, 100 if it is not said.
 """
@@ -244,6 +244,101 @@ def proxy(folder):
     check("tcp_proxy: a wrong command line is said", all(r.returncode == 2 and "usage" in r.stderr for r in refused))
 
 
+# --- chaos_proxy
+
+
+class Echo(threading.Thread):
+    """Gives each connection back what it sends, one after the other, and remembers how each ended."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = listener()
+        self.port = self.socket.getsockname()[1]
+        self.ends = []
+        self.start()
+
+    def run(self):
+        while True:
+            s = self.socket.accept()[0]
+            s.settimeout(PATIENCE)
+            try:
+                while part := s.recv(65536):
+                    s.sendall(part)
+                s.shutdown(socket.SHUT_WR)
+                self.ends.append("end")
+            except OSError as error:
+                self.ends.append(type(error).__name__)
+            s.close()
+
+
+def ask(port, data):
+    """What came back, and how it ended."""
+    s = connect(port)
+    s.settimeout(PATIENCE)
+    back = b""
+
+    def sends():
+        try:
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    sending = threading.Thread(target=sends)
+    sending.start()
+    how = "end"
+    try:
+        while part := s.recv(65536):
+            back += part
+    except OSError as error:
+        how = type(error).__name__
+    sending.join(PATIENCE)
+    s.close()
+    return back, how
+
+
+def chaos(folder):
+    echo = Echo()
+    target = f"127.0.0.1:{echo.port}"
+    data = os.urandom(40_000)
+
+    def through(*options, times=1):
+        server = Program(f"{folder}/chaos_proxy", "0", target, *options)
+        answers = [ask(server.port, data) for _ in range(times)]
+        code, out = server.end()
+        check(f"chaos_proxy {' '.join(options)}: SIGTERM ends it, and it counts",
+              code == 0 and f"{times} connections" in out, (code, out))
+        return answers
+
+    check("chaos_proxy: without options it is a proxy", through() == [(data, "end")])
+    check("chaos_proxy: dribbled, the bytes are the same", through("--dribble", "7") == [(data, "end")])
+    begin = time.monotonic()
+    answers = through("--delay", "100")
+    check("chaos_proxy: delayed, they are the same, and late", answers == [(data, "end")] and time.monotonic() - begin > .2)
+
+    cut = through("--cut", "100", "--within", "40000", "--seed", "3", times=20)
+    check("chaos_proxy: cut, each answer is a beginning, and its end a clean one",
+          all(how == "end" and data.startswith(back) and len(back) < len(data) for back, how in cut),
+          [(len(back), how) for back, how in cut])
+    torn = through("--reset", "100", "--within", "40000", "--seed", "3", times=20)
+    check("chaos_proxy: reset, each answer is a beginning, and its end no clean one",
+          all(how == "ConnectionResetError" and data.startswith(back) for back, how in torn),
+          [(len(back), how) for back, how in torn])
+    deadline = time.monotonic() + PATIENCE
+    while len(echo.ends) < 43 and time.monotonic() < deadline:
+        time.sleep(.01)
+    check("chaos_proxy: so it is for the server", len(echo.ends) == 43 and "end" not in echo.ends[-20:], echo.ends)
+    mixed = [["--cut", "40", "--reset", "30", "--within", "40000", "--seed", seed] for seed in ["7", "7", "0x70000000000"]]
+    ends = [[how for _, how in through(*options, times=30)] for options in mixed]
+    check("chaos_proxy: a seed has the same fates, another one has others", ends[0] == ends[1] != ends[2], ends)
+    check("chaos_proxy: some are spared", 0 < ends[0].count("ConnectionResetError") < 25, ends[0])
+
+    wrong = [["0"], ["0", "here:1"], ["x", target], ["0", target, "--cut", "101"], ["0", target, "--cut", "60", "--reset", "60"],
+             ["0", target, "--slow", "1"]]
+    refused = [subprocess.run([f"{folder}/chaos_proxy", *each], capture_output=True, text=True) for each in wrong]
+    check("chaos_proxy: a wrong command line is said", all(r.returncode == 2 and "--help" in r.stderr for r in refused))
+
+
 # --- udp_echo
 
 
@@ -340,12 +435,15 @@ def unix(folder):
 
 
 def main():
-    folder, which = sys.argv[1], [each for each in sys.argv[2:] if not each.isdigit()] or ["chat", "proxy", "udp", "unix"]
+    all_of_them = ["chat", "proxy", "chaos", "udp", "unix"]
+    folder, which = sys.argv[1], [each for each in sys.argv[2:] if not each.isdigit()] or all_of_them
     rooms = next((int(each) for each in sys.argv[2:] if each.isdigit()), 100)
     if "chat" in which:
         chat(folder, rooms)
     if "proxy" in which:
         proxy(folder)
+    if "chaos" in which:
+        chaos(folder)
     if "udp" in which:
         udp(folder)
     if "unix" in which:

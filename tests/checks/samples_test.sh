@@ -84,6 +84,32 @@ for backend in epoll auto; do
         "$samples/echo_load" --backend "$backend" --port "$port" --connections 20 --size 3000 --seconds 1
     check "SIGTERM ends it gracefully ($backend)" ends_on TERM
 done
+# Two clients of other people's, through two proxies, to a server: what comes back is what was sent.
+start_proxy() {  # start_proxy PORT_OF_TARGET COMMAND [OPTIONS]: sets $proxy and $through
+    local target=127.0.0.1:$1 command=$2
+    shift 2
+    : >"$work/$command"
+    "$samples/$command" 0 "$target" "$@" >"$work/$command" &
+    proxies+=($!)
+    for _ in $(seq 200); do
+        through=$(sed -nE 's/^listening on 127.0.0.1:([0-9]+), .*/\1/p' "$work/$command")
+        [[ -n $through ]] && return 0
+        sleep 0.05
+    done
+    return 1
+}
+comes_back_by() {  # comes_back_by COMMAND...: which sends its input, and prints what comes
+    timeout 60 "$@" <"$work/sent" >"$work/back" && cmp "$work/sent" "$work/back"
+}
+proxies=()
+head -c 300000 /dev/urandom >"$work/sent"
+check "echo_server starts behind proxies" start_server auto
+check "chaos_proxy starts in front of it" start_proxy "$port" chaos_proxy --delay 2 --dribble 900
+check "tcp_proxy starts in front of that" start_proxy "$through" tcp_proxy
+check "socat is echoed through both" comes_back_by socat -t 60 - "TCP:127.0.0.1:$through"
+check "nc is echoed through both" comes_back_by nc -N 127.0.0.1 "$through"
+kill "${proxies[@]}" "$server"
+wait "${proxies[@]}" "$server"
 one_line() {  # one_line TEXT COMMAND...: exit code as of a failure, and that text in the only line of the errors
     local text=$1 code=0
     shift

@@ -39,7 +39,10 @@ missing_packages() {
         clang-19) has_command clang++-19 ;;
         libclang-rt-19-dev) has_sanitizers clang++-19 ;;
         clang-format-19) has_command clang-format-19 ;;
-        gdb) has_command gdb ;;
+        gdb | socat | strace) has_command "$package" ;;
+        netcat-openbsd) has_command nc && nc -h 2>&1 | grep -q OpenBSD ;;
+        iproute2) has_command ip && has_command ss ;;
+        nftables) has_command nft ;;
         libgtest-dev) finds_headers g++ gtest/gtest.h ;;
         catch2) finds_headers g++ catch2/catch.hpp || finds_headers g++ catch2/catch_all.hpp ;;
         chromium) has_command chromium || has_command google-chrome || has_command chromium-browser ;;
@@ -80,7 +83,8 @@ build_packages=(
     liburing-dev libasio-dev doctest-dev libspdlog-dev nlohmann-json3-dev
 )
 clang_packages=(clang-19 libclang-rt-19-dev)
-test_packages=(gdb clang-format-19 libgtest-dev catch2)
+test_packages=(gdb clang-format-19 libgtest-dev catch2 socat netcat-openbsd)
+fault_packages=(strace iproute2 nftables)
 page_packages=(chromium)
 
 # configure DIR COMPILER OPTIONS...: a new or an existing build directory.

@@ -10,6 +10,7 @@
 #include "support/net.hpp"
 #include "../samples/options.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <csignal>
@@ -17,6 +18,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <random>
 #include <set>
 #include <span>
 #include <string>
@@ -29,6 +31,9 @@ namespace line_chat {
 }
 namespace tcp_proxy {
 #include "../samples/tcp_proxy.cpp"
+}
+namespace chaos_proxy {
+#include "../samples/chaos_proxy.cpp"
 }
 namespace fetcher {
 #include "../samples/fetcher.cpp"
@@ -319,6 +324,95 @@ task<> proxy_in_a_bad_world(world& w) {
     must(done, "in a whole world all are answered");
 }
 
+// --- chaos_proxy
+
+TEST_CASE("sample chaos_proxy: cancelled at every step it leaves nothing, whatever the fate of a connection") {
+    using chaos_proxy::fate;
+    for (const auto how : {fate::on_its_own, fate::cut, fate::reset}) {
+        chaos_proxy::settings with;
+        with.delay = 1ms;
+        with.dribble = 5;
+        with.cut = how == fate::cut ? 100 : 0;
+        with.reset = how == fate::reset ? 100 : 0;
+        with.within = 20;
+        const int points = test::cancel_at_every_step([&]() -> task<> {
+            chaos_proxy::totals seen;
+            auto in_front = [&](rondo::endpoint target) -> task<> {
+                with.target = target;
+                auto session = [&](tcp_stream& here) { return chaos_proxy::session(here, with, seen); };
+                auto asks = [&](rondo::endpoint proxy) -> task<> {
+                    tcp_stream peer = co_await tcp_stream::connect(proxy);
+                    const auto sent = co_await rondo::attempt(peer.write_all("over two hops, or not"));
+                    if (sent) static_cast<void>(peer.try_shutdown());
+                    try {
+                        const test::bytes all = co_await test::read_to_end(peer);
+                        if (is_cancelled()) co_return;
+                        CHECK("over two hops, or not"sv.starts_with(test::as_text(all)));
+                        CHECK((all.size() == 21) == (how == fate::on_its_own));
+                    } catch (const std::system_error& e) {
+                        if (is_cancelled()) co_return;
+                        CHECK(how == fate::reset);
+                        CHECK(e.code() == std::errc::connection_reset);
+                    }
+                };
+                co_await while_served(session, asks);
+            };
+            co_await while_served(echo, in_front);
+        });
+        CHECK(points > 20);
+    }
+}
+
+/// Whatever it does to a connection, and whatever the world adds: what comes is a beginning of what was sent, and of
+/// those that it spares some are whole.
+task<> chaos_in_a_bad_world(world& w) {
+    constexpr std::size_t size = 5'000;
+    auto whole = std::make_shared<int>(0);
+    auto unharmed = std::make_shared<bool>(true);
+    auto with = std::make_shared<chaos_proxy::settings>();
+    auto seen = std::make_shared<chaos_proxy::totals>();
+    with->target = w.address_of("up", 81);
+    with->delay = test::some_ms(w, 20);
+    with->dribble = 100 + w.choose(1000);
+    with->cut = w.choose(40);
+    with->reset = w.choose(40);
+    with->within = 2 * size;
+    with->seed = w.choose(1000);
+    auto& middle = w.host("proxy").run([with, seen] {
+        return serves(80, [with, seen](tcp_stream& here) { return chaos_proxy::session(here, *with, *seen); });
+    });
+    w.host("up").run([] { return serves(81, echo); });
+    test::make_scarce(w, middle);
+    test::spoil_link(w, "proxy", "up");
+    test::spoil_link(w, "proxy", "one");
+    w.host("one").run([=, proxy = w.address_of("proxy", 80)]() -> task<> {
+        for (;;) {
+            auto once = [&]() -> task<> {
+                tcp_stream peer = co_await tcp_stream::connect(proxy);
+                const test::bytes sent = test::make_pattern(1, 0, size);
+                co_await peer.write_all(sent);
+                peer.shutdown();
+                const test::bytes back = co_await test::read_to_end(peer);
+                *unharmed = *unharmed && back.size() <= size && test::is_pattern(back, 1);
+                *whole += back.size() == size;
+            };
+            try {
+                co_await rondo::move_on_after(60s, once);
+            } catch (const std::exception&) {
+            }
+            co_await rondo::sleep_for(200ms);
+        }
+    });
+    const test::victims victims{{"one", "up", "proxy"}, {{"proxy", "one"}, {"proxy", "up"}}};
+    co_await test::disturb(w, victims);
+    w.heal_all();
+    test::end_scarcity(middle);
+    const int before = *whole;
+    const bool done = co_await rondo::testing::eventually([&] { return *whole > before + 1; }, 60min, 100ms);
+    must(*unharmed, "what comes is a beginning of what was sent, unchanged");
+    must(done, "in a whole world those that are spared are answered");
+}
+
 // --- fetcher
 
 TEST_CASE("sample fetcher: cancelled at every step it leaves nothing") {
@@ -424,4 +518,8 @@ RONDO_SIM_TEST("sample line_chat: who never reads is shown out, and harms nobody
 
 RONDO_SIM_TEST("sample tcp_proxy: in a bad world an end stays an end, and a break a break", rondo::seeds(50)) {
     co_await proxy_in_a_bad_world(w);
+}
+
+RONDO_SIM_TEST("sample chaos_proxy: in a bad world it harms whom it was told to, and tears no byte", rondo::seeds(50)) {
+    co_await chaos_in_a_bad_world(w);
 }
