@@ -144,6 +144,24 @@ TEST_CASE("refused: without its ring of buffers io_uring says so, and receives a
     CHECK(o.well());
 }
 
+// It said that the kernel cannot be probed, and not why.
+TEST_CASE("refused: a ring that may not be probed is none, with the call and the error (hazard D12)") {
+    if (test::backend_under_test() != backend_kind::uring) return;
+    constexpr std::uint32_t register_probe = 8;
+    for (const int error : {EPERM, ENOSYS, EINVAL, ENOMEM}) {
+        const outcome o = apart([&] {
+            must_refuse(SYS_io_uring_register, error, register_probe, register_probe);
+            std::string why;
+            if (make_backend(backend_kind::uring, {}, why) != nullptr) throw std::runtime_error("it was made");
+            if (!why.starts_with(std::string("io_uring_register: ") + std::strerror(error)))
+                throw std::runtime_error(why);
+        });
+        if (o.skipped()) return;
+        CAPTURE(o.said);
+        CHECK(o.well());
+    }
+}
+
 struct lender : io_op {
     static constexpr op_vtable nothing = {[](op&) noexcept {}, [](op&) noexcept {},
                                           [](const op&, char* text, std::size_t size) noexcept {

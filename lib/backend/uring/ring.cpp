@@ -27,6 +27,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 
 namespace rondo::detail {
 namespace {
@@ -131,16 +132,22 @@ bool kernel_ring::check(std::string& why) {
     constexpr unsigned features =
         IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL | IORING_FEAT_CQE_SKIP;
     if ((ring_.features & features) != features) return why = "io_uring: the kernel lacks needed features", false;
-    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
-    if (probe == nullptr) return why = "io_uring: the kernel cannot be probed", false;
+    // As io_uring_get_probe_ring() does it, which keeps the error to itself.
+    constexpr unsigned most_operations = 256;
+    alignas(io_uring_probe) std::byte memory[sizeof(io_uring_probe) + most_operations * sizeof(io_uring_probe_op)] = {};
+    auto* const probe = reinterpret_cast<io_uring_probe*>(memory);
+    if (const int error = io_uring_register_probe(&ring_, probe, most_operations); error < 0)
+        return why = explain("io_uring_register", -error, hint_for(-error)), false;
     const bool complete = std::all_of(std::begin(needed_operations), std::end(needed_operations),
                                       [&](int operation) { return io_uring_opcode_supported(probe, operation) != 0; });
-    io_uring_free_probe(probe);
     if (!complete) return why = "io_uring: the kernel lacks needed operations", false;
 
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     io_uring_prep_nop(sqe);
-    const int submitted = io_uring_submit_and_wait(&ring_, 1);
+    int submitted;
+    do {
+        submitted = io_uring_submit_and_wait(&ring_, 1);
+    } while (submitted == -EINTR);  // by a signal, which says nothing about the ring
     int result = submitted < 0 ? submitted : -EIO;
     reap([&](std::uint64_t, int res, unsigned) { return result = res, true; });
     if (result < 0) return why = explain("io_uring self-test", -result), false;
