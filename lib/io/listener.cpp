@@ -76,9 +76,14 @@ bool accept_wait::settled() noexcept {
     if (std::exchange(pausing_, false) && result != -ECANCELED && !current->submit(*this)) return false;
     while (result >= 0) {
         sys_op ask{.what = sys_op::call::peer_address, .fd = result, .address = &peer_};
-        if (current->control(ask) >= 0) return true;
-        current->reap(result);  // reset while it was in the queue: nobody is there any more
-        ++listener_->died_in_queue_;
+        const int answer = current->control(ask);
+        if (answer >= 0) return true;
+        current->reap(result);
+        if (answer != -ENOTCONN && answer != -EINVAL) {
+            result = answer;  // as of an accept: the kernel does not say who is there
+            return !pause();
+        }
+        ++listener_->died_in_queue_;  // reset while it was in the queue: nobody is there any more
         if (!current->submit(*this)) return false;
     }
     return is_listeners_own(result) || !pause();

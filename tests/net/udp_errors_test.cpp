@@ -2,104 +2,23 @@
 // cancelling at every step.
 #include <rondo/net/udp.hpp>
 
+#include "support/answering_backend.hpp"
 #include "support/every_step.hpp"
 #include "support/net.hpp"
-
-#include <rondo/loop/forwarding_backend.hpp>
 
 #include <array>
 #include <cerrno>
 #include <deque>
-#include <map>
 #include <string>
 #include <vector>
 
 using namespace rondo;
 using namespace std::literals;
+using test::answers;
 using test::error_of;
+using test::with_answers;
 
 namespace {
-
-/// What the next operations, or calls, are answered instead of being done.
-struct answers {
-    std::map<io_kind, std::deque<int>> to_ops;
-    std::map<sys_op::call, std::deque<int>> to_calls;
-    std::map<sys_op::option, std::deque<int>> to_options;
-    std::size_t reported_late = 0;  // so many of `to_ops` in the next wait, and not at once
-
-    bool empty() const {
-        const auto all_empty = [](const auto& each) {
-            for (const auto& [what, left] : each)
-                if (!left.empty()) return false;
-            return true;
-        };
-        return all_empty(to_ops) && all_empty(to_calls) && all_empty(to_options);
-    }
-};
-
-class answering_backend final : public forwarding_backend {
- public:
-    answering_backend(std::unique_ptr<backend> inside, answers& what) noexcept
-        : forwarding_backend(std::move(inside)), answers_(what) {}
-
-    bool submit(io_op& what) noexcept override {
-        auto& left = answers_.to_ops[what.kind];
-        if (left.empty()) return forwarding_backend::submit(what);
-        const int answer = left.front();
-        left.pop_front();
-        what.moved = 0;
-        if (answers_.reported_late > 0) {
-            --answers_.reported_late;
-            what.state = op::armed;
-            late_.push_back({&what, answer});
-            wake();
-            return false;
-        }
-        what.result = answer;
-        return true;
-    }
-    void cancel(io_op& what) noexcept override {
-        for (completion& each : late_)
-            if (each.what == &what) return;  // its answer comes all the same
-        forwarding_backend::cancel(what);
-    }
-    int control(sys_op& what) noexcept override {
-        const bool of_option = what.what == sys_op::call::set_option;
-        auto& left = of_option ? answers_.to_options[what.which] : answers_.to_calls[what.what];
-        if (left.empty()) return forwarding_backend::control(what);
-        const int answer = left.front();
-        left.pop_front();
-        return answer;
-    }
-    bool wait(time_point until, completions& done) noexcept override {
-        for (; !late_.empty() && !done.full(); late_.pop_front())
-            done.report(*late_.front().what, late_.front().result);
-        return forwarding_backend::wait(done.size() > 0 ? time_point::min() : until, done);
-    }
-    std::size_t armed() const noexcept override { return forwarding_backend::armed() + late_.size(); }
-
- private:
-    answers& answers_;
-    std::deque<completion> late_;
-};
-
-struct answering : backend_factory {
-    std::unique_ptr<backend> make(const backend_options& options, std::string& why) override {
-        return std::make_unique<answering_backend>(choose_backend(backend_kind::automatic, options, why), what);
-    }
-    answers what;
-};
-
-/// Runs `body(answers)`, with the answers that it gives; none is left at the end.
-template <class Body>
-void with_answers(Body body) {
-    answering factory;
-    loop_options options;
-    options.factory = &factory;
-    loop l(options);
-    run_on(l, body, std::ref(factory.what));
-    CHECK(factory.what.empty());
-}
 
 udp_socket bind_here() { return udp_socket::bind("127.0.0.1", 0); }
 
