@@ -461,8 +461,7 @@ TEST_CASE("mailbox: without room a message goes from hand to hand") {
     run(local::body);
 }
 
-// Hazard F10: a million messages to a slow actor.
-TEST_CASE("mailbox: of a million messages to a slow actor each is handled, refused or counted dead") {
+TEST_CASE("mailbox: of a million messages to a slow actor each is handled, refused or counted dead (hazard F10)") {
     struct local {
         static task<> slow(mailbox<int>& box, long& handled) {
             for (;;) {

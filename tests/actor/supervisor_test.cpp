@@ -406,8 +406,7 @@ TEST_CASE("supervisor: OTP hanging_restart_loop: it can be stopped while a resta
     }
 }
 
-// Hazard F10.
-TEST_CASE("supervisor: a restart storm ends after as many restarts as are allowed") {
+TEST_CASE("supervisor: a restart storm ends after as many restarts as are allowed (hazard F10: elle#1211)") {
     struct local {
         static task<> dies(int& starts) {
             ++starts;

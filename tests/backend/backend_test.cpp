@@ -330,7 +330,7 @@ TEST_CASE("backend: polling tells when a stream is readable or writable, and tak
     });
 }
 
-TEST_CASE("backend: a ring of eight entries serves ten thousand ops") {
+TEST_CASE("backend: a ring of eight entries serves ten thousand ops (hazard D6: zio#623)") {
     backend_options tiny;
     tiny.ring_entries = 8;
     tiny.receive_buffer_count = 8;
@@ -364,7 +364,7 @@ TEST_CASE("backend: a ring of eight entries serves ten thousand ops") {
         tiny);
 }
 
-TEST_CASE("backend: what one wait cannot report comes with the next") {
+TEST_CASE("backend: what one wait cannot report comes with the next (hazard D5: tokio#8277)") {
     const descriptor_limit raised(4096);
     if (raised.value < 4096) return;
     on_each([](rig& r) {
@@ -453,7 +453,7 @@ TEST_SUITE("threads") {
     }
 }
 
-TEST_CASE("backend: accepted descriptors are non-blocking and stay out of child processes") {
+TEST_CASE("backend: accepted descriptors are non-blocking and stay out of child processes (hazard C12)") {
     on_real([](rig& r) {  // flags of descriptors are the kernel's
         auto [listener, at] = r.listen();
         const int client = r.connect(at);
@@ -490,7 +490,7 @@ TEST_CASE("backend: options that make no sense are refused, by name, on every ba
     on_each([](rig& r) { CHECK(r.io->armed() == 0); }, odd);
 }
 
-TEST_CASE("backend: destroyed in mid-flight, it lets go of everything") {
+TEST_CASE("backend: destroyed in mid-flight, it lets go of everything (hazard D14)") {
     // The loop never does this to a waiting task; the kernel must not write afterwards all the same.
     for (const backend_kind kind : {backend_kind::epoll, backend_kind::uring}) {
         if (!wanted(kind)) continue;

@@ -149,7 +149,7 @@ TEST_CASE("backend: a cancelled borrow loses nothing; receive and borrow share t
     });
 }
 
-TEST_CASE("backend: cancelling borrows for ever uses no buffers up") {
+TEST_CASE("backend: cancelling borrows for ever uses no buffers up (hazard D9: liburing#359)") {
     backend_options few;
     few.receive_buffer_count = 4;
     on_each(
@@ -173,7 +173,7 @@ TEST_CASE("backend: cancelling borrows for ever uses no buffers up") {
         few);
 }
 
-TEST_CASE("backend: whoever stops reading stops the sender, and then gets every byte") {
+TEST_CASE("backend: whoever stops reading stops the sender, and then gets every byte (hazard D8: netty#14873)") {
     on_each([](rig& r) {
         auto [client, server] = r.tcp();
         bytes out = make_pattern(11, 0, 24 << 20);
@@ -205,7 +205,7 @@ TEST_CASE("backend: whoever stops reading stops the sender, and then gets every 
     });
 }
 
-TEST_CASE("backend: nobody waits for another's buffer") {
+TEST_CASE("backend: nobody waits for another's buffer (hazard D7: liburing#688)") {
     backend_options few;
     few.receive_buffer_count = 2;
     few.receive_buffer_size = 1024;
@@ -249,7 +249,7 @@ TEST_CASE("backend: nobody waits for another's buffer") {
         few);
 }
 
-TEST_CASE("backend: a cancelled receive took everything it says, or nothing") {
+TEST_CASE("backend: a cancelled receive took everything it says, or nothing (hazard D1: liburing#733)") {
     on_each([](rig& r) {
         for (const bool tcp : {true, false}) {
             auto [client, server] = tcp ? r.tcp() : r.pair();

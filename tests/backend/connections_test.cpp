@@ -65,7 +65,7 @@ TEST_CASE("backend: IPv6 works like IPv4") {
     });
 }
 
-TEST_CASE("backend: a cancelled accept leaves the connection to the next one") {
+TEST_CASE("backend: a cancelled accept leaves the connection to the next one (hazard D3)") {
     on_each([](rig& r) {
         auto [listener, at] = r.listen();
         std::vector<int> clients;
@@ -209,7 +209,7 @@ TEST_CASE("backend: what the socket cannot do is an error, not a wait") {
     });
 }
 
-TEST_CASE("backend: closing ends the reader and the writer, and the peer sees the end") {
+TEST_CASE("backend: closing ends the reader and the writer, and the peer sees the end (hazard D4: liburing#568)") {
     on_each([](rig& r) {
         enum { plain, whole, lent, polled };
         for (const int how : {plain, whole, lent, polled}) {

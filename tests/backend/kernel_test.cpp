@@ -114,7 +114,7 @@ TEST_CASE("backend: descriptors of others can be polled, both ways, again and ag
     });
 }
 
-TEST_CASE("backend: a regular file is always ready") {
+TEST_CASE("backend: a regular file is always ready (hazard C15)") {
     on_real([](rig& r) {
         const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
         REQUIRE(fd >= 0);
@@ -197,7 +197,7 @@ TEST_CASE("backend: inside another loop, its descriptor tells when to call wait"
     });
 }
 
-TEST_CASE("backend: signals in the middle change nothing") {
+TEST_CASE("backend: signals in the middle change nothing (hazard C10)") {
     static volatile sig_atomic_t alarms;
     alarms = 0;
     struct sigaction act = {}, before = {};

@@ -171,7 +171,7 @@ struct lender : io_op {
 };
 
 // The wake was asked for from the ring only, and there was no entry to ask with.
-TEST_CASE("refused: while the kernel takes no entries, a wake from another thread is heard all the same") {
+TEST_CASE("refused: while the kernel takes no entries, a wake from another thread is heard all the same (hazard D2)") {
     if (test::backend_under_test() != backend_kind::uring) return;
     const outcome o = apart([] {
         std::string why;
@@ -267,7 +267,7 @@ TEST_CASE("refused: a datagram that there is no room for waits, and when it is c
 }
 
 // The kernel takes a closed ring off the limit a while after it was closed; the next loop became a ring of 8, or epoll.
-TEST_CASE("refused: near the memlock limit, loops that follow others get whole rings, too") {
+TEST_CASE("refused: near the memlock limit, loops that follow others get whole rings, too (hazard D11)") {
     if (test::backend_under_test() != backend_kind::uring || ::geteuid() != 0) return;  // must become somebody else
     const outcome o = apart([] {
         const rlimit little{512 * 1024, 512 * 1024};

@@ -48,7 +48,7 @@ TEST_CASE("buffered_reader: the last line needs no end, and an empty stream has 
     CHECK(test::run(all_lines, pieces{}, 16, 10) == "");
 }
 
-TEST_CASE("buffered_reader: a line of the limit is read, a longer one is an error and stays") {
+TEST_CASE("buffered_reader: a line of the limit is read, a longer one is an error and stays (hazard F6)") {
     CHECK(test::run(all_lines, pieces{"12345\n", "12345\r\n", "12345"}, 4, 5) == "12345|12345|12345|");
     for (const char* ending : {"\n", "\r\n", "", "7\n", "78901234567890\n"}) {
         CAPTURE(ending);

@@ -70,7 +70,8 @@ TEST_CASE("buffered_writer: try_write refuses above the mark, and takes what is 
     });
 }
 
-TEST_CASE("buffered_writer: pieces of several tasks are not torn apart, and each task's keep their order") {
+TEST_CASE(
+    "buffered_writer: pieces of several tasks are not torn apart, and each task's keep their order (hazard D10)") {
     test::run([]() -> task<> {
         scripted_stream stream;
         stream.at_once = 7;

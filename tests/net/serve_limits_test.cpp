@@ -239,7 +239,7 @@ TEST_CASE("serve limits: the rate of an address is limited on every backend") {
 
 // --- time ---------------------------------------------------------------------------------------------------
 
-TEST_CASE("serve limits: an idle connection ends at its limit, and the log says which") {
+TEST_CASE("serve limits: an idle connection ends at its limit, and the log says which (hazard F7: node#33440)") {
     heard_limits log;
     test::run([]() -> task<> {
         server_control control;
@@ -262,7 +262,9 @@ TEST_CASE("serve limits: an idle connection ends at its limit, and the log says 
     CHECK(log.text.ends_with(" ended: timed out after 0.04 s (serve_options::idle_limit)"));
 }
 
-TEST_CASE("serve limits: bytes in either direction keep a connection from being idle; a slow one has a session_limit") {
+TEST_CASE(
+    "serve limits: bytes in either direction keep a connection from being idle; a slow one has a session_limit (hazard "
+    "F7)") {
     // A byte in five seconds is what a slow loris sends.
     heard_limits log;
     rondo::loop_options options;
@@ -311,7 +313,7 @@ TEST_CASE("serve limits: bytes in either direction keep a connection from being 
     CHECK(log.text.find("timed out after 600 s (serve_options::session_limit)") != std::string::npos);
 }
 
-TEST_CASE("serve limits: a peer that never reads is reset at the write_stall_limit") {
+TEST_CASE("serve limits: a peer that never reads is reset at the write_stall_limit (hazard F5)") {
     heard_limits log;
     test::run([]() -> task<> {
         server_control control;

@@ -37,7 +37,7 @@ TEST_CASE("tcp: the end of the stream is a value, once and again, for every way 
     });
 }
 
-TEST_CASE("tcp: a peer that resets is one connection_reset, and then broken pipes without a signal") {
+TEST_CASE("tcp: a peer that resets is one connection_reset, and then broken pipes without a signal (hazards C9, D16)") {
     struct sigaction before{};
     sigaction(SIGPIPE, nullptr, &before);
     test::run([]() -> task<> {
@@ -174,7 +174,8 @@ TEST_CASE("tcp: a reset that no reader waited for is told to whoever asks next, 
     }
 }
 
-TEST_CASE("tcp: the last words reach a peer that was still sending, if one shuts down and reads on") {
+TEST_CASE(
+    "tcp: the last words reach a peer that was still sending, if one shuts down and reads on (hazard C8: hyper#3078)") {
     // Closing with unread input makes the kernel reset the connection, and the peer may lose what it
     // had not read yet.
     test::run([]() -> task<> {
@@ -251,7 +252,7 @@ TEST_CASE("tcp: a stream assigned over is closed, and its peer sees the end") {
     });
 }
 
-TEST_CASE("tcp: close ends what others do on the stream with one bad_file_descriptor each") {
+TEST_CASE("tcp: close ends what others do on the stream with one bad_file_descriptor each (hazards C3, D4)") {
     test::run([]() -> task<> {
         connection c = co_await connected();
         test::keep_small(c);
@@ -329,7 +330,7 @@ TEST_CASE("tcp: a stream destroyed in the turn in which a write on it began") {
     });
 }
 
-TEST_CASE("tcp: one reader and one writer; a second gets device_or_resource_busy") {
+TEST_CASE("tcp: one reader and one writer; a second gets device_or_resource_busy (hazard D10: liburing#1359)") {
     test::run([]() -> task<> {
         connection c = co_await connected();
         test::keep_small(c);

@@ -98,7 +98,7 @@ TEST_CASE("tcp: an IPv6 listener takes IPv4 connections only if asked to") {
     if (!there) MESSAGE("skipped: this machine has no IPv6");
 }
 
-TEST_CASE("tcp: half-closed, the other direction goes on, both ways round") {
+TEST_CASE("tcp: half-closed, the other direction goes on, both ways round (hazard C6)") {
     for (const bool client_first : {true, false}) {
         CAPTURE(client_first);
         test::run(

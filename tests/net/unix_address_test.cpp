@@ -6,7 +6,7 @@ using namespace std::literals;
 
 namespace {
 
-TEST_CASE("unix address: a name is a path, or abstract, and at most 107 bytes") {
+TEST_CASE("unix address: a name is a path, or abstract, and at most 107 bytes (hazard C13)") {
     const unix_address path("/run/app.sock");
     CHECK(path.is_path());
     CHECK(path.to_string() == "/run/app.sock");

@@ -268,7 +268,7 @@ TEST_CASE("unix: the file has the mode that was asked for, whatever the umask") 
     });
 }
 
-TEST_CASE("unix: a file whose listener is gone is replaced, unless that is forbidden") {
+TEST_CASE("unix: a file whose listener is gone is replaced, unless that is forbidden (hazard C13)") {
     if (test::on_sim()) return;
     directory dir;
     test::run([&]() -> task<> {

@@ -63,7 +63,7 @@ void run_under(observer& by, F&& fn) {
 
 TEST_SUITE_BEGIN("threads");
 
-TEST_CASE("stall_watchdog: names the task, where it was spawned, and where it has waited last") {
+TEST_CASE("stall_watchdog: names the task, where it was spawned, and where it has waited last (hazard F4)") {
     reports r;
     stall_watchdog watchdog(r.options());
     const auto line = std::source_location::current().line() + 2;

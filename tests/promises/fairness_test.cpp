@@ -118,7 +118,7 @@ void moves(does what_the_peer_does, Body body) {
 }
 
 // One write_all made 316 system calls without a look at anything else, and everybody waited for a second.
-TEST_CASE("fairness: one long write to a peer that reads as fast as it comes lets others have their turn") {
+TEST_CASE("fairness: one long write to a peer that reads as fast as it comes lets others have their turn (hazard F1)") {
     moves(does::read, [](tcp_stream& to, std::size_t total) -> task<> {
         const bytes all(total);
         const std::size_t sent = co_await to.write_all(all);
@@ -201,7 +201,9 @@ task<> downloads(tcp_stream& to, std::size_t& moved, const bool& enough) {
     co_await to.close();
 }
 
-TEST_CASE("fairness: a quiet client beside noisy downloads waits for few turns, and those are short") {
+TEST_CASE(
+    "fairness: a quiet client beside noisy downloads waits for few turns, and those are short (hazard F1: "
+    "tokio#6249)") {
     constexpr int noisy = 3;
     constexpr int questions = 50;
     test::run([]() -> task<> {

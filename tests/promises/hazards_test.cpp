@@ -1,6 +1,7 @@
 // Failures that asynchronous runtimes are known for, in waiting, cancelling and compiling: each case bears the
 // hazard's number in the catalogue that the tests follow, and says where it happened. A5 and A14 are with the
-// peers; those of locks, channels, descriptors and io_uring are with what they concern.
+// peers; those of locks and channels are with what they concern, and so are most of descriptors and io_uring
+// (git grep "hazards\? D4"), whose others are in hazards_io_test.cpp.
 #include "support/net.hpp"
 #include "support/scopes.hpp"
 

@@ -106,7 +106,8 @@ task<> echo(tcp_stream& peer) {
     }
 }
 
-TEST_CASE("limits: out of descriptors, the server pauses, serves on, and does not spin") {
+TEST_CASE(
+    "limits: out of descriptors, the server pauses, serves on, and does not spin (hazard C4: libuv#690, bun#32705)") {
     // Only a kernel has a limit of descriptors: a simulated world gives out as many as are asked for.
     if (test::on_sim()) {
         MESSAGE("skipped: real backends only");
@@ -325,7 +326,7 @@ task<> reset_in(at_reset state) {
     co_await s.close();
 }
 
-TEST_CASE("limits: a reset in every state is an error or an end, and frees the descriptor") {
+TEST_CASE("limits: a reset in every state is an error or an end, and frees the descriptor (hazard C7)") {
     const std::size_t before = test::open_descriptors();
     for (const at_reset state :
          {at_reset::idle, at_reset::unread, at_reset::reading, at_reset::gathering, at_reset::borrowing,
@@ -337,7 +338,9 @@ TEST_CASE("limits: a reset in every state is an error or an end, and frees the d
     }
 }
 
-TEST_CASE("limits: a client that never reads holds up its own session only, and can be given up") {
+TEST_CASE(
+    "limits: a client that never reads holds up its own session only, and can be given up (hazard F5: "
+    "CVE-2025-21605)") {
     test::run([]() -> task<> {
         constexpr std::size_t deaf = 20;
         tcp_listener listener = test::listen();
@@ -396,7 +399,7 @@ TEST_CASE("limits: a client that never reads holds up its own session only, and 
     });
 }
 
-TEST_CASE("limits: a descriptor number used again has nothing of its former owner's") {
+TEST_CASE("limits: a descriptor number used again has nothing of its former owner's (hazards C1, C3: redis#4877)") {
     test::run([]() -> task<> {
         int same = 0;
         tcp_listener listener = test::listen();
@@ -419,7 +422,7 @@ TEST_CASE("limits: a descriptor number used again has nothing of its former owne
     });
 }
 
-TEST_CASE("limits: readers of closed streams in one batch do not get each other's events") {
+TEST_CASE("limits: readers of closed streams in one batch do not get each other's events (hazard C1: re#266)") {
     // The event of a number that was closed and used again within the same batch must go nowhere.
     test::run([]() -> task<> {
         tcp_listener listener = test::listen();
@@ -572,7 +575,7 @@ task<> is_served(endpoint at) {
 }
 
 // 1024 transient errors in a row, or one that no list knew, ended the server within milliseconds.
-TEST_CASE("limits: no error of accept ends a server, but those of its listener") {
+TEST_CASE("limits: no error of accept ends a server, but those of its listener (hazard C5)") {
     // The errors are made up in front of the system call; neither io_uring nor the simulator makes it to wait for a
     // connection. What is done about them is the same code.
     if (test::backend_under_test() != backend_kind::epoll) {

@@ -828,7 +828,7 @@ TEST_CASE("fairness: on sim, a loop that spins on immediate() stays at one momen
     });
 }
 
-TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported") {
+TEST_CASE("fairness: a storm of microtasks drains to its end, and is reported (hazard F2)") {
     loop l;
     int left = 1'100'000;
     std::string seen;
