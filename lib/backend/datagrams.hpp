@@ -9,10 +9,6 @@
 
 namespace rondo::detail {
 
-/// What an attempt answers when it has had its share of the turn, while the socket could go on; no result ever has
-/// this value.
-inline constexpr std::int32_t out_of_share = would_block + 1;
-
 /// One try. The number of datagrams that have come, a negative errno, or would_block. `emptied`: there are no more, and
 /// the next try would find nothing, unless it is an error.
 std::int32_t receive_datagrams(io_op& what, byte_budget& budget, bool& emptied) noexcept;

@@ -336,6 +336,12 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::terminal_window: return call_for_files(what);
         case sys_op::call::try_send_message:
         case sys_op::call::try_receive_message: break;  // descriptors may come: for who knows of these
+        case sys_op::call::give_back_pipe: {
+            auto& back = *static_cast<splice_pipe*>(what.pipe);
+            if (!forked()) return pipes_.give_back(back, what.data, static_cast<std::uint32_t>(what.size));
+            pipes_.drop(back);  // what is in there is the parent's
+            return 0;
+        }
     }
     return -EINVAL;
 }

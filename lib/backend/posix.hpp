@@ -2,6 +2,8 @@
 // block, and the translation between raw_address and the kernel's sockaddr.
 #pragma once
 
+#include "pipes.hpp"
+
 #include <rondo/loop/backend.hpp>
 
 #include <netinet/in.h>
@@ -20,11 +22,14 @@ namespace rondo::detail {
 
 /// What an attempt answers when the operation has to wait; no result ever has this value.
 inline constexpr std::int32_t would_block = std::numeric_limits<std::int32_t>::min();
+/// What it answers when it has had its share of the turn, while the descriptor could go on; likewise.
+inline constexpr std::int32_t out_of_share = would_block + 1;
 
 /// Readers and writers of a descriptor are served independently: one of each at a time.
 inline bool is_reader(io_kind kind) noexcept {
     return kind == io_kind::receive || kind == io_kind::borrow || kind == io_kind::accept || kind == io_kind::poll_in ||
-           kind == io_kind::poll || kind == io_kind::receive_datagrams || kind == io_kind::receive_message;
+           kind == io_kind::poll || kind == io_kind::receive_datagrams || kind == io_kind::receive_message ||
+           kind == io_kind::splice_in;
 }
 
 /// A poll_mask as poll(2) has it, and epoll and io_uring likewise; and what was found, as a result.
@@ -187,6 +192,7 @@ class posix_backend : public backend {
     /// In a forked child: what we hold is shared with the parent, and not ours to use.
     bool forked() const noexcept;
 
+    pipe_pool pipes_;
     bool left_ = false;  // left_to_parent()
     int wake_fd_ = -1;  // an eventfd; -1 when there was none to be had
     std::size_t armed_ = 0;

@@ -12,9 +12,11 @@ static const char* verb_of(io_kind kind) noexcept {
         case io_kind::accept: return "accept on";
         case io_kind::connect: return "connect";
         case io_kind::receive:
-        case io_kind::borrow: return "read";
+        case io_kind::borrow:
+        case io_kind::splice_in: return "read";
         case io_kind::send:
-        case io_kind::send_vector: return "write";
+        case io_kind::send_vector:
+        case io_kind::splice_out: return "write";
         case io_kind::poll_in: return "readable";
         case io_kind::poll_out: return "writable";
         case io_kind::close: return "close";

@@ -44,6 +44,7 @@ int left_behind::control(sys_op& what) noexcept {
         case sys_op::call::unix_peer_name:
         case sys_op::call::unix_credentials:
         case sys_op::call::terminal_number:
+        case sys_op::call::give_back_pipe:
         case sys_op::call::close: silence(); return forwarding_backend::control(what);
         default: break;
     }

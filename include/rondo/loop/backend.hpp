@@ -103,6 +103,16 @@ enum class io_kind : std::uint8_t {
     receive_message,  // result: bytes. -EMSGSIZE: more descriptors have come than there is room for, or -EMFILE: than
     // the process may have; they are closed, and `moved` bytes have come all the same
     send_message,  // result: bytes. To a name it does not wait, -EAGAIN: nobody tells when that receiver has room
+    // From one descriptor to another without coming into the program's memory, by splice(2) and a
+    // pipe that the backend lends: none is held while nothing comes. It goes back by
+    // sys_op::call::give_back_pipe, full or empty.
+    //
+    // At most `size` bytes that have come, into a pipe, which `data` is set to; result: bytes. 0, and no
+    // pipe: what is next is not for a pipe, so receive it. It is the end of the stream, or lies behind an
+    // urgent byte, or is in the backend already. -EMFILE, -ENFILE, -ENOMEM: there is no pipe to be had.
+    splice_in,
+    // Of the `size` bytes that are in the pipe `data` at least one; result: bytes.
+    splice_out,
 };
 
 /// What io_kind::poll waits for.
@@ -247,6 +257,9 @@ struct sys_op {
         terminal_window,  // into the window_size at `data`; or set to it, if `value` is 1
         try_send_message,  // the raw_message at `data`, without waiting: bytes, or -EAGAIN
         try_receive_message,  // likewise
+        // Of splice_in, `pipe`, with `size` bytes left in it, which go to `data`, or are lost if that is
+        // null; result: how many were saved.
+        give_back_pipe,
     };
     enum class option : std::uint8_t {
         no_delay,  // TCP_NODELAY
@@ -281,6 +294,7 @@ struct sys_op {
     std::size_t size = 0;
     int level = 0;
     int name = 0;
+    void* pipe = nullptr;
 };
 
 /// Someone who is told of signals: what backend::watch_signals takes, and keeps until unwatch_signals.

@@ -10,7 +10,8 @@
 //
 // All that a loop wants from the outside is time, operations that end, and being woken. A real backend asks the kernel
 // for them; this one has a clock that jumps and a list. What an operation does is said before it is submitted; one
-// that nothing was said about waits until it is cancelled or its descriptor is closed. backend.hpp has the contract.
+// that nothing was said about waits until it is cancelled or its descriptor is closed; only a splice is refused, and
+// then its bytes are received. backend.hpp has the contract.
 #pragma once
 
 #include <rondo/loop/backend.hpp>
@@ -81,6 +82,8 @@ class mock_backend final : public backend {
         } else if (auto& scripted = script_.answers[what.kind]; !scripted.empty()) {
             add({&what, now_ + scripted.front().after, scripted.front().result, std::move(scripted.front().bytes)});
             scripted.pop_front();
+        } else if (what.kind == io_kind::splice_in) {
+            add({&what, now_, -ENOSYS, {}});  // who meant to splice receives instead
         } else {
             add({&what, never, 0, {}});
         }
@@ -133,6 +136,7 @@ class mock_backend final : public backend {
 
     int control(sys_op& what) noexcept override {
         using enum sys_op::call;
+        if (what.what == give_back_pipe) return give_back_pipe_of(what);
         if (what.what == unwatch) end_all_of(what.fd);
         if (what.what == stream_pair || what.what == pipe_pair || what.what == terminal_pair)
             for (int& each : what.fds) each = next_fd_++;
@@ -174,7 +178,9 @@ class mock_backend final : public backend {
                                          "receive datagrams",
                                          "send datagrams",
                                          "receive message",
-                                         "send message"};
+                                         "send message",
+                                         "splice",
+                                         "splice"};
         script_.heard.push_back(std::string(names[static_cast<std::size_t>(kind)]) + " " + std::to_string(fd));
     }
     void end_all_of(int fd) noexcept {
@@ -202,12 +208,20 @@ class mock_backend final : public backend {
             if (one.size != 0) std::memcpy(one.data, bytes.data(), one.size);
             return;
         }
-        if (what.kind == io_kind::borrow) {
+        if (what.kind == io_kind::splice_out) return;
+        if (what.kind == io_kind::borrow || what.kind == io_kind::splice_in) {  // the pipe is a piece of memory, too
             what.data = bytes.empty() ? nullptr : std::malloc(bytes.size());
             what.size = static_cast<std::uint32_t>(bytes.size());
         }
         const std::size_t size = std::min<std::size_t>(bytes.size(), what.size);
         if (size != 0) std::memcpy(what.data, bytes.data(), size);
+    }
+
+    static int give_back_pipe_of(const sys_op& what) noexcept {
+        const int saved = what.data != nullptr ? static_cast<int>(what.size) : 0;
+        if (saved != 0) std::memcpy(what.data, static_cast<std::byte*>(what.pipe), what.size);
+        std::free(what.pipe);
+        return saved;
     }
 
     mock_script& script_;

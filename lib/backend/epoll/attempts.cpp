@@ -3,6 +3,7 @@
 
 #include "backend/datagrams.hpp"
 #include "backend/messages.hpp"
+#include "backend/splices.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -110,6 +111,23 @@ std::int32_t epoll_backend::attempt_message(record& r, io_op& what) noexcept {
 
 std::int32_t epoll_backend::take_message(io_op& what) noexcept {
     return receive_message(what, budget_, [this](int fd) { return forget(fd, 0) != nullptr; });
+}
+
+// Plain TCP has no urgent byte for splice(2) to stop at, or an edge will tell of it. Of others the kernel is asked.
+std::int32_t epoll_backend::attempt_splice_in(record& r, io_op& what) noexcept {
+    if (must_wait_a_turn(what, what.size)) return go_on_later(r);
+    const std::int32_t result = splice_in(what, budget_, pipes_);
+    if (result != would_block) return result;
+    if (!(r.bits & record::plain) && has_input(what.fd)) return 0;
+    r.bits |= record::dry;
+    return would_block;
+}
+
+std::int32_t epoll_backend::attempt_splice_out(record& r, io_op& what) noexcept {
+    if (must_wait_a_turn(what, what.size)) return go_on_later(r);
+    const std::int32_t result = splice_out(what, budget_);
+    if (result == would_block) r.bits |= record::full;
+    return result;
 }
 
 std::int32_t epoll_backend::attempt_poll(record& r, io_op& what) noexcept {

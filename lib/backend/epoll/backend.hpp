@@ -115,6 +115,8 @@ class epoll_backend final : public posix_backend {
     std::int32_t attempt_file(record& r, io_op& what) noexcept;
     std::int32_t attempt_message(record& r, io_op& what) noexcept;
     std::int32_t take_message(io_op& what) noexcept;
+    std::int32_t attempt_splice_in(record& r, io_op& what) noexcept;
+    std::int32_t attempt_splice_out(record& r, io_op& what) noexcept;
 
     std::int32_t go_on_later(record& r) noexcept;
     bool must_wait_a_turn(const io_op& what, std::uint32_t size) const noexcept;

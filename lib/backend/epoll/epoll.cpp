@@ -149,6 +149,8 @@ bool epoll_backend::submit_rare(record& r, io_op& what) noexcept {
         case io_kind::send_datagrams: return begin<&epoll_backend::attempt_datagrams>(r, r.writer, what);
         case io_kind::receive_message: return begin<&epoll_backend::attempt_message>(r, r.reader, what);
         case io_kind::send_message: return begin<&epoll_backend::attempt_message>(r, r.writer, what);
+        case io_kind::splice_in: return begin<&epoll_backend::attempt_splice_in>(r, r.reader, what);
+        case io_kind::splice_out: return begin<&epoll_backend::attempt_splice_out>(r, r.writer, what);
         default: return submit_poll(r, what);
     }
 }
@@ -376,6 +378,8 @@ std::int32_t epoll_backend::attempt(record& r, io_op& what) noexcept {
         case io_kind::receive_message:
         case io_kind::send_message: return attempt_message(r, what);
         case io_kind::poll: return attempt_watch(what);
+        case io_kind::splice_in: return attempt_splice_in(r, what);
+        case io_kind::splice_out: return attempt_splice_out(r, what);
         default: return attempt_poll(r, what);
     }
 }

@@ -84,7 +84,7 @@ struct link {
 
 /// Errors that calls of a machine may meet for lack of something; 0: never. Per million.
 struct shortages {
-    std::uint32_t descriptors = 0;  // EMFILE: socket, accept
+    std::uint32_t descriptors = 0;  // EMFILE: socket, accept, a pipe to splice through
     std::uint32_t buffers = 0;      // ENOBUFS: socket, accept
     std::uint32_t memory = 0;       // ENOMEM: socket, accept, a borrowed receive
     std::uint32_t aborted = 0;      // a connection is reset before accept gets it (ECONNABORTED)

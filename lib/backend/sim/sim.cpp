@@ -104,6 +104,9 @@ class sim final : public backend {
     int send_vector(socket& s, io_op& op) noexcept;
     int receive_datagrams(socket& s, io_op& op) noexcept;
     int send_datagrams(socket& s, io_op& op) noexcept;
+    int splice_in(socket& s, io_op& op) noexcept;
+    int splice_out(socket& s, io_op& op) noexcept;
+    int give_back_pipe(const sys_op& what) noexcept;
     int try_datagrams(socket& s, const sys_op& what) noexcept;
     int receive_message(socket& s, io_op& op) noexcept;
     int send_message(socket& s, io_op& op) noexcept;
@@ -157,6 +160,7 @@ half& place_of(socket& s, io_kind kind) {
         case io_kind::borrow:
         case io_kind::receive_datagrams:
         case io_kind::receive_message:
+        case io_kind::splice_in:
         case io_kind::poll:
         case io_kind::poll_in: return s.reader;
         case io_kind::connect:
@@ -164,6 +168,7 @@ half& place_of(socket& s, io_kind kind) {
         case io_kind::send_vector:
         case io_kind::send_datagrams:
         case io_kind::send_message:
+        case io_kind::splice_out:
         case io_kind::poll_out: return s.writer;
         case io_kind::close: break;
     }
@@ -453,6 +458,8 @@ int sim::attempt(socket& s, io_op& op) noexcept {
         case io_kind::send_datagrams: return send_datagrams(s, op);
         case io_kind::receive_message: return receive_message(s, op);
         case io_kind::send_message: return send_message(s, op);
+        case io_kind::splice_in: return splice_in(s, op);
+        case io_kind::splice_out: return splice_out(s, op);
         case io_kind::poll_in: return s.reader.since != 0 ? 0 : -EAGAIN;
         case io_kind::poll_out: return s.writer.since != 0 ? 0 : -EAGAIN;
         case io_kind::poll:
@@ -506,6 +513,46 @@ int sim::send(socket& s, io_op& op) noexcept {
         if ((op.flags & io_op::all) == 0) break;
     }
     return static_cast<int>(op.moved);
+}
+
+/// A buffer stands in for the pipe.
+int sim::splice_in(socket& s, io_op& op) noexcept {
+    op.data = nullptr;
+    if (s.state != socket::phase::connected || s.arrived == 0) {
+        std::byte none;
+        return network_.receive(s, &none, 1);  // the end, an error, or not yet
+    }
+    if (oracle_.happens(choice::resource_error, machine_.lacks.descriptors)) return -EMFILE;
+    detail::chunk* const pipe = buffers_.take();
+    if (pipe == nullptr) return -ENOMEM;
+    const int n = network_.receive(s, pipe->data, std::min({op.size, buffers_.size(), most}));
+    if (n <= 0) {
+        buffers_.give_back(*pipe);
+        return n;
+    }
+    pipe->begin = 0;
+    pipe->end = static_cast<std::uint32_t>(n);
+    op.data = pipe;
+    return n;
+}
+
+int sim::splice_out(socket& s, io_op& op) noexcept {
+    auto& pipe = *static_cast<detail::chunk*>(op.data);
+    const int n = network_.send(s, pipe.data + pipe.begin, op.size);
+    if (n > 0) {
+        op.moved = static_cast<std::uint32_t>(n);
+        pipe.begin += op.moved;
+    }
+    return n;
+}
+
+int sim::give_back_pipe(const sys_op& what) noexcept {
+    auto& pipe = *static_cast<detail::chunk*>(what.pipe);
+    const int saved = what.data != nullptr ? static_cast<int>(what.size) : 0;
+    if (saved > 0) std::memcpy(what.data, pipe.data + pipe.begin, what.size);
+    std::memset(pipe.data, 0xdd, pipe.end);
+    buffers_.give_back(pipe);
+    return saved;
 }
 
 /// Like writev: without `all` it stops at the first span that does not go through whole.
@@ -592,6 +639,7 @@ int sim::try_message(socket& s, const sys_op& what) noexcept {
 // What never blocks.
 
 int sim::control(sys_op& what) noexcept {
+    if (what.what == sys_op::call::give_back_pipe) return give_back_pipe(what);  // memory of the program's
     if (crashed_) return what.what == sys_op::call::close ? 0 : -ENETDOWN;
     if (left_) return what.what == sys_op::call::close ? 0 : call(what);
     // Who asks for an address changes nothing; and who watches a world does, to describe what is waited for.
@@ -670,6 +718,7 @@ int sim::call(sys_op& what) noexcept {
         case udp_socket:
         case tcp_socket:
         case unix_socket:
+        case give_back_pipe:
         case stream_pair: break;
     }
     return -EINVAL;

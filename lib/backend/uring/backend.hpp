@@ -58,6 +58,7 @@ struct record {
         crowd = 8,       // the latest try to accept found a connection
         dry = 32,        // the latest datagrams received were all there were
         with_rights = 64,  // a Unix socket: descriptors may come with its bytes, so none are read ahead
+        stopping = 128,  // it was one, and has been asked to end
         ending = 16,     // closes when no request and no op is left; `closer` waits for that, if anyone does
     };
 
@@ -114,11 +115,12 @@ class uring_backend final : public posix_backend {
  private:
     bool submit_read(record& r, io_op& what) noexcept;
     bool submit_write(record& r, io_op& what) noexcept;
-    bool submit_whole(record& r, io_op& what) noexcept;
-    std::int32_t attempt_datagrams(record& r, io_op& what) noexcept;
+    bool submit_plain(record& r, io_op& what) noexcept;
     bool submit_file(record& r, io_op& what) noexcept;
+    bool must_wait_a_turn(const io_op& what) const noexcept;
+    std::int32_t make_way(record& r) noexcept;
+    std::int32_t attempt(record& r, io_op& what) noexcept;
     std::int32_t attempt_file(record& r, io_op& what) noexcept;
-    std::int32_t attempt_message(io_op& what) noexcept;
     std::int32_t take_message(io_op& what) noexcept;
     std::int32_t borrow_now(io_op& what) noexcept;
     bool submit_close(record& r, io_op& what) noexcept;
@@ -130,6 +132,7 @@ class uring_backend final : public posix_backend {
     bool issue_fill(record& r) noexcept;
     void fill_writer(io_uring_sqe& sqe, record& r) noexcept;
     void stop(io_uring_sqe& sqe, record& r, std::uint64_t target) noexcept;
+    void stop_filling(record& r) noexcept;
     void on_stopped(record& r) noexcept;
     void drive(record& r) noexcept;
     void watch_wake() noexcept;

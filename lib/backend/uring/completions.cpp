@@ -239,9 +239,11 @@ std::int32_t uring_backend::conclude(record& r, io_op& what, std::int32_t result
             return cancelled ? ended(what) : would_block;
         }
         case io_kind::receive_datagrams:
-        case io_kind::send_datagrams: return cancelled ? ended(what) : attempt_datagrams(r, what);
+        case io_kind::send_datagrams:
         case io_kind::receive_message:
-        case io_kind::send_message: return cancelled ? ended(what) : attempt_message(what);
+        case io_kind::send_message:
+        case io_kind::splice_in:
+        case io_kind::splice_out: return cancelled ? ended(what) : attempt(r, what);
         case io_kind::borrow: return cancelled ? ended(what) : borrow_now(what);
         case io_kind::poll: {
             // Unlike poll(2), the kernel tells here unasked that the peer has ended its side.
@@ -263,7 +265,7 @@ void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned fl
         --in_kernel_;
         r.kernel &= static_cast<std::uint16_t>(~record::fill);
         r.wanted &= static_cast<std::uint16_t>(~record::stop_fill);
-        r.bits &= static_cast<std::uint8_t>(~(record::from_ring));
+        r.bits &= static_cast<std::uint8_t>(~(record::from_ring | record::stopping));
     }
     chunk* buffer = nullptr;
     if (flags & IORING_CQE_F_BUFFER) {
@@ -289,8 +291,7 @@ void uring_backend::on_fill(record& r, tag how, std::int32_t result, unsigned fl
     if (buffer != nullptr) recycle(*buffer);
     after(r, done);
     if (r.queued_bytes > most_queued_bytes && r.bits & record::from_ring && !(r.bits & record::ending)) {
-        r.bits &= static_cast<std::uint8_t>(~record::from_ring);  // asked for
-        start(r, record::stop_fill);
+        stop_filling(r);
     }
 }
 

@@ -123,6 +123,13 @@ void uring_backend::stop(io_uring_sqe& sqe, record& r, std::uint64_t target) noe
     io_uring_sqe_set_data64(&sqe, user_data(&r, stopped));
 }
 
+/// Asks the multishot receive to end.
+void uring_backend::stop_filling(record& r) noexcept {
+    r.bits &= static_cast<std::uint8_t>(~record::from_ring);
+    r.bits |= record::stopping;
+    start(r, record::stop_fill);
+}
+
 // A cancel misses a request that the kernel has just taken off its poll to try it once more. So when
 // the cancel is over and its target is still there, ask again.
 void uring_backend::on_stopped(record& r) noexcept {
@@ -135,7 +142,7 @@ void uring_backend::on_stopped(record& r) noexcept {
     }
     if (still(r.reader, record::read)) start(r, record::stop_read);
     if (still(r.writer, record::write)) start(r, record::stop_write);
-    if (r.kernel & record::fill && r.queued_bytes > most_queued_bytes) start(r, record::stop_fill);
+    if (r.kernel & record::fill && r.bits & record::stopping) start(r, record::stop_fill);
 }
 
 /// Starts the request the reader waits for, unless one is under way that will serve it.

@@ -49,6 +49,7 @@
 
 #include "backend/datagrams.hpp"
 #include "backend/messages.hpp"
+#include "backend/splices.hpp"
 
 #include <rondo/base/detail/pool.hpp>
 
@@ -119,11 +120,12 @@ bool uring_backend::submit(io_op& what) noexcept {
         return finish(what, -EBADF);
     r->fd = what.fd;
     what.moved = 0;
-    static_assert(io_kind::send_message > io_kind::receive_message && io_kind::receive_message > io_kind::close &&
-                  io_kind::send_datagrams > io_kind::receive_datagrams && io_kind::receive_datagrams > io_kind::close &&
+    static_assert(io_kind::receive_datagrams > io_kind::close && io_kind::send_datagrams > io_kind::close &&
+                  io_kind::receive_message > io_kind::close && io_kind::send_message > io_kind::close &&
+                  io_kind::splice_in > io_kind::close && io_kind::splice_out > io_kind::close &&
                   io_kind::close > io_kind::poll);
     if (what.kind >= io_kind::close)
-        return what.kind == io_kind::close ? submit_close(*r, what) : submit_whole(*r, what);
+        return what.kind == io_kind::close ? submit_close(*r, what) : submit_plain(*r, what);
     if (r->is_file() && moves_bytes(what.kind)) return submit_file(*r, what);
     return is_reader(what.kind) ? submit_read(*r, what) : submit_write(*r, what);
 }
@@ -164,35 +166,77 @@ bool uring_backend::submit_write(record& r, io_op& what) noexcept {
     return false;
 }
 
-// Datagrams and messages are moved by plain calls, and the ring is asked for nothing but a poll when these would have
-// to wait: then none of them, and no descriptor, is ever in the hands of a request that is cancelled.
-bool uring_backend::submit_whole(record& r, io_op& what) noexcept {
-    const bool receiving = is_reader(what.kind);
-    io_op*& slot = receiving ? r.reader : r.writer;
+// Datagrams and messages are moved by plain calls, and so is what is spliced. The ring is asked for nothing but a poll
+// when these would have to wait: then no datagram, no descriptor, and no pipe is ever in the hands of a request that is
+// cancelled.
+bool uring_backend::submit_plain(record& r, io_op& what) noexcept {
+    const bool reading = is_reader(what.kind);
+    io_op*& slot = reading ? r.reader : r.writer;
     if (slot != nullptr) return finish(what, -EBUSY);
-    const bool message = what.kind >= io_kind::receive_message;
-    const bool hopeless = receiving && r.bits & record::dry;
-    if (!hopeless && (!budget_.spent() || (message ? message_is_small(what) : moves_little(what)))) {
-        const std::int32_t result = message ? attempt_message(what) : attempt_datagrams(r, what);
-        if (result != would_block) return finish(what, result);
+    std::int32_t result = would_block;
+    bool in_the_way = false;
+    if (what.kind == io_kind::splice_in) {
+        result = make_way(r);
+        in_the_way = result == would_block && r.is(record::fill);
     }
+    const bool hopeless = in_the_way || (reading && r.bits & record::dry);
+    if (result == would_block && !hopeless && !must_wait_a_turn(what)) result = attempt(r, what);
+    if (result != would_block) return finish(what, result);
     slot = &what;
     park(what);
-    start(r, receiving ? record::read : record::write);
+    if (!in_the_way) start(r, reading ? record::read : record::write);
     return false;
 }
 
-/// One that is out of its share polls, too: it is told at once, in the next turn.
-std::int32_t uring_backend::attempt_datagrams(record& r, io_op& what) noexcept {
-    if (!is_reader(what.kind)) {
-        const std::int32_t result = send_datagrams(what, budget_);
-        return result == out_of_share ? would_block : result;
+bool uring_backend::must_wait_a_turn(const io_op& what) const noexcept {
+    if (!budget_.spent()) return false;
+    switch (what.kind) {
+        case io_kind::splice_in:
+        case io_kind::splice_out: return what.size > byte_budget::small;
+        case io_kind::receive_message:
+        case io_kind::send_message: return !message_is_small(what);
+        default: return !moves_little(what);
     }
-    bool emptied = false;
-    const std::int32_t result = receive_datagrams(what, budget_, emptied);
-    r.bits &= static_cast<std::uint8_t>(~record::dry);
-    if (emptied) r.bits |= record::dry;
-    return result;
+}
+
+/// A receive of ours must not take what is to be spliced. 0: it has taken something already, which comes first; then
+/// the next ones are received until nothing of it is left. would_block: it has not, and if it is still there, its end,
+/// which has been asked for or will come when there is data, lets the splice go on.
+std::int32_t uring_backend::make_way(record& r) noexcept {
+    r.wanted &= static_cast<std::uint16_t>(~record::fill);
+    if (r.kernel & record::fill && r.bits & record::from_ring) stop_filling(r);
+    return r.first != nullptr || r.ended != 0 ? 0 : would_block;
+}
+
+/// One that is out of its share polls, too: it is told at once, in the next turn.
+std::int32_t uring_backend::attempt(record& r, io_op& what) noexcept {
+    switch (what.kind) {
+        case io_kind::receive_datagrams: {
+            bool emptied = false;
+            const std::int32_t result = receive_datagrams(what, budget_, emptied);
+            r.bits &= static_cast<std::uint8_t>(~record::dry);
+            if (emptied) r.bits |= record::dry;
+            return result;
+        }
+        case io_kind::splice_in: {
+            const std::int32_t result = splice_in(what, budget_, pipes_);
+            // Told that there is something, by a poll, and yet there is nothing that can be spliced.
+            return result == would_block && what.pending() ? 0 : result;
+        }
+        case io_kind::splice_out: {
+            const std::int32_t result = splice_out(what, budget_);
+            return result == -EPIPE ? broken_pipe(r) : result;
+        }
+        case io_kind::receive_message: return take_message(what);
+        case io_kind::send_message: {
+            const std::int32_t result = send_message(what, budget_);
+            return result == out_of_share ? would_block : result;
+        }
+        default: {
+            const std::int32_t result = send_datagrams(what, budget_);
+            return result == out_of_share ? would_block : result;
+        }
+    }
 }
 
 // Pipes, terminals and files likewise: see file_bytes.hpp.
@@ -211,12 +255,6 @@ bool uring_backend::submit_file(record& r, io_op& what) noexcept {
 
 std::int32_t uring_backend::attempt_file(record& r, io_op& what) noexcept {
     const std::int32_t result = move_file_bytes(what, r.kind, budget_, heap_);
-    return result == out_of_share ? would_block : result;
-}
-
-std::int32_t uring_backend::attempt_message(io_op& what) noexcept {
-    if (what.kind == io_kind::receive_message) return take_message(what);
-    const std::int32_t result = send_message(what, budget_);
     return result == out_of_share ? would_block : result;
 }
 
