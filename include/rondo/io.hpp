@@ -4,6 +4,7 @@
 #include <rondo/io/buffer.hpp>
 #include <rondo/io/buffered_reader.hpp>
 #include <rondo/io/buffered_writer.hpp>
+#include <rondo/io/copy.hpp>
 #include <rondo/io/descriptor.hpp>
 #include <rondo/io/fd_watch.hpp>
 #include <rondo/io/listener.hpp>

@@ -50,6 +50,17 @@ void stash::keep(const void* bytes, std::size_t count, std::span<owned_descripto
     replace(made);
 }
 
+void* stash::put_back(std::size_t count) noexcept {
+    const std::size_t behind = kept_ != nullptr ? kept_->end - kept_->begin : 0;
+    const bool hopeless = kept_ != nullptr && kept_->error != 0;  // poisoned, or an error that would come too late
+    void* const memory = hopeless ? nullptr : std::malloc(sizeof(content) + count + behind);
+    if (memory == nullptr) return poison(), nullptr;
+    content* const made = new (memory) content{.end = count + behind};
+    if (behind != 0) std::memcpy(made->bytes() + count, kept_->bytes() + kept_->begin, behind);
+    replace(made);
+    return made->bytes();
+}
+
 void stash::keep_error(std::int32_t error) noexcept {
     void* const memory = std::malloc(sizeof(content));
     if (memory == nullptr) return poison();

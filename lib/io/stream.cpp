@@ -36,7 +36,7 @@ void stream_awaiter::fail(const char* operation) const { why(operation).raise();
 // A read_exactly that waits may have bytes to give back: the stream knows it until it ends.
 bool read_awaiter::submit() noexcept {
     if (current->submit(*this)) return false;
-    if ((flags & all) && stream_->gathering_ == nullptr) stream_->gathering_ = this;
+    if ((flags & all) && stream_->told_when_gone_ == nullptr) stream_->told_when_gone_ = &stream_;
     return true;
 }
 
@@ -56,7 +56,7 @@ bool read_awaiter::start() noexcept {
 }
 
 rondo::result<std::size_t> read_awaiter::finish() {
-    if (stream_ != nullptr && stream_->gathering_ == this) stream_->gathering_ = nullptr;
+    if (stream_ != nullptr && stream_->told_when_gone_ == &stream_) stream_->told_when_gone_ = nullptr;
     if (result >= 0) return static_cast<std::size_t>(result) + kept_;
     const std::size_t got = (flags & all) ? kept_ + moved : 0;
     if (got != 0 && result != -EBADF && stream_ != nullptr) {

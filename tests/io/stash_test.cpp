@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 using rondo::detail::stash;
 
@@ -49,6 +50,20 @@ TEST_CASE("stash: an error is told once, a lost byte for ever") {
     CHECK(!kept.empty());
     kept.clear();
     CHECK(kept.empty());
+}
+
+TEST_CASE("stash: bytes that come back are in front of the others, and none passes over an error") {
+    stash kept;
+    std::memcpy(kept.put_back(3), "cde", 3);
+    std::memcpy(kept.put_back(2), "ab", 2);
+    CHECK(take(kept, 4) == "abcd");
+    std::memcpy(kept.put_back(1), "d", 1);
+    CHECK(take(kept, 9) == "de");
+    CHECK(kept.empty());
+    kept.keep_error(-ECONNRESET);
+    CHECK(kept.put_back(1) == nullptr);
+    char byte;
+    CHECK(kept.take(&byte, 1) == -ENOMEM);
 }
 
 }  // namespace

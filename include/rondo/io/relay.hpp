@@ -6,8 +6,12 @@
 // It is transparent: when one side ends its writing, so does the other, and the way back goes on (half-close). When a
 // connection is reset, or cannot be written to any more, the other one is reset as well once it is closed, so that
 // nobody takes a torn message for a whole one.
+//
+// Between two sockets the bytes do not come into the program's memory when there are many of them (splice(2)); a
+// connection that is quiet, or moves little, holds no pipe for that.
 #pragma once
 
+#include <rondo/io/detail/transfer.hpp>
 #include <rondo/io/stream.hpp>
 #include <rondo/task/group.hpp>
 #include <rondo/task/scope.hpp>
@@ -16,7 +20,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <source_location>
 #include <system_error>
 
@@ -28,6 +31,8 @@ struct relay_options {
     delay idle = duration::max();
     /// At most so many bytes are read at once, from streams that lend no buffers.
     std::size_t chunk = 16 * 1024;
+    /// Between two descriptor_streams, the kernel moves the bytes by itself, when there are many.
+    bool splice = true;
 };
 
 /// Why a relay has ended.
@@ -42,6 +47,7 @@ struct relay_result {
     relay_end how = relay_end::both_ended;
     std::uint64_t first_to_second = 0;  // bytes that were written to the second stream,
     std::uint64_t second_to_first = 0;  // and to the first
+    std::uint64_t spliced = 0;          // how many of all these did not come into the program's memory
     std::error_code error;              // the code of the first failure,
     bool failed_on_first = false;       // and whether it was met on the first of the two streams
 };
@@ -69,61 +75,25 @@ class RONDO_API relay_state {
 };
 
 template <class S>
-concept lends_buffers = requires(S& stream) {
-    { stream.receive() } -> awaits_as<buffer>;
-};
-
-template <class S>
 void reset_if_possible(S& stream) noexcept {
     if constexpr (requires { stream.try_reset_on_close(); }) static_cast<void>(stream.try_reset_on_close());
 }
 
-/// Counts what one write has taken, also when it is cancelled.
-struct counted_write {
-    explicit counted_write(std::uint64_t& total) noexcept : all(total) {}
-    ~counted_write() { all += now; }
-    counted_write(const counted_write&) = delete;
-    counted_write& operator=(const counted_write&) = delete;
-
-    std::uint64_t& all;
-    std::size_t now = 0;
-};
-
-/// Moves what comes until the source has ended, and tells the target. A source that lends buffers holds none while
-/// nothing comes.
+/// Moves what comes until the source has ended, and tells the target.
 template <class From, class To>
-task<> relay_one_way(From& from, To& to, bool from_is_first, std::uint64_t& count, relay_state& state,
-                     std::size_t chunk) {
-    enum { reading, writing, ending } doing = reading;
-    std::unique_ptr<std::byte[]> own;
-    if constexpr (!lends_buffers<From>) own.reset(new std::byte[chunk]);
+task<> relay_one_way(From& from, To& to, bool from_is_first, transfer_state moves, relay_state& state) {
+    bool ending = false;
     try {
-        for (;;) {
-            doing = reading;
-            buffer lent;
-            bytes_view bytes;
-            if constexpr (lends_buffers<From>) {
-                lent = co_await from.receive();
-                bytes = lent;
-            } else {
-                const std::size_t size = co_await from.read_some(writable_bytes(own.get(), chunk));
-                bytes = bytes_view(own.get(), size);
-            }
-            if (bytes.size() == 0) break;
-            state.moved();
-            doing = writing;
-            counted_write went_out(count);
-            co_await to.write_all(bytes, &went_out.now);
-            state.moved();
-        }
+        co_await transfer(from, to, moves, [&state] { state.moved(); });
         // The kernel tells of a reset once, to who asks first. If that was a write of the other direction, this end is
         // none: when its task has run, this one is cancelled.
         co_await immediate();
-        doing = ending;
+        ending = true;
+        moves.reading = false;
         to.shutdown();
     } catch (const std::system_error& e) {
-        const bool has_ended_itself = doing == ending && e.code() == std::errc::not_connected;
-        if (!has_ended_itself) state.failed(e.code(), from_is_first == (doing == reading));
+        const bool has_ended_itself = ending && e.code() == std::errc::not_connected;
+        if (!has_ended_itself) state.failed(e.code(), from_is_first == moves.reading);
     }
 }
 
@@ -133,19 +103,24 @@ task<> relay_one_way(From& from, To& to, bool from_is_first, std::uint64_t& coun
 /// or nothing has moved for too long. The streams stay open and stay the caller's; after a failure those that can
 /// (try_reset_on_close) will reset their connections when they are closed. What the streams throw is in the result; it
 /// throws bad_alloc, and what is no system_error.
-/// Cancel: both directions end; bytes that were read from one stream and not written to the other are lost, which
-/// nobody can tell from outside: so close or reset both.
+/// Cancel: both directions end. Bytes that were read from one stream and not written to the other go back to the first,
+/// if it is a descriptor_stream, so another relay could go on; otherwise they are lost, which nobody can tell from
+/// outside: so close or reset both. At the idle limit it is the same.
 template <byte_stream First, byte_stream Second>
 [[nodiscard]] task<relay_result> relay(First& first, Second& second, relay_options options = {}) {
     relay_result result;
     auto both = [&](cancel_scope& scope) -> task<> {
         detail::relay_state state(scope, options.idle, result);
+        const auto moves = [&](std::uint64_t& counted) {
+            return detail::transfer_state{&counted, &result.spliced, detail::transfer_state::no_limit, options.chunk,
+                                          detail::splice_switch(options.splice)};
+        };
         auto goes_forth = [&]() -> task<> {
-            return detail::relay_one_way(first, second, true, result.first_to_second, state, options.chunk);
+            return detail::relay_one_way(first, second, true, moves(result.first_to_second), state);
         };
         auto two = [&](task_group& group) -> task<> {
             group.spawn(goes_forth, state.called_at()).discard();
-            co_await detail::relay_one_way(second, first, false, result.second_to_first, state, options.chunk);
+            co_await detail::relay_one_way(second, first, false, moves(result.second_to_first), state);
         };
         co_await with_task_group(two);
     };

@@ -42,6 +42,7 @@ namespace detail {
 
 RONDO_API extern const op_vtable stream_vtable;
 struct stream_functions;
+class bytes_origin;
 
 class RONDO_API stream_awaiter : public io_awaiter {
  public:
@@ -254,6 +255,7 @@ class RONDO_API descriptor_stream {
     friend struct detail::stream_functions;
     friend class detail::read_awaiter;
     friend class detail::borrow_awaiter;
+    friend class detail::bytes_origin;
 
     std::string subject() const { return subject_ != nullptr ? subject_(*this) : std::string(); }
     inline void forget_reader() noexcept;
@@ -261,7 +263,8 @@ class RONDO_API descriptor_stream {
     detail::socket_handle socket_;
     subject_of* subject_ = nullptr;
     detail::stash stash_;
-    detail::read_awaiter* gathering_ = nullptr;  // a read_exactly that waits, and may bring bytes back
+    // Of whoever waits with bytes that may come back (a read_exactly, a relay): where it keeps the address of this.
+    descriptor_stream** told_when_gone_ = nullptr;
 };
 
 // --- any stream
@@ -329,9 +332,9 @@ inline detail::stash& stream_awaiter::stash() const noexcept { return stream_->s
 
 }  // namespace detail
 
-// The read learns that there is nobody any more to whom it could give bytes back.
+// It learns that there is nobody any more to whom it could give bytes back.
 inline void descriptor_stream::forget_reader() noexcept {
-    if (gathering_ != nullptr) detail::take(gathering_)->stream_ = nullptr;
+    if (told_when_gone_ != nullptr) *detail::take(told_when_gone_) = nullptr;
 }
 
 }  // namespace rondo

@@ -33,6 +33,9 @@ class RONDO_API stash {
 
     /// Keeps a copy of the bytes, and takes the descriptors over. The stash is empty before.
     void keep(const void* bytes, std::size_t count, std::span<owned_descriptor> with = {}) noexcept;
+    /// A place for so many bytes, which come before those that are kept already. Null when there is no memory for them:
+    /// then it is poisoned.
+    void* put_back(std::size_t count) noexcept;
     /// The next read, and only that one, fails with this negative errno. The stash is empty before.
     void keep_error(std::int32_t error) noexcept;
     /// Every read fails with -ENOMEM, for ever.
