@@ -56,7 +56,7 @@ struct record {
         one_shot = 2,    // multishot was refused
         from_ring = 4,   // the receive of ours is a multishot one
         crowd = 8,       // the latest try to accept found a connection
-        dry = 32,        // the latest datagrams received were all there were
+        dry = 32,        // the latest datagrams received, or bytes spliced, were all there were; most likely
         with_rights = 64,  // a Unix socket: descriptors may come with its bytes, so none are read ahead
         stopping = 128,  // it was one, and has been asked to end
         ending = 16,     // closes when no request and no op is left; `closer` waits for that, if anyone does

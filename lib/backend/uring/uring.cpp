@@ -219,7 +219,11 @@ std::int32_t uring_backend::attempt(record& r, io_op& what) noexcept {
             return result;
         }
         case io_kind::splice_in: {
+            const std::int64_t most = budget_.portion(what.size);
             const std::int32_t result = splice_in(what, budget_, pipes_);
+            // Less than it would have taken: most likely that was all, and the next one asks first.
+            r.bits &= static_cast<std::uint8_t>(~record::dry);
+            if (result > 0 && result < most) r.bits |= record::dry;
             // Told that there is something, by a poll, and yet there is nothing that can be spliced.
             return result == would_block && what.pending() ? 0 : result;
         }
