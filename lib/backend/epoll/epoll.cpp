@@ -32,6 +32,10 @@
 // An edge cannot be lost between a recv that emptied the queue and the op that parks behind it:
 // the edge is kept in epoll's own list until epoll_wait takes it, and we take none in between.
 //
+// Pipes, terminals and files (`file`) are read and written until EAGAIN: there a short read says nothing. How, and what
+// may be done with those that others share, is in file_bytes.hpp. Files on a disk cannot be registered (EPERM), and
+// never say EAGAIN; they only wait for their turn, queued.
+//
 // Foreign descriptors (poll_* for someone else's library) get none of that: we do not see its
 // reads, so only the kernel knows the level. Theirs is a one-shot, level-triggered registration,
 // renewed by MOD for each wait. Regular files cannot be registered at all (EPERM) and are always
