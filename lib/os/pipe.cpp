@@ -54,15 +54,16 @@ rondo::result<std::size_t> pipe_writer::try_capacity() const noexcept { return c
 std::size_t pipe_reader::capacity() const { return value_or_throw(try_capacity(), "capacity of a pipe"); }
 std::size_t pipe_writer::capacity() const { return value_or_throw(try_capacity(), "capacity of a pipe"); }
 
-rondo::result<pipe> pipe::try_make(const pipe_options& options) noexcept {
+rondo::result<pipe_ends> try_make_pipe(const pipe_options& options) noexcept {
     if (options.capacity > static_cast<std::size_t>(std::numeric_limits<int>::max())) return errno_code(EINVAL);
     detail::scheduler& l = detail::running();
     l.check_thread("making a pipe");
     sys_op make{.what = sys_op::call::pipe_pair, .value = static_cast<int>(options.capacity)};
     if (const int answer = l.control(make); answer < 0) return errno_code(-answer);
-    return pipe{pipe_reader(detail::socket_handle(l, make.fds[0])), pipe_writer(detail::socket_handle(l, make.fds[1]))};
+    return pipe_ends{pipe_reader(detail::socket_handle(l, make.fds[0])),
+                     pipe_writer(detail::socket_handle(l, make.fds[1]))};
 }
 
-pipe pipe::make(const pipe_options& options) { return value_or_throw(try_make(options), "make a pipe"); }
+pipe_ends make_pipe(const pipe_options& options) { return value_or_throw(try_make_pipe(options), "make a pipe"); }
 
 }  // namespace rondo

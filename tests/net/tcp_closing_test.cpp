@@ -322,7 +322,7 @@ TEST_CASE("tcp: a stream destroyed in the turn in which a write on it began") {
             test::keep_small(*c);
             const bytes big(4 << 20);
             auto writer = spawn(error_of<detail::write_awaiter>, c->client.write_all(big));
-            co_await yield();
+            co_await test::others_first();
             c.reset();
             const std::error_code wrote = co_await writer;
             CHECK(wrote == std::errc::bad_file_descriptor);

@@ -63,7 +63,7 @@ bool skipped_in_sim() {
 
 TEST_CASE("pipe: what is written can be read, in order, and then the end") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         CHECK(reader.is_open());
         CHECK(writer.native_handle() != reader.native_handle());
         const bytes sent = make_pattern(1, 0, 1'000'000);
@@ -84,7 +84,7 @@ TEST_CASE("pipe: what is written can be read, in order, and then the end") {
 
 TEST_CASE("pipe: what is borrowed is what was written, and at the end nothing") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         auto writes = [](pipe_writer to) -> task<> {
             const bytes all = make_pattern(2, 0, 100'000);
             for (std::size_t at = 0; at < all.size(); at += 1000)
@@ -105,7 +105,7 @@ TEST_CASE("pipe: what is borrowed is what was written, and at the end nothing") 
 
 TEST_CASE("pipe: many parts go out in one write") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         std::vector<std::string> words;
         std::string all;
         for (int i = 0; i < 300; ++i) all += words.emplace_back("word " + std::to_string(i) + "\n");
@@ -126,7 +126,7 @@ TEST_CASE("pipe: many parts go out in one write") {
 
 TEST_CASE("pipe: lines that come in pieces are read as lines") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         auto writes = [](pipe_writer to) -> task<> {
             for (const std::string_view piece : {"on"sv, "e\ntw"sv, "o\nthr"sv, "ee"sv}) {
                 co_await to.write_all(piece);
@@ -144,7 +144,7 @@ TEST_CASE("pipe: lines that come in pieces are read as lines") {
 
 TEST_CASE("pipe: who writes waits while it is full, and goes on when somebody has read") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = page});
+        auto [reader, writer] = make_pipe({.capacity = page});
         CHECK(writer.capacity() == page);
         CHECK(reader.capacity() == page);
         CHECK(fill(writer) == page);
@@ -166,12 +166,12 @@ TEST_CASE("pipe: who writes waits while it is full, and goes on when somebody ha
 
 TEST_CASE("pipe: the capacity is rounded up to pages, and has a limit") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = 5000});
+        auto [reader, writer] = make_pipe({.capacity = 5000});
         CHECK(reader.capacity() == 2 * page);
-        CHECK(pipe::make({.capacity = 1 << 20}).writer.capacity() == 1 << 20);
-        CHECK(pipe::try_make({.capacity = std::size_t{1} << 31}).error() == std::errc::invalid_argument);
+        CHECK(make_pipe({.capacity = 1 << 20}).writer.capacity() == 1 << 20);
+        CHECK(try_make_pipe({.capacity = std::size_t{1} << 31}).error() == std::errc::invalid_argument);
         if (test::on_sim() || ::getuid() != 0) {
-            CHECK(pipe::try_make({.capacity = 1 << 30}).error() == std::errc::operation_not_permitted);
+            CHECK(try_make_pipe({.capacity = 1 << 30}).error() == std::errc::operation_not_permitted);
         }
         co_await writer.close();
         CHECK(writer.try_capacity().error() == std::errc::bad_file_descriptor);
@@ -183,7 +183,7 @@ TEST_CASE("pipe: a writer whose reader is gone gets an error, and the process no
     struct sigaction before{};
     sigaction(SIGPIPE, nullptr, &before);
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         co_await writer.write_all("nobody will read this");
         co_await reader.close();
         const auto alone = co_await attempt(writer.write_all("?"));
@@ -207,7 +207,7 @@ TEST_CASE("pipe: a writer whose reader is gone gets an error, and the process no
 
 TEST_CASE("pipe: a writer that waits hears that the reader has gone") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = page});
+        auto [reader, writer] = make_pipe({.capacity = page});
         fill(writer);
         std::size_t written = 1;
         auto writes = [](pipe_writer& to, std::size_t& count) -> task<std::error_code> {
@@ -224,7 +224,7 @@ TEST_CASE("pipe: a writer that waits hears that the reader has gone") {
 
 TEST_CASE("pipe: a read that is cut off leaves its bytes for the next one") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         co_await writer.write_all("half");
         std::array<char, 8> into{};
         const auto late = co_await attempt(with_timeout(20ms, reader.read_exactly(into)));
@@ -238,7 +238,7 @@ TEST_CASE("pipe: a read that is cut off leaves its bytes for the next one") {
 
 TEST_CASE("pipe: a write that is cut off says how far it has come") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = page});
+        auto [reader, writer] = make_pipe({.capacity = page});
         const bytes sent = make_pattern(4, 0, 3 * page);
         std::size_t written = 0;
         const auto late = co_await attempt(with_timeout(20ms, writer.write_all(sent, &written)));
@@ -253,7 +253,7 @@ TEST_CASE("pipe: a write that is cut off says how far it has come") {
 
 TEST_CASE("pipe: without waiting there is what is there, what fits, or neither") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         std::array<char, 8> into{};
         CHECK(reader.try_read_some(into).error() == std::errc::resource_unavailable_try_again);
         CHECK(*writer.try_write_some("") == 0);
@@ -269,7 +269,7 @@ TEST_CASE("pipe: without waiting there is what is there, what fits, or neither")
 
 TEST_CASE("pipe: one task reads and one writes; another one is told that it is busy") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = page});
+        auto [reader, writer] = make_pipe({.capacity = page});
         auto reads = [](pipe_reader& from) -> task<std::error_code> {
             std::byte into[1];
             co_return co_await error_of(from.read_some(into));
@@ -289,7 +289,7 @@ TEST_CASE("pipe: one task reads and one writes; another one is told that it is b
 TEST_CASE("pipe: both ends may be dropped at any time, also under a wait") {
     test::run([]() -> task<> {
         const std::size_t open_before = test::open_descriptors();
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         auto reads = [](pipe_reader from) -> task<> {
             std::byte into[1];
             co_await from.read_some(into);
@@ -324,8 +324,8 @@ static_assert(byte_stream<two_pipes>);
 
 TEST_CASE("pipe: a relay moves bytes between pipes and TCP, both ways") {
     test::run([]() -> task<> {
-        auto [far_reader, out] = pipe::make();
-        auto [in, far_writer] = pipe::make();
+        auto [far_reader, out] = make_pipe();
+        auto [in, far_writer] = make_pipe();
         two_pipes pipes{std::move(in), std::move(out)};
         test::connection c = co_await test::connected();
         auto relays = [](two_pipes& a, tcp_stream& b) -> task<relay_result> { co_return co_await relay(a, b); };
@@ -356,7 +356,7 @@ TEST_CASE("pipe: a relay moves bytes between pipes and TCP, both ways") {
 
 TEST_CASE("pipe: cancelled at every step it leaves nothing behind") {
     const int points = test::cancel_at_every_step([]() -> task<> {
-        auto [reader, writer] = pipe::make({.capacity = page});
+        auto [reader, writer] = make_pipe({.capacity = page});
         auto writes = [](pipe_writer& to) -> task<> {
             const bytes all = make_pattern(7, 0, 3 * page);
             co_await to.write_all(all);
@@ -389,7 +389,7 @@ TEST_CASE("pipe: cancelled at every step it leaves nothing behind") {
 
 TEST_CASE("pipe: a busy one holds up nobody") {
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         bool stop = false;
         auto writes = [](pipe_writer to, const bool& enough) -> task<> {
             const bytes some(60'000);
@@ -416,7 +416,7 @@ TEST_CASE("pipe: a busy one holds up nobody") {
 TEST_CASE("pipe: its descriptors are non-blocking and close on exec") {
     if (skipped_in_sim()) return;
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         for (const int fd : {reader.native_handle(), writer.native_handle()}) {
             CHECK((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
             CHECK((::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
@@ -456,7 +456,7 @@ TEST_CASE("pipe: ends of somebody else's are adopted, and given back") {
 TEST_CASE("pipe: what a cancelled read has gathered is not given away") {
     if (skipped_in_sim()) return;
     test::run([]() -> task<> {
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         co_await writer.write_all("abc");
         std::array<char, 8> into{};
         const auto late = co_await attempt(with_timeout(5ms, reader.read_exactly(into)));
@@ -541,7 +541,7 @@ TEST_CASE("pipe: a number that was a socket's before is read and written as a pi
             const int number = c.client.native_handle();
             co_await c.server.close();
             co_await c.client.close();
-            auto [reader, writer] = pipe::make();
+            auto [reader, writer] = make_pipe();
             CHECK((reader.native_handle() == number || writer.native_handle() == number));
             co_await writer.write_all("pipe");
             std::array<char, 4> into{};
@@ -557,7 +557,7 @@ TEST_CASE("pipe: in a simulated world those of others are not simulated") {
     if (!test::on_sim()) return;
     test::run([]() -> task<> {
         CHECK_THROWS_AS(static_cast<void>(pipe_reader::from_fd(0)), not_simulated);
-        auto [reader, writer] = pipe::make();
+        auto [reader, writer] = make_pipe();
         const auto released = co_await attempt(reader.release());
         CHECK(released.error() == std::errc::function_not_supported);
     });

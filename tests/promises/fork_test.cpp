@@ -634,7 +634,7 @@ TEST_CASE("fork: whatever else a child does with the parent's loop is told") {
             {"a call on descriptor", [&] { static_cast<void>(c.client.try_no_delay(true)); }},
             {"making a socket", [&] { static_cast<void>(test::listen()); }},
             {"making a socket", [&] { static_cast<void>(udp_socket::try_unbound_v4()); }},
-            {"making a pipe", [&] { static_cast<void>(pipe::try_make()); }},
+            {"making a pipe", [&] { static_cast<void>(try_make_pipe()); }},
             {"making a terminal", [&] { static_cast<void>(pty::try_make()); }},
             {"making a FIFO", [&] { static_cast<void>(try_make_fifo("f")); }},
             {"opening a FIFO", [&] { static_cast<void>(try_open_fifo_reader("f")); }},

@@ -1,11 +1,9 @@
 // Pipes: bytes go in at one end and come out at the other.
 //
-//     auto [reader, writer] = rondo::pipe::make();
+//     auto [reader, writer] = rondo::make_pipe();
 //
 // Each end is a stream that goes one way: what it can do is in io/stream.hpp. A writer whose reader has gone gets an
 // error (broken_pipe), and its process no SIGPIPE, whatever it does with that signal.
-//
-// Where all names of rondo are used (`using namespace rondo`), the system's function is to be called ::pipe.
 #pragma once
 
 #include <rondo/base/detail/config.hpp>
@@ -17,7 +15,8 @@
 
 namespace rondo {
 
-struct pipe;
+struct pipe_ends;
+struct pipe_options;
 
 namespace detail {
 struct fifo_opener;
@@ -42,7 +41,7 @@ class RONDO_API pipe_reader : public detail::read_end {
     rondo::result<std::size_t> try_capacity() const noexcept;
 
  private:
-    friend struct pipe;
+    friend RONDO_API rondo::result<pipe_ends> try_make_pipe(const pipe_options&) noexcept;
     friend struct detail::fifo_opener;
     static std::string name_of(const rondo::descriptor_stream&);
 
@@ -63,7 +62,7 @@ class RONDO_API pipe_writer : public detail::write_end {
     rondo::result<std::size_t> try_capacity() const noexcept;
 
  private:
-    friend struct pipe;
+    friend RONDO_API rondo::result<pipe_ends> try_make_pipe(const pipe_options&) noexcept;
     friend struct detail::fifo_opener;
     static std::string name_of(const rondo::descriptor_stream&);
 
@@ -76,15 +75,14 @@ struct pipe_options {
     std::size_t capacity = 0;
 };
 
-/// A new one: both its ends, for the running loop.
-struct RONDO_API pipe {
+struct pipe_ends {
     pipe_reader reader;
     pipe_writer writer;
-
-    /// Throws io_error: too_many_files_open, operation_not_permitted (more capacity than /proc/sys/fs/pipe-max-size),
-    /// invalid_argument (more than 2 GiB).
-    static pipe make(const pipe_options& options = {});
-    static rondo::result<pipe> try_make(const pipe_options& options = {}) noexcept;
 };
+
+/// A new pipe, for the running loop. Throws io_error: too_many_files_open, operation_not_permitted (more capacity than
+/// /proc/sys/fs/pipe-max-size), invalid_argument (more than 2 GiB).
+[[nodiscard]] RONDO_API pipe_ends make_pipe(const pipe_options& options = {});
+[[nodiscard]] RONDO_API rondo::result<pipe_ends> try_make_pipe(const pipe_options& options = {}) noexcept;
 
 }  // namespace rondo
