@@ -175,14 +175,14 @@ std::int32_t message_socket::receive_now(raw_message& into, std::span<owned_desc
 
 // --- sending
 
-message_send::message_send(message_socket& socket, message_kind kind, bytes_view bytes, const unix_address& to,
+message_send::message_send(message_socket& socket, message_kind of, bytes_view bytes, const unix_address& to,
                            std::span<const int> descriptors) noexcept
     : io_awaiter(io_kind::send_message, socket.socket_.fd(), send_message_vtable),
       what_(message_of(bytes, descriptors)),
       to_(to.name()),
       socket_(&socket),
       descriptors_(descriptors),
-      fault_(fault_of(kind, bytes, descriptors)) {
+      fault_(fault_of(of, bytes, descriptors)) {
     if (bytes.size() > transfer_max) result = -EMSGSIZE;
 }
 

@@ -2,6 +2,7 @@
 #include "support/directory.hpp"
 #include "support/net.hpp"
 
+#include <rondo/sim/world.hpp>
 #include <rondo/testing/every_step.hpp>
 
 #include <array>
@@ -507,6 +508,54 @@ TEST_CASE("descriptors: a simulated world passes on what it simulates, and names
         place into;
         CHECK(second.try_receive(into).error() == std::errc::resource_unavailable_try_again);
     });
+}
+
+TEST_CASE("descriptors: a host that crashes takes those on their way with it, also where they hold each other") {
+    for (const bool silently : {false, true}) {
+        world w;
+        host& gone = w.host("gone");
+        gone.run([]() -> task<> {
+            auto [left, right] = unix_stream::pair();
+            auto [first, second] = unix_seqpacket::pair();
+            parcel sent;
+            const int fds[] = {sent.fd(), second.native_handle()};
+            co_await left.send_with_descriptors("x", fds);
+            const int each_other[] = {right.native_handle(), second.native_handle()};
+            co_await first.send("x", each_other);
+            co_await sent.inside.close();
+            co_await second.close();
+            co_await right.close();
+            co_await sleep_for(1h);
+        });
+        w.run([&]() -> task<> {
+            co_await sleep_for(1s);
+            CHECK(gone.descriptors() == 3);
+            gone.crash(silently ? crash_mode::silent : crash_mode::reset);
+            co_await w.wait_all_blocked();
+            CHECK(gone.descriptors() == 0);
+        });
+    }
+}
+
+TEST_CASE("descriptors: a simulated host that may have no more is told so") {
+    world w;
+    host& small = w.host("small");
+    small.run([&]() -> task<> {
+        auto [left, right] = unix_stream::pair();
+        parcel sent;
+        const int fds[] = {sent.fd(), sent.fd()};
+        co_await left.send_with_descriptors("x", fds);
+        small.descriptor_limit(small.descriptors() + 1);
+        place into;
+        owned_descriptor got[2];
+        const std::error_code none = co_await error_of(right.receive_with_descriptors(into, got));
+        CHECK(none == std::errc::too_many_files_open);
+        CHECK(small.descriptors() == 4);
+        const received_with_descriptors bytes = co_await right.receive_with_descriptors(into, got);
+        CHECK(bytes.size == 1);
+        CHECK(bytes.descriptors == 0);
+    });
+    w.run([]() -> task<> { co_await sleep_for(1s); });
 }
 
 TEST_CASE("descriptors: cancelled at every step, none is lost and none is left") {

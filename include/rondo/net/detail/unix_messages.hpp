@@ -53,7 +53,7 @@ enum class message_kind : std::uint8_t { datagram, packet };
 
 class RONDO_API message_send : public io_awaiter, public awaits_io<message_send> {
  public:
-    message_send(message_socket& socket, message_kind kind, bytes_view bytes, const unix_address& to,
+    message_send(message_socket& socket, message_kind of, bytes_view bytes, const unix_address& to,
                  std::span<const int> descriptors) noexcept;
 
     bool start() noexcept;
