@@ -85,7 +85,7 @@ class RONDO_API message_socket {
     [[nodiscard]] close_awaiter close() noexcept;
     /// Gives the descriptor back, as descriptor_stream::release() does.
     [[nodiscard]] release_awaiter release() noexcept {
-        return release_awaiter(socket_, kept_ != nullptr || owed_ != 0);
+        return release_awaiter(socket_, kept_ != nullptr || owed_ != 0 || pausing_ != nullptr);
     }
 
     /// Whether it has a descriptor: it was made, and neither closed nor moved from.
