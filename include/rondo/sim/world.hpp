@@ -240,8 +240,8 @@ class RONDO_API host {
 
     /// So many descriptors at most; one more is EMFILE.
     host& descriptor_limit(std::size_t most) noexcept;
-    /// Calls may fail although nothing is used up. EMFILE: socket, accept; ENOBUFS: those, and sending a datagram;
-    /// ENOMEM: socket, accept, and receiving into a borrowed buffer.
+    /// Calls may fail although nothing is used up. EMFILE: socket, accept, and a pipe to splice through; ENOBUFS: the
+    /// first two, and sending a datagram; ENOMEM: socket, accept, and receiving into a borrowed buffer.
     host& lack_descriptors(chance c) noexcept;
     host& lack_buffers(chance c) noexcept;
     host& lack_memory(chance c) noexcept;
