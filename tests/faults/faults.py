@@ -8,6 +8,7 @@ comes once, the exchange succeeds at the second attempt. A line for each run tha
 where the machine does not allow this kind of fault.
 """
 
+import atexit
 import errno
 import json
 import os
@@ -111,6 +112,9 @@ def run(command, backend, preexec=None, patience=PATIENCE):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         return None, process.communicate()[0]
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     code = process.returncode
     return (code - 256 if code > 128 else code), output  # a shell's or strace's word for a signal
 
@@ -302,6 +306,7 @@ def network(what, exchange, refuse_calls):
             table = f"table inet rondo {{\n chain in {{\n type filter hook input priority 0\n {RULES[what]}\n }}\n}}\n"
             made = subprocess.run(net.inside("nft", "-f", "-"), input=table, capture_output=True, text=True)
         elif what == "narrow":
+            subprocess.run(net.inside("ip", "link", "set", "lo", "mtu", "1500"))  # else no packet fits into the burst
             made = subprocess.run(net.inside("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8mbit", "burst", "20kb",
                                              "latency", "30ms"), capture_output=True, text=True)
         else:
@@ -335,11 +340,14 @@ def network(what, exchange, refuse_calls):
 class Server:
     def __init__(self, exchange, backend):
         self.process = subprocess.Popen([exchange, "serve"], stdout=subprocess.PIPE, text=True, env=environment(backend))
+        atexit.register(self.process.kill)
         self.port = int(re.search(r":(\d+)$", self.process.stdout.readline().strip()).group(1))
 
     def ask(self, exchange, backend, *options):
-        return subprocess.Popen([exchange, "ask", "--port", str(self.port), *options], stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, env=environment(backend))
+        client = subprocess.Popen([exchange, "ask", "--port", str(self.port), *options], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, env=environment(backend))
+        atexit.register(client.kill)
+        return client
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
@@ -418,6 +426,7 @@ def main():
     kinds = {"inject": inject, "seccomp": seccomp, "rlimit": rlimit, "network": network, "peer": peer}
     if len(sys.argv) != 5 or sys.argv[1] not in kinds:
         sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # out of time: what is under way is ended, the network goes
     kinds[sys.argv[1]](*sys.argv[2:])
 
 
