@@ -103,6 +103,43 @@ TEST_CASE("answers: each error of each operation of a stream is told, with what 
     }
 }
 
+TEST_CASE("answers: each error of a call about a TCP stream is told, thrown or not") {
+    with_answers([](answers& say) -> task<> {
+        using call = sys_op::call;
+        using option = sys_op::option;
+        connection c = co_await test::connected();
+        tcp_stream& s = c.client;
+        for (const int error : errors) {
+            CAPTURE(error);
+            const std::error_code code = errno_code(error);
+            say.to_calls[call::shutdown_read] = {-error, -error};
+            CHECK(s.try_shutdown_read().error() == code);
+            CHECK_THROWS_AS(s.shutdown_read(), io_error);
+            say.to_calls[call::reset_on_close] = {-error, -error};
+            CHECK(s.try_reset_on_close().error() == code);
+            CHECK_THROWS_AS(s.reset_on_close(), io_error);
+            say.to_calls[call::local_address] = {-error, -error};
+            CHECK(s.try_local().error() == code);
+            CHECK_THROWS_AS(static_cast<void>(s.local()), io_error);
+            say.to_options[option::no_delay] = {-error, -error};
+            CHECK(s.try_no_delay(true).error() == code);
+            CHECK_THROWS_AS(s.no_delay(true), io_error);
+            say.to_options[option::keep_alive] = {-error, -error};
+            CHECK(s.try_keep_alive(true).error() == code);
+            CHECK_THROWS_AS(s.keep_alive(true), io_error);
+            say.to_options[option::receive_buffer] = {-error, -error};
+            CHECK(s.try_receive_buffer_size(10'000).error() == code);
+            CHECK_THROWS_AS(s.receive_buffer_size(10'000), io_error);
+            say.to_options[option::send_buffer] = {-error, -error};
+            CHECK(s.try_send_buffer_size(10'000).error() == code);
+            CHECK_THROWS_AS(s.send_buffer_size(10'000), io_error);
+        }
+        co_await c.client.write_all("whole");
+        const std::string heard = co_await test::receive_text(c.server, 5);
+        CHECK(heard == "whole");
+    });
+}
+
 TEST_CASE("answers: each error of what makes a connection is told, names the peer, and leaves no descriptor") {
     with_answers([](answers& say) -> task<> {
         using call = sys_op::call;
