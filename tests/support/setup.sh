@@ -40,7 +40,7 @@ missing_packages() {
         libclang-rt-19-dev) has_sanitizers clang++-19 ;;
         clang-format-19) has_command clang-format-19 ;;
         gdb | socat | strace) has_command "$package" ;;
-        netcat-openbsd) has_command nc && nc -h 2>&1 | grep -q OpenBSD ;;
+        netcat-openbsd) [[ $(nc -h 2>&1) == *OpenBSD* ]] ;;
         iproute2) has_command ip && has_command ss ;;
         nftables) has_command nft ;;
         libgtest-dev) finds_headers g++ gtest/gtest.h ;;
