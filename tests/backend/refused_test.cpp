@@ -1,5 +1,7 @@
 // What the kernel refuses, at once or later: the loop does without, or says what it was. Each in a process of its own,
 // behind a seccomp filter or under a limit, so on the real backends only.
+#include <rondo/net/udp.hpp>
+
 #include "support/child_process.hpp"
 #include "support/net.hpp"
 

@@ -1,4 +1,6 @@
 // Watching descriptors of other libraries.
+#include <rondo/io/fd_watch.hpp>
+
 #include "support/child_process.hpp"
 #include "support/every_step.hpp"
 #include "support/net.hpp"

@@ -1,4 +1,6 @@
 // A descriptor that somebody owns.
+#include <rondo/io/owned_descriptor.hpp>
+
 #include "support/net.hpp"
 
 #include <fcntl.h>

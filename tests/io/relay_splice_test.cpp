@@ -5,6 +5,7 @@
 #include "support/relayed.hpp"
 
 #include <rondo/io/relay.hpp>
+#include <rondo/net/unix.hpp>
 
 #include <sys/resource.h>
 #include <sys/socket.h>

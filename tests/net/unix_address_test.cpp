@@ -1,4 +1,6 @@
 // The names of Unix sockets.
+#include <rondo/net/unix_address.hpp>
+
 #include "support/test.hpp"
 
 using namespace rondo;

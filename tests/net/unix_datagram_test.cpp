@@ -4,6 +4,10 @@
 #include "support/refusing_backend.hpp"
 
 #include <rondo/testing/every_step.hpp>
+#include <rondo/net/unix.hpp>
+#include <rondo/net/unix_address.hpp>
+#include <rondo/net/unix_datagram.hpp>
+#include <rondo/net/unix_seqpacket.hpp>
 
 #include <array>
 

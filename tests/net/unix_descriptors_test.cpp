@@ -4,6 +4,10 @@
 
 #include <rondo/sim/world.hpp>
 #include <rondo/testing/every_step.hpp>
+#include <rondo/io/owned_descriptor.hpp>
+#include <rondo/net/unix.hpp>
+#include <rondo/net/unix_datagram.hpp>
+#include <rondo/net/unix_seqpacket.hpp>
 
 #include <array>
 #include <vector>

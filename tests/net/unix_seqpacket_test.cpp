@@ -3,6 +3,9 @@
 #include "support/net.hpp"
 
 #include <rondo/testing/every_step.hpp>
+#include <rondo/net/unix.hpp>
+#include <rondo/net/unix_address.hpp>
+#include <rondo/net/unix_seqpacket.hpp>
 
 #include <array>
 

@@ -4,6 +4,8 @@
 #include "support/refusing_backend.hpp"
 
 #include <rondo/testing/every_step.hpp>
+#include <rondo/net/unix.hpp>
+#include <rondo/net/unix_address.hpp>
 
 #include <array>
 #include <filesystem>

@@ -3,6 +3,7 @@
 #include "support/net.hpp"
 
 #include <rondo/os/fifo.hpp>
+#include <rondo/os/pipe.hpp>
 
 #include <array>
 #include <cstdlib>

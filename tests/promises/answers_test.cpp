@@ -1,5 +1,11 @@
 // What a kernel may answer to the operations of streams and listeners, put there by a backend round the one under test:
 // each error at each operation, at once and later, and one byte at a time. For datagrams see net/udp_errors_test.cpp.
+#include <rondo/io/buffered_reader.hpp>
+#include <rondo/io/buffered_writer.hpp>
+#include <rondo/io/relay.hpp>
+#include <rondo/loop/forwarding_backend.hpp>
+#include <rondo/net/unix.hpp>
+
 #include "support/answering_backend.hpp"
 #include "support/net.hpp"
 #include "support/serving.hpp"

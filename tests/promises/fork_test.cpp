@@ -4,6 +4,7 @@
 
 #include <rondo/observe/stall_watchdog.hpp>
 #include <rondo/os.hpp>
+#include <rondo/net/udp.hpp>
 
 #include <algorithm>
 #include <csignal>

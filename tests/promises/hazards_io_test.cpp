@@ -4,6 +4,8 @@
 #include "support/net.hpp"
 
 #include <rondo/io/fd_watch.hpp>
+#include <rondo/io/buffered_reader.hpp>
+#include <rondo/net/unix.hpp>
 
 #include <algorithm>
 #include <cerrno>

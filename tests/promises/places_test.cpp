@@ -5,6 +5,8 @@
 #include <rondo/actor/supervisor.hpp>
 #include <rondo/net/serve.hpp>
 #include <rondo/os/signal.hpp>
+#include <rondo/io/buffered_reader.hpp>
+#include <rondo/io/relay.hpp>
 
 #include <csignal>
 #include <memory>

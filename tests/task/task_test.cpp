@@ -588,18 +588,18 @@ TEST_CASE("spawn: a discarded task runs on; its error goes to the hook") {
 }
 
 TEST_CASE("loop: a hook may be any callable, which the loop keeps until there is another one") {
-    struct counted {
-        explicit counted(int& n) noexcept : live(&n) { ++*live; }
-        counted(const counted& other) noexcept : live(other.live) { ++*live; }
-        counted& operator=(const counted&) = delete;
-        ~counted() { --*live; }
+    struct kept {
+        explicit kept(int& n) noexcept : live(&n) { ++*live; }
+        kept(const kept& other) noexcept : live(other.live) { ++*live; }
+        kept& operator=(const kept&) = delete;
+        ~kept() { --*live; }
         int* live;
     };
     int live = 0;
     std::string seen;
     {
         loop l;
-        l.on_unhandled([&seen, &l, held = counted(live)](std::exception_ptr e, std::source_location place) {
+        l.on_unhandled([&seen, &l, held = kept(live)](std::exception_ptr e, std::source_location place) {
             seen += describe(e).find("first") != std::string::npos && place.line() != 0 ? "first" : "?";
             l.on_unhandled([&seen, held](std::exception_ptr, std::source_location) { seen += " second"; });
             CHECK(*held.live >= 2);  // the one that runs is still there
@@ -609,7 +609,7 @@ TEST_CASE("loop: a hook may be any callable, which the loop keeps until there is
         l.next_tick([] { throw std::runtime_error("second"); });
         l.run();
         CHECK(live == 1);
-        l.on_dead_letter([held = counted(live)](const dead_letter&) {});
+        l.on_dead_letter([held = kept(live)](const dead_letter&) {});
         CHECK(live == 2);
         l.on_dead_letter(nullptr);
         CHECK(live == 1);

@@ -3,6 +3,8 @@
 
 #include <rondo/testing/mock_backend.hpp>
 
+#include <rondo/net/udp.hpp>
+
 #include <optional>
 #include <thread>
 

@@ -5,6 +5,7 @@
 #include <rondo/actor/actor.hpp>
 #include <rondo/sim/buggify.hpp>
 #include <rondo/sim/simulate.hpp>
+#include <rondo/io/relay.hpp>
 
 #include "support/net.hpp"
 #include "support/trace_folder.hpp"

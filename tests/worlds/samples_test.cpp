@@ -1,5 +1,7 @@
 // The samples that serve, as they are: cancelled at every step, and in a bad world.
-#include <rondo/os/signal.hpp>
+#include <rondo/io.hpp>
+#include <rondo/net.hpp>
+#include <rondo/os.hpp>
 #include <rondo/rondo.hpp>
 #include <rondo/sim/simulate.hpp>
 #include <rondo/testing/doctest.hpp>

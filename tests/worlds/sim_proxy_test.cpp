@@ -5,6 +5,7 @@
 #include <rondo/sim/simulate.hpp>
 #include <rondo/testing/doctest.hpp>
 #include <rondo/testing/eventually.hpp>
+#include <rondo/io/relay.hpp>
 
 #include "support/bad_world.hpp"
 #include "support/net.hpp"

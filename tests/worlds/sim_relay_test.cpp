@@ -4,6 +4,7 @@
 // that take no time for a step hardly ever see it. Nothing in here asks for slow hosts; simulate() has them.
 #include <rondo/sim/simulate.hpp>
 #include <rondo/testing/doctest.hpp>
+#include <rondo/io/relay.hpp>
 
 #include "support/net.hpp"
 

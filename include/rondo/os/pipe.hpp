@@ -75,6 +75,7 @@ struct pipe_options {
     std::size_t capacity = 0;
 };
 
+/// Both ends of one.
 struct pipe_ends {
     pipe_reader reader;
     pipe_writer writer;

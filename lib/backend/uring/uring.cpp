@@ -30,8 +30,8 @@
 // A Unix socket is an exception: with its bytes descriptors may come, which whoever reads these bytes must get, or
 // which end there. So nothing is read ahead; a borrow polls, and then reads by a plain call.
 //
-// Datagrams and messages, and the bytes of pipes, terminals and files, are moved by plain calls, and the ring is asked for a poll
-// when these would have to wait (datagrams.hpp, messages.hpp, file_bytes.hpp).
+// Datagrams and messages, and the bytes of pipes, terminals and files, are moved by plain calls, and the ring is asked
+// for a poll when these would have to wait (datagrams.hpp, messages.hpp, file_bytes.hpp).
 //
 // Inside another loop: with DEFER_TASKRUN the ring's descriptor does not wake a poll(2) that is
 // blocked already, since what happened becomes a completion only when we enter. A registered eventfd

@@ -56,8 +56,8 @@ class reversible_write : public counted_write {
 template <bare_descriptor_stream From>
 class reversible_write<From> : public counted_write {
  public:
-    reversible_write(transfer_state& state, From& from, bytes_view bytes) noexcept
-        : counted_write(state), from_(from), bytes_(bytes) {}
+    reversible_write(transfer_state& state, From& from, bytes_view to_write) noexcept
+        : counted_write(state), from_(from), bytes_(to_write) {}
     ~reversible_write() {
         const auto* const all = static_cast<const std::byte*>(bytes_.data());
         if (written < bytes_.size()) from_.put_back({all + written, bytes_.size() - written});
