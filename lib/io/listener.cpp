@@ -20,8 +20,7 @@ struct accept_functions {
 
     static void cancel(op& o) noexcept {
         if (!from(o).pausing_) return cancel_io(o);
-        current->remove_timer(o);
-        current->complete(o, -ECANCELED);
+        from(o).end_pause(-ECANCELED);
     }
     static void done(op& o) noexcept {
         if (from(o).settled()) wake_owner(o);
@@ -47,6 +46,10 @@ void unclaimed_connection::refuse() noexcept {
 }
 
 bool accept_wait::start() noexcept {
+    if (listener_->pausing_ != nullptr) [[unlikely]] {
+        result = -EBUSY;
+        return false;
+    }
     if (listener_->unclaimed_.open()) [[unlikely]] {
         peer_ = listener_->unclaimed_peer_;
         result = listener_->unclaimed_.release();
@@ -73,7 +76,12 @@ static bool is_listeners_own(std::int32_t error) noexcept {
 
 // What is no fault of the listener does not end the wait: it goes on as another accept, or as a timer.
 bool accept_wait::settled() noexcept {
-    if (std::exchange(pausing_, false) && result != -ECANCELED && !current->submit(*this)) return false;
+    if (pausing_) {
+        pausing_ = false;
+        listener_->pausing_ = nullptr;
+        if (result < 0) return true;  // cancelled, or closed
+        if (!current->submit(*this)) return false;
+    }
     while (result >= 0) {
         sys_op ask{.what = sys_op::call::peer_address, .fd = result, .address = &peer_};
         const int answer = current->control(ask);
@@ -108,7 +116,42 @@ bool accept_wait::pause() noexcept {
         return false;
     }
     pausing_ = true;
+    listener_->pausing_ = this;
     return true;
 }
 
+void accept_wait::end_pause(std::int32_t with) noexcept {
+    scheduler& home = *listener_->socket_.home();
+    if (home.left_behind()) return;  // in a forked child it waits for ever
+    home.remove_timer(*this);
+    home.complete(*this, with);
+}
+
 }  // namespace rondo::detail
+
+namespace rondo {
+
+descriptor_listener::descriptor_listener(descriptor_listener&& other) noexcept
+    : socket_(std::move(other.socket_)),
+      pausing_(detail::take(other.pausing_)),
+      unclaimed_(std::move(other.unclaimed_)),
+      unclaimed_peer_(other.unclaimed_peer_),
+      exhausted_(other.exhausted_),
+      died_in_queue_(other.died_in_queue_) {
+    if (pausing_ != nullptr) pausing_->listener_ = this;
+}
+
+descriptor_listener& descriptor_listener::operator=(descriptor_listener&& other) noexcept {
+    if (this == &other) return *this;
+    end_pause();
+    socket_ = std::move(other.socket_);
+    pausing_ = detail::take(other.pausing_);
+    if (pausing_ != nullptr) pausing_->listener_ = this;
+    unclaimed_ = std::move(other.unclaimed_);
+    unclaimed_peer_ = other.unclaimed_peer_;
+    exhausted_ = other.exhausted_;
+    died_in_queue_ = other.died_in_queue_;
+    return *this;
+}
+
+}  // namespace rondo

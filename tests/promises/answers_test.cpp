@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -192,6 +193,41 @@ TEST_CASE("answers: each error of what makes a connection is told, names the pee
         co_await test::settle();
         CHECK(before() == open);
     });
+}
+
+// A pause has no operation that would end with the socket: it went on with a number that may be somebody else's by then.
+TEST_CASE("answers: an accept that pauses ends when its listener is closed, or goes, and takes nobody else's client") {
+    set_log_level(log_level::error);
+    with_answers([](answers& say) -> task<> {
+        for (const bool closes : {true, false}) {
+            CAPTURE(closes);
+            auto listener = std::make_unique<tcp_listener>(test::listen());
+            say.to_ops[io_kind::accept] = {-EMFILE};
+            auto accepting =
+                spawn([](tcp_listener& from) -> task<std::error_code> { co_return co_await error_of(from.accept()); },
+                      std::ref(*listener));
+            co_await test::settle();
+            CHECK(listener->exhausted() == 1);
+            const std::error_code second = co_await error_of(listener->accept());
+            CHECK(second == std::errc::device_or_resource_busy);
+            const std::error_code released = co_await error_of(listener->release());
+            CHECK(released == std::errc::resource_unavailable_try_again);
+            tcp_listener moved;
+            if (closes) {
+                moved = std::move(*listener);
+                co_await moved.close();
+            } else {
+                listener.reset();
+            }
+            tcp_listener other = test::listen();  // most likely with the same number
+            auto client = co_await tcp_stream::connect(other.local());
+            const std::error_code ended = co_await accepting;
+            CHECK(ended == std::errc::bad_file_descriptor);
+            tcp_stream server = co_await other.accept();
+            CHECK(server.peer() == client.local());
+        }
+    });
+    set_log_level(log_level::warning);
 }
 
 // No list of what accept may answer is complete: so only what says that the listener is none ends it.

@@ -9,6 +9,7 @@
 #include <rondo/task/attempt.hpp>
 #include <rondo/task/task.hpp>
 
+#include <cerrno>
 #include <cstdint>
 #include <utility>
 
@@ -51,13 +52,16 @@ class RONDO_API accept_wait : public io_awaiter, public awaits_io<accept_wait> {
 
  private:
     friend struct accept_functions;
+    friend class rondo::descriptor_listener;
     /// False: that was not the end, and the accept goes on.
     bool settled() noexcept;
     /// Waits a while after an error that is not the fault of the listener. False: it does not, because the task is
     /// cancelled, or memory has run out.
     bool pause() noexcept;
+    /// The listener is closed, or somebody has cancelled the task.
+    void end_pause(std::int32_t with) noexcept;
 
-    descriptor_listener* listener_;
+    descriptor_listener* listener_;  // whose pausing_ this is, while it pauses
     std::uint16_t pause_ms_ = 0;  // that of the latest pause
     bool pausing_ = false;
 };
@@ -97,28 +101,36 @@ class RONDO_API descriptor_listener {
     /// Closes, as descriptor_stream::close() does. Connections that nobody has accepted are refused.
     [[nodiscard]] detail::close_awaiter close() noexcept {
         unclaimed_ = {};
+        end_pause();
         return detail::close_awaiter(socket_);
     }
 
     /// Gives the descriptor back, as descriptor_stream::release() does; connections that nobody has accepted stay in
-    /// its queue. One that the loop has accepted already is resource_unavailable_try_again: accept() it, and try again.
+    /// its queue. One that the loop has accepted already is resource_unavailable_try_again: accept() it, and try again. So
+    /// is an accept() that pauses because descriptors or memory ran out.
     [[nodiscard]] detail::release_awaiter release() noexcept {
-        return detail::release_awaiter(socket_, unclaimed_.open());
+        return detail::release_awaiter(socket_, unclaimed_.open() || pausing_ != nullptr);
     }
 
  protected:
     descriptor_listener() noexcept = default;
     explicit descriptor_listener(detail::socket_handle&& socket) noexcept : socket_(std::move(socket)) {}
-    descriptor_listener(descriptor_listener&&) noexcept = default;
-    descriptor_listener& operator=(descriptor_listener&&) noexcept = default;
-    ~descriptor_listener() = default;
+    descriptor_listener(descriptor_listener&& other) noexcept;
+    descriptor_listener& operator=(descriptor_listener&& other) noexcept;
+    ~descriptor_listener() { end_pause(); }
 
     const detail::socket_handle& socket() const noexcept { return socket_; }
 
  private:
     friend class detail::accept_wait;
     friend struct detail::accept_functions;
+    /// An accept that pauses has no operation that the backend would end, when the socket goes.
+    void end_pause() noexcept {
+        if (pausing_ != nullptr) pausing_->end_pause(-EBADF);
+    }
+
     detail::socket_handle socket_;
+    detail::accept_wait* pausing_ = nullptr;
     detail::unclaimed_connection unclaimed_;
     raw_address unclaimed_peer_;
     std::uint64_t exhausted_ = 0;
