@@ -1,4 +1,4 @@
-// The base of every echo row: plain epoll, written by hand. Level-triggered, or --edge.
+// The base of every echo row: plain epoll, written by hand. Level-triggered, or --edge. On TCP, or --unix.
 #include <fcntl.h>
 #include <sys/epoll.h>
 
@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
     bench::prepare_server();
     bool edge = bench::flag(argc, argv, "--edge");
     auto port = static_cast<int>(bench::option(argc, argv, "--port", 0));
-    int listener = bench::listen_on(port, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const bool local = bench::flag(argc, argv, "--unix");
+    int listener = local ? bench::listen_on_unix(SOCK_NONBLOCK | SOCK_CLOEXEC)
+                         : bench::listen_on(port, SOCK_NONBLOCK | SOCK_CLOEXEC);
     int epoll = static_cast<int>(bench::must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
     epoll_event event{EPOLLIN, {.fd = listener}};
     bench::must(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event), "epoll_ctl");
@@ -58,7 +60,7 @@ int main(int argc, char** argv) {
             }
             int fd;
             while ((fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-                bench::set_nodelay(fd);
+                if (!local) bench::set_nodelay(fd);
                 event = {EPOLLIN | (edge ? unsigned{EPOLLET | EPOLLRDHUP} : 0u), {.fd = fd}};
                 bench::must(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
             }

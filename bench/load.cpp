@@ -4,6 +4,7 @@
 // load --port P [--connections 50] [--size 64] [--requests 100000 | --seconds S]
 //      [--warm-up 4 (per connection)] [--server PID (also report the CPU time that process used)]
 //      [--udp (a message is a datagram; one that is lost ends the run)]
+//      [--unix (the port is the number of the server's process)]
 #include <sys/epoll.h>
 
 #include <array>
@@ -65,17 +66,25 @@ struct generator {
         return pattern.data() + (index * 131 + c.sequence * 17) % pattern_period;
     }
 
-    void open_all(int port, long number, bool udp) {
+    enum class over { tcp, udp, local };
+
+    void open_all(int port, long number, over what) {
         bench::random_source random;
         pattern.resize(pattern_period + size);
         for (auto& each : pattern) each = static_cast<char>(random.next());
         incoming.resize(size + 1);
         connections.resize(static_cast<std::size_t>(number));
-        auto address = bench::loopback(port);
+        const sockaddr_in address = bench::loopback(port);
+        socklen_t local_length = 0;
+        const sockaddr_un local_address = bench::unix_address(port, local_length);
+        const auto* const to = what == over::local ? reinterpret_cast<const sockaddr*>(&local_address)
+                                                   : reinterpret_cast<const sockaddr*>(&address);
         for (auto& c : connections) {
-            c.fd = static_cast<int>(bench::must(socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0), "socket"));
-            bench::must(connect(c.fd, reinterpret_cast<sockaddr*>(&address), sizeof address), "connect");
-            if (!udp) bench::set_nodelay(c.fd);
+            const int family = what == over::local ? AF_UNIX : AF_INET;
+            c.fd = static_cast<int>(
+                bench::must(socket(family, what == over::udp ? SOCK_DGRAM : SOCK_STREAM, 0), "socket"));
+            bench::must(connect(c.fd, to, what == over::local ? local_length : sizeof address), "connect");
+            if (what == over::tcp) bench::set_nodelay(c.fd);
             epoll_event event{EPOLLIN, {.ptr = &c}};
             bench::must(epoll_ctl(epoll, EPOLL_CTL_ADD, c.fd, &event), "epoll_ctl");
         }
@@ -167,7 +176,10 @@ int main(int argc, char** argv) {
     auto server = bench::option(argc, argv, "--server", 0);
     generator load;
     load.size = static_cast<std::size_t>(bench::option(argc, argv, "--size", 64));
-    load.open_all(static_cast<int>(bench::option(argc, argv, "--port", 0)), number, bench::flag(argc, argv, "--udp"));
+    const auto over = bench::flag(argc, argv, "--udp")    ? generator::over::udp
+                      : bench::flag(argc, argv, "--unix") ? generator::over::local
+                                                          : generator::over::tcp;
+    load.open_all(static_cast<int>(bench::option(argc, argv, "--port", 0)), number, over);
     for (auto& each : load.connections) load.begin(each);
     load.run(number * bench::option(argc, argv, "--warm-up", 4), 0);
 

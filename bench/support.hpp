@@ -8,15 +8,18 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -112,6 +115,29 @@ inline sockaddr_in loopback(int port) {
     address.sin_port = htons(static_cast<std::uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return address;
+}
+
+/// The name of the server `number`, an abstract one: what stands for a port among Unix sockets.
+inline std::string unix_name(long number) { return "rondo-bench-" + std::to_string(number); }
+
+inline sockaddr_un unix_address(long number, socklen_t& length) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string name = unix_name(number);
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    return address;
+}
+
+/// A listening Unix socket, whose number is that of this process; prints it as a port.
+inline int listen_on_unix(int type_flags) {
+    int fd = static_cast<int>(must(socket(AF_UNIX, SOCK_STREAM | type_flags, 0), "socket"));
+    socklen_t length = 0;
+    const sockaddr_un address = unix_address(getpid(), length);
+    must(bind(fd, reinterpret_cast<const sockaddr*>(&address), length), "bind");
+    must(listen(fd, 4096), "listen");
+    announce_port(getpid());
+    return fd;
 }
 
 /// A listening socket on 127.0.0.1; prints the port it got.

@@ -195,7 +195,7 @@ TEST_CASE("answers: each error of what makes a connection is told, names the pee
     });
 }
 
-// A pause has no operation that would end with the socket: it went on with a number that may be somebody else's by then.
+// A pause has no operation that would end with the socket: it went on with a number that may be another's by then.
 TEST_CASE("answers: an accept that pauses ends when its listener is closed, or goes, and takes nobody else's client") {
     set_log_level(log_level::error);
     with_answers([](answers& say) -> task<> {

@@ -106,8 +106,8 @@ class RONDO_API descriptor_listener {
     }
 
     /// Gives the descriptor back, as descriptor_stream::release() does; connections that nobody has accepted stay in
-    /// its queue. One that the loop has accepted already is resource_unavailable_try_again: accept() it, and try again. So
-    /// is an accept() that pauses because descriptors or memory ran out.
+    /// its queue. One that the loop has accepted already is resource_unavailable_try_again: accept() it, and try again.
+    /// So is an accept() that pauses because descriptors or memory ran out.
     [[nodiscard]] detail::release_awaiter release() noexcept {
         return detail::release_awaiter(socket_, unclaimed_.open() || pausing_ != nullptr);
     }
