@@ -1,6 +1,7 @@
 // The proxy of the proxy rows: each connection is relayed to 127.0.0.1:TO.
 //
 // proxy_rondo --port P --to P [--copy (through the program's memory, without splice)]
+#include <rondo/io/relay.hpp>
 #include <rondo/rondo.hpp>
 
 #include "support.hpp"

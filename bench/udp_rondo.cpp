@@ -1,4 +1,5 @@
 // The UDP echo server as a user of rondo would write it. RONDO_BACKEND chooses the backend.
+#include <rondo/net/udp.hpp>
 #include <rondo/rondo.hpp>
 
 #include "support.hpp"

@@ -1,4 +1,5 @@
 // A TCP proxy that is a bad network: chaos_proxy LISTEN_PORT TARGET_ADDRESS:PORT [--delay MS] [--cut P] and more.
+#include <rondo/io/relay.hpp>
 #include <rondo/rondo.hpp>
 
 #include "options.hpp"

@@ -1,5 +1,6 @@
 // A chat that is restarted unnoticed: the new process gets all sockets of the old one. --path NAME, --take-over.
 #include <rondo/os/signal.hpp>
+#include <rondo/net.hpp>
 #include <rondo/rondo.hpp>
 
 #include <array>

@@ -4,6 +4,8 @@
 // given up. The last line is a summary in JSON; what has failed is on lines before that. The exit code is 0 if each
 // exchange succeeded in the end, 3 if some were given up, 4 if bytes were wrong or descriptors are left, and 5 if the
 // program did not get to its end in time.
+#include <rondo/io.hpp>
+#include <rondo/net.hpp>
 #include <rondo/rondo.hpp>
 
 #include "../../samples/options.hpp"
