@@ -662,8 +662,8 @@ int sim::call(sys_op& what) noexcept {
     if (what.what == watch_clock && what.fd < 0) return network_.watch_clock(machine_);
     if (what.what == udp_socket) return network_.open(machine_, what.address->kind, true);
     if (what.what == pipe_pair) return network_.pipe(machine_, what.fds, what.value);
-    if (what.what == adopt || what.what == adopt_pipe || what.what == fifo_make || what.what == fifo_open ||
-        what.what == standard_stream || what.what == terminal_pair)
+    if (what.what == adopt_pipe || what.what == fifo_make || what.what == fifo_open || what.what == standard_stream ||
+        what.what == terminal_pair)
         return -ENOSYS;
     if (what.what == adopt) return network_.adopt(machine_, what.fd, what.name, what.value != 0);
     if (what.what == unwatch) return 0;
