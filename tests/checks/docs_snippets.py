@@ -21,6 +21,7 @@ from compiling import precompile, try_compile, try_each
 PRELUDE = """\
 #include <rondo/rondo.hpp>
 #include <rondo/actor/supervisor.hpp>
+#include <rondo/loop.hpp>
 #include <rondo/io.hpp>
 #include <rondo/net.hpp>
 #include <rondo/os.hpp>
