@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <list>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -73,7 +74,7 @@ rondo::task<> talk(room& here, rondo::signals& ends) {
     co_await rondo::with_task_group(all);
 }
 
-/// A descriptor that is sent is a copy: here nothing changes until all of them are through.
+/// A descriptor that is sent is a copy: here nothing changes until the other process says that it has all of them.
 rondo::task<> hand_over(room& here) {
     const int listener[] = {here.listener.native_handle()};
     co_await here.successor.send("listener", listener);
@@ -82,6 +83,9 @@ rondo::task<> hand_over(room& here) {
         co_await here.successor.send("member " + each.name, descriptor);
     }
     co_await here.successor.send("end");
+    std::array<char, 16> answer;
+    const rondo::received_packet got = co_await here.successor.receive(answer);
+    if (got.end) throw std::runtime_error("the successor has gone");
     const int ours = co_await here.listener.release();  // not close(), which would remove the file
     rondo::owned_descriptor closed(ours);
 }
@@ -94,7 +98,10 @@ rondo::task<> take_over(room& here, std::string path) {
         rondo::owned_descriptor came[1];
         const rondo::received_packet got = co_await predecessor.receive(place, came);
         const std::string_view what(place.data(), got.size);
-        if (what == "end") co_return;
+        if (what == "end") {
+            co_await predecessor.send("taken");
+            co_return;
+        }
         if (got.descriptors != 1) throw std::runtime_error("nobody hands over at " + path);
         if (what == "listener") {
             here.listener = rondo::unix_seqpacket_listener::from_fd(came[0].release());
@@ -114,9 +121,12 @@ rondo::task<> app(std::string path, bool takes_over) {
     for (;;) {
         co_await talk(here, ends);
         if (!here.successor) co_return;
-        const auto done = co_await rondo::attempt(hand_over(here));
-        if (done) co_return;
-        here.successor = {};  // it has gone, and we go on
+        try {
+            co_await hand_over(here);
+            co_return;
+        } catch (const std::exception&) {
+            here.successor = {};  // it has gone, and we go on
+        }
     }
 }
 

@@ -319,9 +319,10 @@ int posix_backend::call(sys_op& what) noexcept {
         case sys_op::call::adopt: return make_ours(what.fd, what.name, what.value != 0);
         case sys_op::call::unix_socket:
             return or_errno(::socket(AF_UNIX, type_of(what) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-        case sys_op::call::unix_bind: return unix_bind(what.fd, *static_cast<unix_binding*>(what.data));
+        case sys_op::call::unix_bind: return bind_to_unix_name(what.fd, *static_cast<unix_binding*>(what.data));
         case sys_op::call::unix_unlink: return unlink_unix(*static_cast<const unix_binding*>(what.data));
-        case sys_op::call::unix_connect: return unix_connect(what.fd, *static_cast<const raw_unix_name*>(what.data));
+        case sys_op::call::unix_connect:
+            return connect_to_unix_name(what.fd, *static_cast<const raw_unix_name*>(what.data));
         case sys_op::call::unix_local_name: return unix_local_name(what.fd, *static_cast<raw_unix_name*>(what.data));
         case sys_op::call::unix_peer_name: return unix_peer_name(what.fd, *static_cast<raw_unix_name*>(what.data));
         case sys_op::call::unix_credentials: return look_at_peer(what.fd, *static_cast<peer_credentials*>(what.data));

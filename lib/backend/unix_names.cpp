@@ -84,7 +84,7 @@ bool remove_if_stale(int fd, const unix_socket_address& at, const char* path) no
 
 // The mode is set on the socket before, so that the file never has a wider one; afterwards for the bits that the umask
 // has taken away.
-int unix_bind(int fd, unix_binding& to) noexcept {
+int bind_to_unix_name(int fd, unix_binding& to) noexcept {
     const unix_socket_address at(to.name);
     const path_text path(to.name);
     to.device = to.inode = 0;
@@ -113,7 +113,7 @@ int unlink_unix(const unix_binding& bound) noexcept {
     return ::unlink(path.text) < 0 ? -errno : 0;
 }
 
-int unix_connect(int fd, const raw_unix_name& to) noexcept {
+int connect_to_unix_name(int fd, const raw_unix_name& to) noexcept {
     if (to.size == 0) {
         const sockaddr nobody{AF_UNSPEC, {}};
         return ::connect(fd, &nobody, sizeof nobody) < 0 ? -errno : 0;

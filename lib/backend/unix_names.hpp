@@ -26,9 +26,9 @@ int unix_socket_type(unix_type type) noexcept;
 
 // Each answers 0, or a negative errno.
 
-int unix_bind(int fd, unix_binding& to) noexcept;
+int bind_to_unix_name(int fd, unix_binding& to) noexcept;
 int unlink_unix(const unix_binding& bound) noexcept;
-int unix_connect(int fd, const raw_unix_name& to) noexcept;
+int connect_to_unix_name(int fd, const raw_unix_name& to) noexcept;
 int unix_local_name(int fd, raw_unix_name& into) noexcept;
 int unix_peer_name(int fd, raw_unix_name& into) noexcept;
 int look_at_peer(int fd, peer_credentials& into) noexcept;
